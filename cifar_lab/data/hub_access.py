@@ -1,0 +1,97 @@
+"""Loading from the Hugging Face hub through `datasets`, with one quick message when it cannot be reached; no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar_lab.data.raw import DataError
+from cifar_lab.data.tables import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class HubError(DataError):
+    """The hub cannot be reached or does not have the data set."""
+
+
+def hub_splits(dataset_id: str, config: str | None = None) -> dict[str, Table]:
+    """All splits of a data set on the hub, or of the copy in the cache of `datasets`. Raises HubError."""
+    import datasets
+
+    reachable = hub_is_reachable()
+    try:
+        with _offline_unless(reachable):
+            loaded = datasets.load_dataset(dataset_id, config)
+    except (OSError, ValueError, RuntimeError) as error:  # what datasets and huggingface_hub raise for users' mistakes
+        if not reachable:
+            raise HubError(f"{dataset_id!r} is not in the cache of `datasets` and the hub cannot be reached") from error
+        reason = str(error).strip() or type(error).__name__
+        raise HubError(f"{dataset_id!r} cannot be loaded from the hub: {reason}") from error
+    return _dataset_tables(dataset_id, loaded)
+
+
+def saved_splits(folder: Path) -> dict[str, Table]:
+    """The splits of a folder written by `save_to_disk`. Raises DataError if it is damaged."""
+    import datasets
+
+    try:
+        return _dataset_tables(str(folder), datasets.load_from_disk(str(folder)))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} cannot be read ({error}): write it again with save_to_disk") from error
+
+
+def _dataset_tables(name: str, loaded: Any) -> dict[str, Table]:
+    """The tables of a `DatasetDict`, or of one `Dataset` under the name of its split."""
+    import datasets
+
+    if isinstance(loaded, datasets.Dataset):
+        loaded = {str(loaded.split or "train"): loaded}
+    return {str(split): _dataset_table(f"{name} ({split})", dataset) for split, dataset in loaded.items()}
+
+
+def _dataset_table(name: str, dataset: Any) -> Table:
+    def column(wanted: str) -> pa.ChunkedArray:
+        return dataset.select_columns([wanted]).with_format("arrow")[:].column(0)
+
+    return Table(name, dataset.features.to_dict(), column)
+
+
+def hub_is_reachable(timeout: float = 4.0) -> bool:
+    """Whether the hub answers at all; `datasets` by itself retries for 20 seconds or more."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=timeout)
+        except Exception:  # whatever the HTTP library of this huggingface_hub version raises: no answer
+            return
+        answered.set()
+
+    # A thread, since resolving a name has no time limit of its own.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout + 1)
+    return answered.is_set()
+
+
+@contextmanager
+def _offline_unless(reachable: bool) -> Iterator[None]:
+    """Both libraries read HF_HUB_OFFLINE only once, so it is switched where they keep it."""
+    import datasets.config
+    from huggingface_hub import constants
+
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    if not reachable:
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before

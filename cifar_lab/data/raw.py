@@ -1,0 +1,61 @@
+"""What a data source returns: pictures, labels and class names of one split; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from cifar_lab.data.pictures import Pictures
+
+
+class DataError(ValueError):
+    """Data are missing, broken, too large or asked for in a way that they cannot serve; the message names the fix."""
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Sizes that are known without reading anything."""
+
+    num_train: int
+    num_test: int
+    num_classes: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """One split: uint8 pictures (N, H, W, 3) as an array, or still encoded; int64 labels (N,); class names.
+
+    Raises DataError for labels outside the classes and for an empty split.
+    """
+
+    images: npt.NDArray[np.uint8] | Pictures
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, np.ndarray):
+            assert self.images.dtype == np.uint8 and self.images.ndim == 4 and self.images.shape[3] == 3
+        assert self.labels.dtype == np.int64 and self.labels.shape == (len(self.images),)
+        if not len(self.labels):
+            raise DataError("the split holds no pictures")
+        outside = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if len(outside):
+            raise DataError(
+                f"{len(outside)} pictures have no usable label (picture {outside[0]} has {self.labels[outside[0]]}, "
+                f"classes are 0 to {len(self.classes) - 1}): choose a labelled split"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, H, W, 3); of encoded pictures only the first is decoded for it."""
+        num, height, width, channels = self.images.shape
+        return int(num), int(height), int(width), int(channels)
+
+    def rows(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Pictures `start` to `stop`, decoded: uint8 (n, H, W, 3)."""
+        return self.images[start:stop] if isinstance(self.images, np.ndarray) else self.images.decode(start, stop)

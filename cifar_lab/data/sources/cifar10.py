@@ -1,0 +1,107 @@
+"""CIFAR-10 (Krizhevsky, 2009): parquet files, the classic release or its archive, else fetched from the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cifar_lab.data import cifar_batches
+from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
+from cifar_lab.data.tables import Table, parquet_splits, to_raw
+
+HUB_ID = "uoft-cs/cifar10"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def load(split: str, *, root: str | None) -> RawSplit:
+    """`split` from the first place that holds CIFAR-10. Raises DataError naming every place looked at."""
+    place = find(root)
+    if place is None:
+        return _from_hub(split)
+    raw = cifar_batches.read_batches(place, split) if _is_classic(place) else _from_tables(parquet_splits(place), split)
+    if raw.classes != CLASSES or raw.shape[1:3] != (32, 32):
+        raise DataError(f"{place} is not CIFAR-10: {raw.shape[2]} x {raw.shape[1]} pixels, classes {raw.classes}")
+    return raw
+
+
+def cache_key(*, root: str | None) -> str:
+    """The files with their sizes and times, or the hub id."""
+    place = find(root)
+    if place is None:
+        return f"hub:{HUB_ID}"
+    stats = [(path.resolve(), path.stat()) for path in _files(place)]
+    return "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
+
+
+def info() -> SourceInfo:
+    """The sizes of the published data set."""
+    return SourceInfo(num_train=50_000, num_test=10_000, num_classes=10, image_size=32)
+
+
+def find(root: str | None) -> Path | None:
+    """Folder or archive at `root`, $CIFAR_LAB_DATA or ./data; None: only the hub is left.
+
+    A place that was named by the user must hold CIFAR-10, else DataError; ./data may hold anything.
+    """
+    for name, named in (("data.root", root), ("CIFAR_LAB_DATA", os.environ.get("CIFAR_LAB_DATA"))):
+        if named:
+            where = Path(named).expanduser()
+            place = _locate(where)
+            if place is None:
+                raise DataError(
+                    f"{name}={named} {'holds no CIFAR-10' if where.exists() else 'does not exist'}: expected a folder "
+                    f"with train-*.parquet and test-*.parquet, {cifar_batches.FOLDER} or {cifar_batches.ARCHIVE}"
+                )
+            return place
+    try:
+        return _locate(Path("data"))
+    except DataError:  # nobody said that it is ours
+        return None
+
+
+def _locate(where: Path) -> Path | None:
+    for place in (where, where / cifar_batches.FOLDER, where / cifar_batches.ARCHIVE):
+        if _is_classic(place):
+            return place
+    return where if where.is_dir() and _holds_parquet(where) else None
+
+
+def _is_classic(place: Path) -> bool:
+    is_archive = place.is_file() and place.name.endswith((".tar.gz", ".tgz"))
+    return is_archive or any((place / name).is_file() for name in ("data_batch_1", cifar_batches.META))
+
+
+def _holds_parquet(folder: Path) -> bool:
+    tables = parquet_splits(folder)
+    if not {"train", "test"} <= tables.keys():
+        return False
+    label = tables["train"].features.get("label")
+    return label is not None and tuple(label.get("names", CLASSES)) == CLASSES
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+    elif _is_classic(place):
+        yield from (place / name for name in sorted(cifar_batches.MD5) if (place / name).is_file())
+    else:
+        yield from sorted(place.rglob("*.parquet"))
+
+
+def _from_tables(tables: Mapping[str, Table], split: str) -> RawSplit:
+    raw = to_raw(tables[split], tables["train"], labels="label")
+    unnamed = raw.classes == tuple("0123456789")  # bare integers, in the usual order
+    return RawSplit(raw.images, raw.labels, CLASSES if unnamed else raw.classes)
+
+
+def _from_hub(split: str) -> RawSplit:
+    from cifar_lab.data.hub_access import HubError, hub_splits
+
+    try:
+        return _from_tables(hub_splits(HUB_ID), split)
+    except HubError as error:
+        raise DataError(
+            f"CIFAR-10 was not found: data.root and CIFAR_LAB_DATA are not set, {Path('data').resolve()} does not hold "
+            f"it, and {error}. Set CIFAR_LAB_DATA or data.root to a copy, or use data.name=shapes, which needs none"
+        ) from error

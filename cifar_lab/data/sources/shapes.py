@@ -1,0 +1,139 @@
+"""Ten classes drawn by formula: the data set for first steps, tests and machines without network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
+
+VERSION = 1  # raise it whenever a pixel changes: caches and fingerprints depend on it
+CLASSES = (
+    "circle", "square", "triangle", "cross", "ring", "star", "horizontal_stripes", "vertical_stripes", "checkerboard",
+    "dots",
+)  # fmt: skip
+_FIRST_INDEX = {"train": 0, "test": 1 << 40}
+_TEXTURES = range(6, 10)
+
+Floats = npt.NDArray[np.float64]
+
+
+def load(
+    split: str, *, root: str | None, image_size: int = 32, num_train: int = 10_000, num_test: int = 2_000
+) -> RawSplit:
+    """Draw `split`; sample i depends on the split, i and `image_size` alone and is of class i mod 10."""
+    num = {"train": num_train, "test": num_test}[split]
+    for name, value, least in (("image_size", image_size, 8), (f"num_{split}", num, len(CLASSES))):
+        if value < least:
+            raise DataError(f"data.args.{name}={value}: shapes needs at least {least}")
+    images = np.empty((num, image_size, image_size, 3), np.uint8)
+    chunk = max(1, (1 << 18) // image_size**2)  # float64 intermediates that stay in the cache of the processor
+    for start in range(0, num, chunk):
+        indices = np.arange(start, min(start + chunk, num), dtype=np.uint64)
+        images[start : start + chunk] = _draw(indices + np.uint64(_FIRST_INDEX[split]), indices % 10, image_size)
+    return RawSplit(images, np.arange(num, dtype=np.int64) % len(CLASSES), CLASSES)
+
+
+def cache_key(*, root: str | None, image_size: int = 32, num_train: int = 10_000, num_test: int = 2_000) -> str:
+    """The arguments and the version of the formulas."""
+    return f"shapes {VERSION} {image_size} {num_train} {num_test}"
+
+
+def info(*, image_size: int = 32, num_train: int = 10_000, num_test: int = 2_000) -> SourceInfo:
+    """What the arguments say."""
+    return SourceInfo(num_train, num_test, len(CLASSES), image_size)
+
+
+def _draw(indices: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint64], size: int) -> npt.NDArray[np.uint8]:
+    """Samples of global `indices` and `labels` as uint8 (n, size, size, 3)."""
+
+    def uniform(purpose: int, low: float, high: float, shape: tuple[int, ...] = ()) -> Floats:
+        """Draws (n, *shape), or (n, 1, 1) to broadcast over pixels."""
+        count = int(np.prod(shape))
+        lanes = np.arange(count, dtype=np.uint64) + np.uint64(purpose << 32)
+        draws = _hash(_hash(indices)[:, None] ^ _hash(lanes)) >> np.uint64(11)
+        return (low + (high - low) * 2.0**-53 * draws).reshape(len(indices), *(shape or (1, 1)))
+
+    texture = np.isin(labels, _TEXTURES)[:, None, None]
+    centre = (np.arange(size) + 0.5) / size * 2 - 1
+    x = centre[None, None, :] - uniform(1, -0.3, 0.3)
+    y = centre[None, :, None] - uniform(2, -0.3, 0.3)
+    radius = uniform(3, 0.4, 0.7) * np.where(texture, 1.2, 1.0)
+    angle = uniform(4, -np.pi, np.pi) * np.where(texture, 0.06, 1.0)  # stripes stay horizontal or vertical
+    sin, cos = np.sin(angle), np.cos(angle)
+    u, v = (cos * x + sin * y) / radius, (cos * y - sin * x) / radius
+
+    distance = np.empty((len(indices), size, size))
+    for label, formula in enumerate(_FORMULAS):
+        rows = labels == label
+        distance[rows] = formula(u[rows], v[rows])
+    ink = np.clip(0.5 - distance * radius * size / 2, 0, 1)[..., None]  # edges are one pixel wide
+
+    background = uniform(5, 0.0, 1.0, (1, 1, 3))
+    colour = (background + uniform(6, 0.3, 0.7, (1, 1, 3))) % 1.0  # differs in every channel, to either side
+    slope = uniform(7, -0.25, 0.25, (2, 1, 1, 3))
+    gradient = slope[:, 0] * centre[None, None, :, None] + slope[:, 1] * centre[None, :, None, None]
+    noise = uniform(8, -0.12, 0.12, (size, size, 3))
+    picture = background + gradient + ink * (colour - background) + noise
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+
+
+def _hash(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64 (Steele et al., 2014)."""
+    h = values + np.uint64(0x9E3779B97F4A7C15)
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+# Signed distances, roughly, in units of the radius: negative inside. (u, v) are the shape's own coordinates.
+def _circle(u: Floats, v: Floats) -> Floats:
+    return np.hypot(u, v) - 0.85
+
+
+def _square(u: Floats, v: Floats) -> Floats:
+    return np.maximum(abs(u), abs(v)) - 0.75
+
+
+def _triangle(u: Floats, v: Floats) -> Floats:
+    return np.maximum(abs(u) * np.sqrt(0.75) + v / 2, -v) - 0.5
+
+
+def _cross(u: Floats, v: Floats) -> Floats:
+    a, b = abs(u), abs(v)
+    return np.maximum(np.minimum(a, b) - 0.25, np.maximum(a, b) - 0.95)
+
+
+def _ring(u: Floats, v: Floats) -> Floats:
+    return abs(np.hypot(u, v) - 0.72) - 0.2
+
+
+def _star(u: Floats, v: Floats) -> Floats:
+    return np.hypot(u, v) - (0.65 + 0.35 * np.cos(5 * np.arctan2(v, u)))
+
+
+def _in_disc(texture: Floats, u: Floats, v: Floats) -> Floats:
+    return np.maximum(texture, np.hypot(u, v) - 1)
+
+
+def _horizontal_stripes(u: Floats, v: Floats) -> Floats:
+    return _in_disc(np.cos(2 * np.pi * 1.6 * v) * 0.1, u, v)
+
+
+def _vertical_stripes(u: Floats, v: Floats) -> Floats:
+    return _horizontal_stripes(v, u)
+
+
+def _checkerboard(u: Floats, v: Floats) -> Floats:
+    return _in_disc(np.sin(np.pi * 1.6 * u) * np.sin(np.pi * 1.6 * v) * 0.2, u, v)
+
+
+def _dots(u: Floats, v: Floats) -> Floats:
+    return _in_disc(0.25 - 0.25 * (np.cos(np.pi * 2.2 * u) + np.cos(np.pi * 2.2 * v)), u, v)
+
+
+_FORMULAS: tuple[Callable[[Floats, Floats], Floats], ...] = (
+    _circle, _square, _triangle, _cross, _ring, _star, _horizontal_stripes, _vertical_stripes, _checkerboard, _dots,
+)  # fmt: skip

@@ -1,0 +1,13 @@
+"""The base of all errors that speak to the user."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A mistake in what was asked for, or a limit that was met: the message says what is wrong and names the fix.
+
+    Commands print it as it is, without a traceback, and end with `exit_status`: 2 where the recipe or the call must
+    change, 1 where the machine or the data must.
+    """
+
+    exit_status = 1

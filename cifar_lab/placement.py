@@ -1,0 +1,66 @@
+"""Where a run lives, and whether a directory is the recipe's own."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.recipe import Recipe, experiment_id, identity_fields, load_recipe
+
+# What a directory named by --run-dir may hold before its first recipe.yaml (logs of the launcher, say).
+EXPECTED_BEFORE_START = re.compile(r"STOP|heartbeat|logs?|.*\.(log|out|err)|\..*")
+
+
+class RunDirError(ValueError):
+    """A run directory that cannot be used; the message names the way out."""
+
+
+def default_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:
+    """`runs/<name>/<seed>-<experiment id>`, `.2`, ...: the latest that exists (else the first); `fresh`: the next."""
+    parent, name = runs / recipe.name, f"{recipe.seed}-{experiment_id(recipe)}"
+    pattern = re.compile(re.escape(name) + r"(?:\.([1-9][0-9]*))?")
+    entries = os.listdir(parent) if parent.is_dir() else []
+    numbers = [int(match[1] or 1) for match in map(pattern.fullmatch, entries) if match]
+    number = max(numbers, default=0 if fresh else 1) + fresh
+    return parent / (name if number == 1 else f"{name}.{number}")
+
+
+def check_identity(path: Path, recipe: Recipe, *, named: bool) -> None:
+    """Raise RunDirError where another experiment lives, or, in a place the user named, something else entirely."""
+    way_out = "choose another --run-dir" if named else "continue beside it with --fresh"
+    if not (path / "recipe.yaml").exists():
+        if path.exists() and not path.is_dir():
+            raise RunDirError(f"{path} is a file, not a directory; {way_out}")
+        foreign = _foreign_files(path) if named else []
+        if foreign:
+            raise RunDirError(f"{path} has no recipe.yaml but holds {', '.join(foreign)}; {way_out}")
+        return
+    try:
+        stored = load_recipe(path / "recipe.yaml")
+    except ValueError as error:
+        raise RunDirError(f"the recipe of the run in {path} cannot be read; {way_out}\n{error}") from error
+    differences = _differences(stored, recipe)
+    if differences:
+        raise RunDirError(f"{path} holds another experiment; {way_out}\n" + "\n".join(f"  {d}" for d in differences))
+
+
+def _foreign_files(path: Path) -> list[str]:
+    """Up to three names in `path` that no start of a run explains."""
+    names = sorted(os.listdir(path)) if path.is_dir() else []
+    return [name for name in names if not EXPECTED_BEFORE_START.fullmatch(name)][:3]
+
+
+def _differences(stored: Recipe, recipe: Recipe) -> list[str]:
+    """One line for each identity field, and the name, in which two recipes differ."""
+    keys = dict.fromkeys(["name", *identity_fields(stored), *identity_fields(recipe)])
+    values = {key: (_value(stored, key), _value(recipe, key)) for key in keys}
+    return [f"{key}: {there!r} there, {here!r} here" for key, (there, here) in values.items() if there != here]
+
+
+def _value(recipe: Recipe, dotted: str) -> Any:
+    value: Any = recipe
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+    return value

@@ -1,0 +1,164 @@
+"""The recipe: frozen sections whose fields are the only home of defaults, documentation and limits.
+
+Each field is either part of the run's *identity* (it changes the result) or *operational* (it does not:
+where data lie, how often to log). `operational(...)` marks the second kind.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+# YAML has lists only; `strict` would refuse them for a tuple.
+Floats = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+
+
+def operational(default: Any, description: str) -> Any:
+    """A field that does not change the result and so is not part of the run's identity."""
+    return Field(default, description=description, json_schema_extra={"operational": True})
+
+
+def identity(default: Any, description: str) -> Any:
+    """A field that changes the result."""
+    return Field(default, description=description)
+
+
+class Section(BaseModel):
+    """Frozen, strict, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Augment(Section):
+    """Augmentation of training pictures; every draw depends on (seed, epoch, sample id, purpose) alone."""
+
+    crop_padding: NonNegativeInt = identity(0, "Pixels of padding on each side before the random crop.")
+    padding_mode: Literal["zero", "reflect"] = identity("zero", "What the padding holds.")
+    flip: bool | Literal["alternating"] = identity(
+        False, "Horizontal flip: true draws each epoch, `alternating` flips every other epoch (arXiv 2404.00498)."
+    )
+    cutout: NonNegativeInt = identity(0, "Side in pixels of the square that is blanked (arXiv 1708.04552).")
+    erase_prob: Fraction = identity(0.0, "Probability of random erasing (arXiv 1708.04896).")
+    mixup_alpha: NonNegativeFloat = identity(0.0, "Beta(a, a) parameter of mixup; 0 is off (arXiv 1710.09412).")
+    cutmix_alpha: NonNegativeFloat = identity(0.0, "Beta(a, a) parameter of CutMix; 0 is off (arXiv 1905.04899).")
+    randaugment_ops: NonNegativeInt = identity(0, "RandAugment operations a picture; 0 is off (arXiv 1909.13719).")
+    randaugment_magnitude: Annotated[float, Field(ge=0, le=10)] = identity(9.0, "RandAugment magnitude, 0 to 10.")
+
+
+class Data(Section):
+    """Which pictures, how many, and at what size."""
+
+    name: str = identity("cifar10", "Source: a file of cifar_lab/data/sources.")
+    args: dict[str, Any] = identity({}, "Keyword arguments of that source.")
+    root: str | None = operational(None, "Folder or archive with the data; else $CIFAR_LAB_DATA, ./data, the hub.")
+    val_size: NonNegativeInt = identity(5000, "Training images held out for validation, balanced over classes.")
+    limit: PositiveInt | None = identity(None, "Use only so many training images, balanced over classes.")
+    test_limit: PositiveInt | None = identity(None, "Use only so many test images, balanced over classes.")
+    image_size: PositiveInt | None = identity(None, "Side in pixels fed to the model; null keeps the source's own.")
+    interpolation: Literal["bicubic", "bilinear"] = identity("bicubic", "Filter of the resize (antialiased).")
+    mean: Floats | None = identity(None, "Per channel, on the 0..1 scale; null: the model's own, else the data's.")
+    std: Floats | None = identity(None, "Per channel, on the 0..1 scale; null: the model's own, else the data's.")
+    max_gib: PositiveFloat = operational(16.0, "Refuse data that would take more memory than this, decoded.")
+    augment: Augment = identity(Augment(), "Augmentation of training pictures.")
+
+
+class Model(Section):
+    """Which network and which initial weights."""
+
+    name: str = identity(..., "Family: a file of cifar_lab/models.")
+    args: dict[str, Any] = identity({}, "Keyword arguments of that family's `build`.")
+    pretrained: bool = identity(False, "Start from timm's published weights (needs network or timm's cache).")
+    weights: str | None = identity(None, "Start from a local .safetensors file or a run directory.")
+
+
+class Optim(Section):
+    """Optimizer and learning-rate schedule; the rate is a pure function of the step."""
+
+    name: Literal["sgd", "adamw"] = identity("sgd", "Optimizer.")
+    lr: PositiveFloat = identity(..., "Peak learning rate at the recipe's global batch.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = identity(0.9, "Momentum (sgd).")
+    nesterov: bool = identity(False, "Nesterov momentum (sgd).")
+    betas: Floats = identity((0.9, 0.999), "Moment decay rates (adamw).")
+    eps: PositiveFloat = identity(1e-8, "Denominator term (adamw).")
+    weight_decay: NonNegativeFloat = identity(0.0, "Decay of weights; norms, biases and 1-d parameters have none.")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = identity(1.0, "Learning-rate factor a layer towards the input.")
+    warmup_epochs: NonNegativeFloat = identity(0.0, "Epochs of linear warm-up.")
+    schedule: Literal["cosine", "step", "linear", "constant"] = identity("cosine", "Shape after the warm-up.")
+    milestones: Floats = identity((0.5, 0.75), "Fractions of the run at which `step` multiplies by `gamma`.")
+    gamma: Annotated[float, Field(gt=0, le=1)] = identity(0.1, "Factor of the `step` schedule.")
+    min_lr_ratio: Fraction = identity(0.0, "Where `cosine` and `linear` end, as a part of `lr`.")
+
+
+class Train(Section):
+    """How long, in what batches, and how the numbers are kept."""
+
+    epochs: PositiveFloat | None = identity(None, "Length in epochs; or give `steps`.")
+    steps: PositiveInt | None = identity(None, "Length in optimizer steps; or give `epochs`.")
+    global_batch: PositiveInt = identity(..., "Samples an optimizer step, over all processes.")
+    micro_batch: PositiveInt | None = operational(None, "Cap on the samples of one forward pass on one process.")
+    precision: Literal["fp32", "bf16"] = identity("fp32", "bf16: autocast over fp32 weights.")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = identity(0.0, "Mass spread over all classes.")
+    grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient.")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(None, "Decay of the weights' moving average.")
+    compile: bool = operational(False, "torch.compile the model.")
+    channels_last: bool = operational(True, "NHWC memory format for convolutional models.")
+    grad_checkpointing: bool = operational(False, "Recompute activations in the backward pass to save memory.")
+    sync_batchnorm: bool = identity(False, "Batch statistics over all processes (GPUs only).")
+    deterministic: bool = operational(False, "Refuse kernels whose result depends on timing (slower on GPUs).")
+    on_nonfinite: Literal["stop", "skip"] = identity("stop", "What a non-finite gradient does.")
+    max_skipped: PositiveInt = identity(20, "Steps that `on_nonfinite: skip` may skip before the run stops.")
+
+
+class Eval(Section):
+    """When and how a split is measured."""
+
+    every_epochs: PositiveFloat = operational(1.0, "Epochs between validations.")
+    batch: PositiveInt = operational(500, "Samples of one forward pass on one process.")
+    tta: bool = identity(False, "Test-time augmentation: average the logits of a picture and its mirror image.")
+
+
+class Checkpoint(Section):
+    """When state is saved."""
+
+    every_epochs: PositiveFloat | None = operational(None, "Epochs between checkpoints (default 1).")
+    every_steps: PositiveInt | None = operational(None, "Optimizer steps between checkpoints.")
+    keep_last: Annotated[int, Field(ge=2)] = operational(2, "Checkpoints kept; at least two.")
+
+
+class Log(Section):
+    """How often metrics are written."""
+
+    every_steps: PositiveInt = operational(50, "Optimizer steps between log lines (the only host synchronisation).")
+
+
+class Tracking(Section):
+    """Weights & Biases; metrics.jsonl is always written."""
+
+    wandb_project: str | None = operational(None, "W&B project; null keeps W&B off.")
+    wandb_entity: str | None = operational(None, "W&B team or user.")
+    tags: Annotated[tuple[str, ...], Field(strict=False)] = operational((), "W&B tags.")
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)] = identity(
+        ..., "Name of the experiment and of its folder below runs/."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = identity(0, "Everything random follows from it.")
+    data: Data = identity(Data(), "Pictures.")
+    model: Model = identity(..., "Network.")
+    optim: Optim = identity(..., "Optimizer.")
+    train: Train = identity(..., "Training.")
+    eval: Eval = identity(Eval(), "Evaluation.")
+    checkpoint: Checkpoint = identity(Checkpoint(), "Checkpoints.")
+    log: Log = identity(Log(), "Logging.")
+    tracking: Tracking = identity(Tracking(), "Experiment tracking.")

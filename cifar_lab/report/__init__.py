@@ -1,0 +1,1 @@
+"""What run directories tell, without torch: records, a table, plots."""

@@ -1,0 +1,45 @@
+"""Recipe options that change how a model runs and not what it computes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import nn
+
+from cifar_lab.recipe import Recipe
+from cifar_lab.runtime.world import World
+
+
+class OptionError(ValueError):
+    """An option that this model or machine does not support."""
+
+
+def uses_channels_last(model: nn.Module, recipe: Recipe) -> bool:
+    """Whether pictures and weights are kept as NHWC: for nets of convolutions, not for one that embeds patches."""
+    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in model.modules())
+    return recipe.train.channels_last and convolutions > 1
+
+
+def apply_options(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
+    """`model` on the device of `world`, set up as the recipe's `train` section says. Raises OptionError."""
+    train = recipe.train
+    if train.grad_checkpointing:
+        if not hasattr(model, "set_grad_checkpointing"):
+            raise OptionError(f"train.grad_checkpointing: {recipe.model.name} does not support it, set it to false")
+        model.set_grad_checkpointing(True)
+    if train.sync_batchnorm:
+        if world.device.type == "cpu":
+            raise OptionError("train.sync_batchnorm needs GPUs: set it to false, or keep the micro-batch equal instead")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.use_deterministic_algorithms(train.deterministic)
+    torch.backends.cudnn.benchmark = not train.deterministic
+    model = model.to(world.device)
+    if uses_channels_last(model, recipe):
+        model = model.to(memory_format=torch.channels_last)
+    if train.compile:
+        model.compile()  # in place: parameter names stay clean
+    return model

@@ -1,0 +1,118 @@
+"""The processes of a run: who we are, how we talk, what rank 0 does for all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
+
+T = TypeVar("T")
+
+
+class WorldError(ValueError):
+    """The launcher did not form the world that it was asked for."""
+
+
+@dataclass(frozen=True)
+class World:
+    """One process's view of all of them."""
+
+    accelerator: Accelerator = field(repr=False)
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @classmethod
+    def start(cls) -> World:
+        """Join the other processes of this launch (torchrun, accelerate launch, or none)."""
+        on_cpu = not torch.accelerator.is_available()
+        accelerator = Accelerator(
+            cpu=on_cpu,
+            mixed_precision="no",  # the engine autocasts itself, alike on every backend
+            kwargs_handlers=[
+                # Without a named backend DeepSpeed on CPU believes in a world of one.
+                *([InitProcessGroupKwargs(backend="gloo")] if on_cpu else []),
+                # Buffers are averaged before they are used; broadcasting them each step would cost and hide drift.
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
+            ],
+        )
+        world = cls(accelerator, accelerator.process_index, accelerator.num_processes, accelerator.device)
+        for variable in ("CIFAR_LAB_WORLD_SIZE", "WORLD_SIZE"):
+            expected = os.environ.get(variable)
+            if expected and int(expected) != world.world_size:
+                raise WorldError(
+                    f"{expected} processes were asked for ({variable}) but this process is in a world of "
+                    f"{world.world_size}: every process would train alone. On CPUs start with `torchrun "
+                    "--nproc-per-node N`, or `ACCELERATE_USE_CPU=true accelerate launch --config_file "
+                    "accelerate_configs/cpu.yaml --num_processes N`."
+                )
+        return world
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def from_main(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises on rank 0, on every rank; `work` must contain no collective."""
+        outcome: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                outcome[0] = work()
+            except Exception as error:
+                outcome[1] = error
+        if self.world_size > 1:
+            broadcast_object_list(outcome)
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: T = outcome[0]
+        return result
+
+    def everyone(self, work: Callable[[], T]) -> T:
+        """What `work` returns here; if it raises anywhere, an error is raised on every rank."""
+        result, problem = None, None
+        try:
+            result = work()
+        except Exception as error:
+            problem = error
+        problems = self.gather_objects(problem)
+        if any(p is not None for p in problems):
+            raise problem or next(p for p in problems if p is not None)
+        return result  # type: ignore[return-value]  # None only if `work` returns None
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """`value` of every rank, in rank order."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum `tensor` over all processes, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Tensors of equal shape (n, ...) from all ranks as (world_size * n, ...), in rank order."""
+        if self.world_size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        """Leave the process group, so that the interpreter ends without waiting for peers."""
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,208 @@
+"""Everything a run needs, put together once from its recipe: data, schedule, stream, model, engine, files."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from cifar_lab import checkpoint
+from cifar_lab.checkpoint import Saver, TrainingState
+from cifar_lab.data.images import ImageSet, load_images
+from cifar_lab.data.splits import limit_ids, split_ids
+from cifar_lab.data.stream import EvalStream, Stream
+from cifar_lab.environment import environment
+from cifar_lab.model_factory import build_model, own_normalisation
+from cifar_lab.progress import Progress
+from cifar_lab.recipe import Recipe
+from cifar_lab.rundir import RunDir, cache_root
+from cifar_lab.runtime.engine import Engine
+from cifar_lab.runtime.make import make_engine
+from cifar_lab.runtime.options import uses_channels_last
+from cifar_lab.runtime.vote import Vote
+from cifar_lab.runtime.world import World
+from cifar_lab.schedule import Schedule
+from cifar_lab.signals import StopFlag
+from cifar_lab.tracking import Tracker
+
+log = logging.getLogger("cifar_lab")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How pictures reach the model, in training, evaluation and prediction alike; mean and std on the 0..1 scale."""
+
+    image_size: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass
+class Session:
+    """One process's parts of a run; `state` is where training stands."""
+
+    recipe: Recipe
+    world: World
+    run_dir: RunDir
+    schedule: Schedule
+    preparation: Preparation
+    test: ImageSet
+    stream: Stream
+    validation: EvalStream | None
+    engine: Engine
+    saver: Saver
+    tracker: Tracker
+    progress: Progress
+    vote: Vote
+    flag: StopFlag
+    state: TrainingState
+    channels_last: bool
+    started: float
+    brought_seconds: float
+
+    def seconds(self) -> float:
+        """Seconds that the run has taken, earlier attempts up to their last checkpoint included."""
+        return self.brought_seconds + time.monotonic() - self.started
+
+    def close(self) -> None:
+        """Let go of threads, files and the screen, whatever happened before."""
+        self.saver.close()
+        self.tracker.finish()
+        self.progress.close()
+
+    def eval_stream(self, images: ImageSet) -> EvalStream:
+        """Evaluate `images`, each on one of the processes."""
+        return _eval_stream(images, self.preparation, self.recipe, self.world, self.channels_last)
+
+
+def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) -> Session:
+    """Put a run together and load its newest checkpoint, if there is one. Collective; raises ValueErrors for users."""
+    started = time.monotonic()
+    data = recipe.data
+    train, test, stats = load_images(
+        data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_root(run_dir.path) / "data"
+    )
+    train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
+    if data.test_limit is not None:
+        test = test.subset(limit_ids(test.labels, test.num_classes, data.test_limit))
+    schedule = Schedule.make(recipe, len(train_ids), world.world_size)
+    image_size = data.image_size or train.image_size
+    mean, std = (data.mean, data.std) if data.mean and data.std else own_normalisation(recipe.model) or stats
+    preparation = Preparation(image_size, data.interpolation, tuple(mean), tuple(std))
+
+    model = build_model(recipe.model, train.num_classes, image_size, seed=recipe.seed)
+    channels_last = uses_channels_last(model, recipe)
+    engine = make_engine(world, recipe, model, schedule.accumulation_steps)
+    training = train.subset(train_ids).to(world.device)
+    state = _starting_state(recipe, run_dir, world, schedule, training.fingerprint, engine)
+    stream = Stream(
+        training,
+        augment=data.augment,
+        image_size=image_size,
+        interpolation=data.interpolation,
+        mean=mean,
+        std=std,
+        seed=recipe.seed,
+        global_batch=schedule.global_batch,
+        micro_batch=schedule.micro_batch,
+        device=world.device,
+        channels_last=channels_last,
+    )
+    validation = None
+    if len(val_ids):
+        held_out = train.subset(val_ids)
+        validation = _eval_stream(held_out, preparation, recipe, world, channels_last)
+    env = environment(world, schedule, engine.strategy)
+
+    def prepare_files() -> None:
+        run_dir.truncate_metrics(state.step)
+        run_dir.write_env(env)
+        run_dir.write_status("running", state.step, schedule.total_steps, world_size=world.world_size)
+
+    world.from_main(prepare_files)
+    progress = Progress(schedule.total_steps, state.step, enabled=world.is_main)
+    tracker = Tracker(run_dir, recipe, env, world.is_main, message=progress.message)
+    if world.is_main:
+        progress.message(_headline(run_dir, schedule, engine, state))
+    saver = Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last)
+    return Session(
+        recipe=recipe,
+        world=world,
+        run_dir=run_dir,
+        schedule=schedule,
+        preparation=preparation,
+        test=test,
+        stream=stream,
+        validation=validation,
+        engine=engine,
+        saver=saver,
+        tracker=tracker,
+        progress=progress,
+        vote=Vote(world),
+        flag=flag,
+        state=state,
+        channels_last=channels_last,
+        started=started,
+        brought_seconds=state.seconds,
+    )
+
+
+def _starting_state(
+    recipe: Recipe, run_dir: RunDir, world: World, schedule: Schedule, fingerprint: str, engine: Engine
+) -> TrainingState:
+    """The state of the newest checkpoint, put into `engine`, or step 0."""
+    found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
+    if found is None:
+        return TrainingState(
+            step=0,
+            skipped=0,
+            loss_sum=0.0,
+            loss_steps=0,
+            data_fingerprint=fingerprint,
+            micro_batch=schedule.micro_batch,
+            world_size=world.world_size,
+            strategy=engine.strategy,
+            seconds=0.0,
+        )
+    path, state = found
+    if state.data_fingerprint != fingerprint:
+        raise checkpoint.CheckpointError(
+            f"{path} was trained on other data than are found now: set data.root (or CIFAR_LAB_DATA) to the data of "
+            "the first start, or begin anew with --fresh"
+        )
+    if state.micro_batch != schedule.micro_batch and engine.has_batch_norm and world.is_main:
+        log.warning(
+            "resuming at micro-batch %d what was trained at %d: batch norm will see other batches (train.micro_batch)",
+            schedule.micro_batch,
+            state.micro_batch,
+        )
+    checkpoint.load(path, engine, state)
+    return state
+
+
+def _eval_stream(
+    images: ImageSet, preparation: Preparation, recipe: Recipe, world: World, channels_last: bool
+) -> EvalStream:
+    return EvalStream(
+        images.to(world.device),
+        image_size=preparation.image_size,
+        interpolation=preparation.interpolation,
+        mean=preparation.mean,
+        std=preparation.std,
+        batch=recipe.eval.batch,
+        device=world.device,
+        rank=world.rank,
+        world_size=world.world_size,
+        channels_last=channels_last,
+    )
+
+
+def _headline(run_dir: RunDir, schedule: Schedule, engine: Engine, state: TrainingState) -> str:
+    processes = f"{schedule.world_size} process" + ("es" if schedule.world_size > 1 else "")
+    where = f", from step {state.step}" if state.step else ""
+    return (
+        f"{run_dir.path}: {processes} ({engine.strategy}, {engine.world.device.type}) x {schedule.accumulation_steps} x "
+        f"micro-batch {schedule.micro_batch} = global batch {schedule.global_batch}; "
+        f"{schedule.steps_per_epoch} steps an epoch, {schedule.total_steps} in all{where}"
+    )

@@ -1,0 +1,36 @@
+"""On a machine without a GPU: forward and loss of every family on a fake one, where a mixed device raises."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+
+from cifar_lab.model_factory import build_meta, families
+from cifar_lab.recipe.schema import Model
+
+ARGS = {
+    "plainnet": {"width": 4},
+    "resnet": {"width": 4},
+    "resnet_multiscale": {"width": 4},
+    "speednet": {"width": 4},
+    "vit": {"width": 16, "depth": 2, "heads": 2, "dropout": 0.1, "drop_path": 0.1},
+    "timm_zoo": {"arch": "vit_tiny_patch16_224", "patch_size": 4, "drop_path": 0.1},
+}
+
+
+def test_every_family_is_covered():
+    assert sorted(ARGS) == families()
+
+
+@pytest.mark.parametrize("family", ARGS)
+def test_forward_and_loss(family):
+    model = build_meta(Model(name=family, args=ARGS[family]), 10, 32)
+    with FakeTensorMode():
+        model.to_empty(device="cuda").train()
+        images = torch.empty(4, 3, 32, 32, device="cuda")
+        logits = model(images)
+        loss = F.cross_entropy(logits, torch.empty(4, dtype=torch.int64, device="cuda"))
+        assert logits.shape == (4, 10)
+        assert loss.device.type == "cuda"
+        with pytest.raises(RuntimeError):
+            model(torch.empty(4, 3, 32, 32, device="cpu"))

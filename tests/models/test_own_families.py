@@ -1,0 +1,154 @@
+"""Our own networks: shapes, sizes, gradients, and what each family promises."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cifar_lab.models import plainnet, resnet, resnet_multiscale, speednet, vit
+from cifar_lab.models._errors import ModelError
+
+SMALL = {
+    "plainnet": lambda **args: plainnet.build(10, 32, width=4, **args),
+    "resnet": lambda **args: resnet.build(10, 32, width=4, **args),
+    "resnet_multiscale": lambda **args: resnet_multiscale.build(10, 32, width=4, **args),
+    "speednet": lambda **args: speednet.build(10, 32, width=4, **args),
+    "vit": lambda **args: vit.build(10, 32, width=16, depth=2, heads=2, **args),
+}
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_logits_and_a_gradient_for_every_parameter(family):
+    torch.manual_seed(0)
+    model = SMALL[family]()
+    logits = model(torch.randn(4, 3, 32, 32))
+    assert logits.shape == (4, 10)
+    F.cross_entropy(logits, torch.arange(4)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("family", ["plainnet", "resnet", "resnet_multiscale", "speednet"])
+def test_channels_last_gives_the_same_logits(family):
+    model = SMALL[family]().eval()
+    images = torch.randn(2, 3, 32, 32)
+    expected = model(images)
+    model.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(images.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "depth", "expected"),
+    [
+        (resnet.build, 18, 11_173_962),
+        (resnet.build, 34, 21_282_122),
+        (plainnet.build, 18, 11_173_962 - 173_824),  # without its three projections and their norms
+        (plainnet.build, 34, 21_282_122 - 173_824),
+        (resnet_multiscale.build, 18, 11_173_962 + 960 * 512 + 2 * 512),
+        (resnet_multiscale.build, 34, 21_282_122 + 960 * 512 + 2 * 512),
+    ],
+)
+def test_published_parameter_counts(build, depth, expected):
+    with torch.device("meta"):
+        assert count(build(10, 32, depth=depth)) == expected
+
+
+def test_default_vit_and_speednet_sizes():
+    with torch.device("meta"):
+        assert count(vit.build(10, 32)) == 3_723_530
+        assert count(speednet.build(10, 32)) == 1_972_792
+
+
+@pytest.mark.parametrize("image_size", [32, 33, 36, 48, 64])
+def test_residual_nets_take_any_image_size(image_size):
+    for build in (plainnet.build, resnet.build, resnet_multiscale.build):
+        assert build(7, image_size, width=2)(torch.randn(2, 3, image_size, image_size)).shape == (2, 7)
+
+
+def test_width_scales_every_stage():
+    narrow, wide = (resnet.build(10, 32, width=width) for width in (4, 8))
+    assert narrow.stage_widths == (4, 8, 16, 32)
+    assert wide.stage_widths == (8, 16, 32, 64)
+    features = narrow.stage_features(torch.randn(2, 3, 32, 32))
+    assert [tuple(x.shape[1:]) for x in features] == [(4, 32, 32), (8, 16, 16), (16, 8, 8), (32, 4, 4)]
+
+
+def test_only_the_residual_net_has_shortcuts():
+    """With the last norm of a block at zero, a block with a shortcut passes its input on and a plain one nothing."""
+    for build, passes in ((resnet.build, True), (plainnet.build, False)):
+        block = build(10, 32, width=4).stages[0][0].eval()
+        nn.init.zeros_(block.bn2.weight)
+        images = torch.rand(2, 4, 8, 8)
+        out = block(images)
+        assert torch.equal(out, images if passes else torch.zeros_like(images))
+
+
+def test_multiscale_classifier_sees_every_stage():
+    """The logits change with the output of each single stage."""
+    model = resnet_multiscale.build(10, 32, width=4).eval()
+    images = torch.randn(2, 3, 32, 32)
+    features = model.stage_features(images)
+    expected = model(images)
+    for stage in range(4):
+        changed = [x + 1 if i == stage else x for i, x in enumerate(features)]
+        model.stage_features = lambda _, changed=changed: changed
+        assert not torch.allclose(model(images), expected)
+
+
+def test_fusion_width():
+    model = resnet_multiscale.build(10, 32, width=4, fusion_width=12)
+    assert model.fusion[0].weight.shape == (12, 4 + 8 + 16 + 32, 1, 1)
+    assert model.head.in_features == 12
+    assert resnet_multiscale.build(10, 32, width=4).head.in_features == 32
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_speednet_shapes(activation, stem_stride):
+    model = speednet.build(10, 32, width=4, stem_stride=stem_stride, activation=activation)
+    assert model.blocks(model.stem(torch.randn(2, 3, 32, 32))).shape == (2, 16, 4 - stem_stride, 4 - stem_stride) or (
+        stem_stride == 2
+    )
+    kinds = {type(layer) for layer in model.modules()}
+    assert speednet.ACTIVATIONS[activation] in kinds
+
+
+def test_speednet_scales_its_logits():
+    model = speednet.build(10, 32, width=4).eval()
+    images = torch.randn(2, 3, 32, 32)
+    features = model.blocks(model.stem(images)).amax((2, 3))
+    torch.testing.assert_close(model(images), model.head(features) / 9)
+
+
+def test_smallest_speednet_pictures():
+    for stem_stride, smallest in ((1, 9), (2, 16)):
+        speednet.build(10, smallest, width=4, stem_stride=stem_stride)(torch.randn(2, 3, smallest, smallest))
+        with pytest.raises(ModelError, match=f"at least {smallest}"):
+            speednet.build(10, smallest - 1, width=4, stem_stride=stem_stride)
+
+
+@pytest.mark.parametrize(
+    ("build", "args", "message"),
+    [
+        (resnet.build, {"depth": 50}, "choose 18 or 34"),
+        (resnet.build, {"width": 0}, "width 0"),
+        (resnet_multiscale.build, {"fusion_width": -1}, "fusion_width -1"),
+        (speednet.build, {"width": 0}, "width 0"),
+        (speednet.build, {"stem_stride": 3}, "choose 1 or 2"),
+        (speednet.build, {"activation": "tanh"}, "gelu, relu, silu"),
+        (vit.build, {"patch_size": 5}, "patch_size 5 does not divide image_size 32"),
+        (vit.build, {"heads": 3}, "heads 3 does not divide width 256"),
+        (vit.build, {"dropout": 1.0}, "dropout 1.0"),
+        (vit.build, {"drop_path": -0.1}, "drop_path -0.1"),
+        (vit.build, {"depth": 0}, "at least 1"),
+    ],
+)
+def test_impossible_arguments(build, args, message):
+    with pytest.raises(ModelError, match=message):
+        build(10, 32, **args)
