@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.atomic import sync, write_text
+from cifar_lab.errors import UserError
 
 FORMAT_VERSION = 1
 FILE_BYTES = 256 * 2**20
@@ -27,7 +28,7 @@ STATE_FILE, MANIFEST_FILE = "state.json", "manifest.json"
 CHUNK = 8 * 2**20
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be written, or none that can be read."""
 
 

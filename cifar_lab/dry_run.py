@@ -8,11 +8,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from cifar_lab import atomic
+from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe, RecipeError, experiment_id, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
 from cifar_lab.rundir import RunDir, RunDirError, cache_root
@@ -22,7 +24,7 @@ UNKNOWN = "known after the data are read"
 SCHEDULE_FIELDS = ("global_batch", "micro_batch", "accumulation_steps", "steps_per_epoch", "total_steps")
 
 
-class DryRunError(ValueError):
+class DryRunError(UserError):
     """The model of a recipe cannot be built, or a number asked for makes no sense."""
 
 
@@ -66,8 +68,8 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
         "state": None if status is None else status.state,
         "world_size": world_size,
         "data": data,
-        "batch": _batch(recipe, data and data["num_train"], world_size),
-        "model": data and _model_size(recipe, data["num_classes"], data["image_size"]),
+        "batch": _batch(recipe, None if data is None else data["num_train"], world_size),
+        "model": None if data is None else _model_size(recipe, data["num_classes"], data["image_size"]),
     }
 
 
@@ -128,7 +130,7 @@ def _model_size(recipe: Recipe, num_classes: int, image_size: int) -> dict[str, 
     # Which weights it starts from does not change its size.
     model |= {"pretrained": False, "weights": None}
     question = json.dumps({"model": model, "num_classes": num_classes, "image_size": image_size}, sort_keys=True)
-    kept = cache_root(Path(".")) / "model_size" / f"{hashlib.sha256((question + _code()).encode()).hexdigest()[:32]}.json"
+    kept = cache_root() / "model_size" / f"{hashlib.sha256((question + _code()).encode()).hexdigest()[:32]}.json"
     try:
         answer: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return answer
@@ -142,8 +144,9 @@ def _model_size(recipe: Recipe, num_classes: int, image_size: int) -> dict[str, 
     answer = json.loads(child.stdout.splitlines()[-1])
     if "error" in answer:
         raise DryRunError(answer["error"])
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(kept, answer)
+    with suppress(OSError):  # an answer that cannot be kept is counted again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(kept, answer)
     return answer
 
 

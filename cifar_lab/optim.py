@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from cifar_lab.errors import UserError
 from cifar_lab.recipe.schema import Optim
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 
 
-class OptimError(ValueError):
+class OptimError(UserError):
     """The optimizer asked for does not fit the model; the message names the fix."""
+
+    exit_status = 2
 
 
 def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schema import Augment, Optim
 
 
-class ScheduleError(ValueError):
+class ScheduleError(UserError):
     """The recipe cannot be laid out on this many images or processes."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True, kw_only=True)

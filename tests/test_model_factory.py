@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cifar_lab.model_factory import ModelError, build_meta, build_model, families, num_parameters, own_normalisation
+from cifar_lab.models._weights import read_weights
 from cifar_lab.recipe.schema import Model
 
 SMALL_VIT = {"width": 16, "depth": 2, "heads": 2}
@@ -90,11 +91,9 @@ def test_classifier_of_another_shape_is_new(name, args, tmp_path, caplog):
     # As initialised as without weights, and the same in every process.
     fresh = build_model(Model(name=name, args=args), 7, 32, seed=2)
     assert torch.equal(model.head.weight, fresh.head.weight)
-    assert [r.message for r in caplog.records if r.name == "cifar_lab"] == [
-        "initial weights: the classifier is new (in the weights: head.weight (10, {}), head.bias (10,))".format(
-            source.head.in_features
-        )
-    ]
+    (message,) = (record.message for record in caplog.records if record.name == "cifar_lab")
+    width = source.head.in_features
+    assert message.endswith(f"the classifier is new (in the weights: head.weight (10, {width}), head.bias (10,))")
 
 
 def test_weights_without_a_classifier_get_a_new_one(tmp_path):
@@ -116,11 +115,12 @@ def test_position_embedding_of_another_image_size_is_resized(tmp_path):
         assert same(model, source, but="pos_embed")
 
 
-def test_half_precision_weights_become_fp32(tmp_path):
-    source = build_model(Model(name="timm_zoo", args=TIMM_VIT), 10, 32, seed=1)
-    weights = save(source.half(), tmp_path / "a.safetensors")
-    model = build_model(Model(name="timm_zoo", args=TIMM_VIT, weights=weights), 10, 64, seed=2)
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
+def test_half_precision_weights_are_read_as_fp32_and_counters_as_they_are(tmp_path):
+    source = build_model(Model(name="resnet", args={"width": 4}), 10, 32, seed=1)
+    weights = read_weights(save(source.half(), tmp_path / "a.safetensors"))
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32, torch.int64}
+    section = Model(name="resnet", args={"width": 4}, weights=str(tmp_path / "a.safetensors"))
+    assert {p.dtype for p in build_model(section, 10, 32, seed=2).parameters()} == {torch.float32}
 
 
 def test_weights_are_held_once(tmp_path):
@@ -184,23 +184,31 @@ def test_sections_that_cannot_be_built(model, message):
         build_model(model, 10, 32, seed=1)
 
 
-def test_pretrained_without_network_fails_fast(monkeypatch):
-    """A closed port stands for a hub out of reach; nothing of this arch is in the cache."""
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", _closed("{repo_id}"))
-    monkeypatch.setattr(
-        "huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", _closed("{repo_id}"), raising=False
-    )
+def test_pretrained_without_network_fails_fast(monkeypatch, tmp_path):
+    """A closed port stands for a hub out of reach."""
+    constants = "huggingface_hub.constants."
+    monkeypatch.setattr(constants + "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants + "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    model = Model(name="timm_zoo", args={"arch": "test_vit3"}, pretrained=True)
     start = time.monotonic()
-    with pytest.raises(
-        ModelError, match=r"cannot get the weights of test_vit3.*scripts/fetch_weights\.py.*model\.weights"
-    ):
-        build_model(Model(name="timm_zoo", args={"arch": "test_vit3"}, pretrained=True), 10, 160, seed=1)
+    with pytest.raises(ModelError, match=r"test_vit3 \(.*refused.*\): run scripts/fetch_weights\.py .* model\.weights"):
+        build_model(model, 10, 160, seed=1)
     assert time.monotonic() - start < 5
 
 
-def _closed(repo_id: str) -> str:
-    return "http://127.0.0.1:9/" + repo_id + "/resolve/{revision}/{filename}"
+def test_pretrained_weights_come_from_the_cache(monkeypatch, tmp_path):
+    """The hub's cache layout, as scripts/fetch_weights.py leaves it, is enough without network."""
+    source = build_model(Model(name="timm_zoo", args=TIMM_VIT), 1000, 160, seed=1)
+    repo = tmp_path / "models--timm--test_vit.r160_in1k"
+    snapshot = repo / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("0" * 40)
+    save(source, snapshot / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    model = build_model(Model(name="timm_zoo", args=TIMM_VIT, pretrained=True), 10, 160, seed=2)
+    assert same(source, model, but="head.")
 
 
 def test_normalisation_of_initial_weights():

@@ -63,8 +63,7 @@ def _dataset_table(name: str, dataset: Any) -> Table:
 
 def hub_is_reachable(timeout: float = 4.0) -> bool:
     """Whether the hub answers at all; `datasets` by itself retries for 20 seconds or more."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     answered = threading.Event()
 

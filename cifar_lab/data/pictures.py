@@ -58,7 +58,9 @@ class Pictures:
         out = np.empty((len(encoded), *self.shape[1:]), np.uint8)
 
         def decode_run(first: int) -> list[tuple[int, str]]:
-            return [(i, self._decode_into(out, i, start + i, encoded[i])) for i in range(first, min(first + run, len(out)))]
+            return [
+                (i, self._decode_into(out, i, start + i, encoded[i])) for i in range(first, min(first + run, len(out)))
+            ]
 
         run = 64  # short tasks would cost more in the pool than in the decoder
         with ThreadPoolExecutor(num_cores()) as pool:

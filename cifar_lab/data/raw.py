@@ -39,8 +39,11 @@ class RawSplit:
 
     def __post_init__(self) -> None:
         if isinstance(self.images, np.ndarray):
-            assert self.images.dtype == np.uint8 and self.images.ndim == 4 and self.images.shape[3] == 3
-        assert self.labels.dtype == np.int64 and self.labels.shape == (len(self.images),)
+            assert self.images.dtype == np.uint8
+            assert self.images.ndim == 4
+            assert self.images.shape[3] == 3
+        assert self.labels.dtype == np.int64
+        assert self.labels.shape == (len(self.images),)
         if not len(self.labels):
             raise DataError("the split holds no pictures")
         outside = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))

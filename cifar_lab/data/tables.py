@@ -40,7 +40,7 @@ def parquet_splits(root: Path, config: str | None = None) -> dict[str, Table]:
     for split, folders in files.items():
         if len(folders) > 1:
             names = ", ".join(str(folder.relative_to(root)) for folder in folders)
-            raise DataError(f"{root} holds several tables for the split {split!r} ({names}): name one as the data's root")
+            raise DataError(f"{root} holds several tables for the split {split!r} ({names}): name one of them")
     return {split: _parquet_table(f"{root} ({split})", *folders.values()) for split, folders in files.items()}
 
 
@@ -135,7 +135,7 @@ def to_raw(
         )
     strange = [value for value in values if value not in indices]
     if strange:
-        raise DataError(f"{table.name}: the label {strange[0]!r} is none of the training split's {len(classes)} classes")
+        raise DataError(f"{table.name}: the label {strange[0]!r} is not among the training split's {len(classes)}")
     pictures = _pictures(table, image_column(table, images), size)
     return RawSplit(pictures, np.array([indices[value] for value in values], np.int64), classes)
 
@@ -144,7 +144,8 @@ def _pictures(table: Table, key: str, size: int | None) -> Pictures:
     cells = table.column(key)
 
     def read(start: int, stop: int) -> list[bytes | Path]:
-        return [_encoded(table.name, start + i, cell) for i, cell in enumerate(cells.slice(start, stop - start).to_pylist())]
+        found = cells.slice(start, stop - start).to_pylist()
+        return [_encoded(table.name, start + i, cell) for i, cell in enumerate(found)]
 
     return Pictures(read, len(cells), name=table.name, size=size)
 

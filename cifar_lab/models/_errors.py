@@ -1,5 +1,11 @@
 """What a model file raises when the user asks for something that cannot be built."""
 
+from __future__ import annotations
 
-class ModelError(ValueError):
+from cifar_lab.errors import UserError
+
+
+class ModelError(UserError):
     """A model, or its initial weights, cannot be built as asked; the message names the fix."""
+
+    exit_status = 2

@@ -49,7 +49,7 @@ def build_with_weights(
     del fresh
     # With the classifier's shapes made equal, timm loads strictly and through the architecture's own filter.
     options = _options(arch, image_size, **args)
-    overlay = {"state_dict": keep_own_classifier(weights, own), "num_classes": num_classes, "label_offset": 0}
+    overlay = {"state_dict": keep_own_classifier(weights, own), "num_classes": num_classes}
     try:
         model = _create(
             arch, image_size, num_classes=num_classes, pretrained=True, pretrained_cfg_overlay=overlay, **options

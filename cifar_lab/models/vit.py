@@ -128,7 +128,7 @@ class VisionTransformer(nn.Module):
         return {"pos_embed"}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Layers for layer-wise decay in timm's form: embeddings, each block, then what follows the last block."""
+        """Layers for layer-wise decay, as timm's ViT: embeddings, each block (the last with the norm), classifier."""
         return {"stem": r"^patch_embed|^pos_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
 
     def adapt_weights(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

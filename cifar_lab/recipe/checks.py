@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from cifar_lab.recipe.errors import Problem
-from cifar_lab.recipe.schema import Optim, Recipe, Section
+from cifar_lab.recipe.schema import Augment, Optim, Recipe, Section
 
 # Families whose models know the depth of each parameter.
 LAYER_DECAY_FAMILIES = ("timm_zoo", "vit")
-PRETRAINED_FAMILIES = ("timm_zoo",)
 
 
 def contradictions(recipe: Recipe) -> Iterator[Problem]:
@@ -18,7 +17,7 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
     yield from _length(recipe)
     yield from _batches(recipe)
     yield from _normalisation(recipe)
-    yield from _augmentation(recipe)
+    yield from _augmentation(recipe.data.augment)
     yield from _initial_weights(recipe)
     yield from _optimizer(recipe.optim)
     yield from _schedule(recipe)
@@ -82,32 +81,19 @@ def _normalisation(recipe: Recipe) -> Iterator[Problem]:
     for name, values in (("mean", mean), ("std", std)):
         if values is None:
             continue
-        if len(values) not in (1, 3):
+        if len(values) not in (1, 3) and not (name == "std" and mean is not None and len(mean) == len(values)):
             yield Problem((f"data.{name}",), f"has {len(values)} values; give three (red, green, blue) or one for all")
         low = 0 if name == "mean" else 1e-6
         if any(not low <= value <= 1 for value in values):
             kind = "means are from 0 to 1" if name == "mean" else "deviations are above 0 and at most 1"
             yield Problem((f"data.{name}",), f"{kind}: the scale is 0..1, so divide values for 0..255 by 255")
     if mean is not None and std is not None and len(mean) != len(std) and {len(mean), len(std)} == {1, 3}:
-        yield Problem(
-            ("data.std", "data.mean"), f"has {len(std)} values and `data.mean` {len(mean)}; give the same number"
-        )
+        message = f"has {len(std)} values and `data.mean` has {len(mean)}; give the same number of both"
+        yield Problem(("data.std", "data.mean"), message)
 
 
-def _augmentation(recipe: Recipe) -> Iterator[Problem]:
-    augment, size = recipe.data.augment, recipe.data.image_size
+def _augmentation(augment: Augment) -> Iterator[Problem]:
     prefix = "data.augment."
-    if size is not None and augment.cutout > size:
-        yield Problem(
-            (prefix + "cutout", "data.image_size"),
-            f"{augment.cutout} is larger than the picture (`data.image_size` is {size}); use at most half of it",
-        )
-    if size is not None and augment.padding_mode == "reflect" and augment.crop_padding >= size:
-        yield Problem(
-            (prefix + "crop_padding", prefix + "padding_mode"),
-            f"{augment.crop_padding} pixels cannot be reflected from a picture of {size} (`data.image_size`); "
-            f"use fewer, or `{prefix}padding_mode: zero`",
-        )
     if augment.padding_mode != "zero" and augment.crop_padding == 0:
         yield _dead(prefix + "padding_mode", f"`{prefix}crop_padding` is 0")
     if augment.randaugment_ops == 0 and not _is_default(augment, "randaugment_magnitude"):
@@ -120,11 +106,6 @@ def _initial_weights(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             ("model.weights", "model.pretrained"),
             "`model.pretrained` and `model.weights` both choose the initial weights; keep one",
-        )
-    if model.pretrained and model.name not in PRETRAINED_FAMILIES:
-        yield Problem(
-            ("model.pretrained", "model.name"),
-            f"the family {model.name} has no published weights; set it to false, or use `model.name: timm_zoo`",
         )
 
 

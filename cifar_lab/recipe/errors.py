@@ -6,9 +6,13 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cifar_lab.errors import UserError
 
-class RecipeError(ValueError):
+
+class RecipeError(UserError):
     """All problems of a recipe at once; each names its place, its key and the fix."""
+
+    exit_status = 2
 
     def __init__(self, problems: Sequence[str]) -> None:
         assert problems

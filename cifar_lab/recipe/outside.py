@@ -9,7 +9,7 @@ from typing import Any
 
 from cifar_lab.recipe.errors import Problem, did_you_mean
 from cifar_lab.recipe.schema import Recipe
-from cifar_lab.recipe.signature import argument_problems, plugin_names, read_signature
+from cifar_lab.recipe.signature import argument_problems, defines, plugin_names, read_signature
 from cifar_lab.recipe.timm_names import architecture_problem
 
 _PACKAGE = Path(__file__).parents[1]
@@ -28,6 +28,12 @@ def reference_problems(recipe: Recipe, folders: Folders) -> Iterator[Problem]:
     supplied = frozenset({"num_classes", "image_size"})
     model, data = recipe.model, recipe.data
     yield from _plugin(folders.models, "build", supplied, ("model", "model family"), (model.name, model.args))
+    family = folders.models / f"{model.name}.py"
+    if model.pretrained and model.name in plugin_names(folders.models) and not defines(family, "pretrained_file"):
+        yield Problem(
+            ("model.pretrained", "model.name"),
+            f"the family {model.name} has no published weights; set it to false, or use `model.name: timm_zoo`",
+        )
     supplied = frozenset({"split", "root"})
     yield from _plugin(folders.sources, "load", supplied, ("data", "data source"), (data.name, data.args))
     if model.name == "timm_zoo" and isinstance(model.args.get("arch"), str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,11 @@ class Signature:
 def plugin_names(folder: Path) -> list[str]:
     """The names a recipe may use: the public module files of a folder."""
     return sorted(path.stem for path in folder.glob("*.py") if not path.name.startswith("_"))
+
+
+def defines(path: Path, function: str) -> bool:
+    """Whether a file has a top-level function of that name."""
+    return re.search(rf"^def {function}\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def read_signature(path: Path, function: str, supplied: frozenset[str]) -> Signature | None:
@@ -111,7 +117,7 @@ def _any_of(options: list[Schema]) -> Schema:
 def argument_problems(owner: str, key: str, signature: Signature, given: dict[str, Any]) -> Iterator[Problem]:
     """Unknown, missing and wrong arguments of `owner`; `key` is the dotted key of the arguments."""
     for name, value in given.items():
-        place = (f"{key}.{name}", key)
+        place = (f"{key}.{name}",)
         if name in signature.supplied:
             yield Problem(place, "is set by the trainer from the data; delete it")
         elif name in signature.parameters:
@@ -124,4 +130,4 @@ def argument_problems(owner: str, key: str, signature: Signature, given: dict[st
     for name in signature.parameters:
         if name in signature.required and name not in given:
             wanted = expected(signature.parameters[name])
-            yield Problem((f"{key}.{name}", key), f"is missing; `{owner}` needs it: {wanted}")
+            yield Problem((f"{key}.{name}",), f"is missing; `{owner}` needs it: {wanted}")

@@ -88,7 +88,7 @@ def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
     """Read a recipe file and apply overrides. Raises RecipeError for a file that cannot be read at all."""
     source = Source(label=str(path))
     document = parse_yaml(_read_text(Path(path)))
-    if document.empty:
+    if document.empty and not document.problems:
         raise RecipeError([f"{path}:1: the file is empty; a recipe needs `name`, `model`, `optim` and `train`"])
     for line, key, message in document.problems:
         source.add(line, key, message)
@@ -108,7 +108,18 @@ def mapping_source(mapping: Mapping[str, Any]) -> Source:
     """A recipe given from Python. Raises RecipeError when it is no mapping."""
     if not isinstance(mapping, Mapping):
         raise RecipeError([f"a recipe is a mapping of sections, not {type(mapping).__name__}"])
-    return Source(values=copy.deepcopy(dict(mapping)))
+    source = Source(values=copy.deepcopy(dict(mapping)))
+    _drop_odd_keys(source, source.values, "")
+    return source
+
+
+def _drop_odd_keys(source: Source, values: dict[Any, Any], prefix: str) -> None:
+    for name in list(values):
+        if not isinstance(name, str):
+            source.report(Problem((f"{prefix}{name}",), "a key must be text"))
+            del values[name]
+        elif isinstance(values[name], dict):
+            _drop_odd_keys(source, values[name], f"{prefix}{name}.")
 
 
 def _read_text(path: Path) -> str:

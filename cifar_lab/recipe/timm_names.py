@@ -22,7 +22,7 @@ def architecture_problem(arch: str) -> str | None:
     names = {found for text in texts for found in _ENTRY_POINT.findall(text)}
     if name not in names:
         renamed = "".join(block for text in texts for block in _DEPRECATED.findall(text))
-        return None if f"'{arch}':" in renamed else f"timm has no architecture `{name}`{did_you_mean(name, names)}"
+        return None if f"'{arch}'" in renamed else f"timm has no architecture `{name}`{did_you_mean(name, names)}"
     if tag:
         tags = {found for text in texts for found in re.findall(rf"""['"]{name}\.(\w+)['"]""", text)}
         if tags and tag not in tags:  # a few tags are put together by code: timm itself has the last word on those

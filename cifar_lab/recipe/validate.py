@@ -64,11 +64,10 @@ def validate(source: Source) -> tuple[Recipe | None, set[str]]:
     except ValidationError as error:
         details = error.errors(include_url=False)
     places = [(detail["type"], *_place(detail["loc"])) for detail in details]
-    guessed = {_note_unknown(source, key) for kind, key, _ in places if kind == "extra_forbidden"}
+    guessed = {_note_unknown(source, names) for kind, names, _ in places if kind == "extra_forbidden"}
     schema = Recipe.model_json_schema()
-    broken = set()
-    for kind, key, index in places:
-        broken.add(key)
+    for kind, names, index in places:
+        key = ".".join(names)
         if kind == "missing":
             _note_missing(source, key, guessed, schema)
         elif kind != "extra_forbidden":
@@ -78,19 +77,17 @@ def validate(source: Source) -> tuple[Recipe | None, set[str]]:
                 wanted, value = array["items"], value[index]
             place = key if index is None else f"{key}[{index}]"
             source.report(Problem((place,), mismatch(wanted, value)))
-    return _stand_in(source.values, broken), broken
+    return _stand_in(source.values, [names for _, names, _ in places])
 
 
-def _place(loc: tuple[int | str, ...]) -> tuple[str, int | None]:
-    """The dotted key of an error, and the position within its list; labels of unions are dropped."""
+def _place(loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], int | None]:
+    """The names that lead to an error, and the position within its list; labels of unions are dropped."""
     by_name = sections()
-    names: list[str] = []
-    for part in loc:
-        if ".".join(names) not in by_name:
-            break
-        names.append(str(part))
-    rest = loc[len(names) :]
-    return ".".join(names), next((part for part in rest if isinstance(part, int)), None)
+    depth = 0
+    while depth < len(loc) and ".".join(map(str, loc[:depth])) in by_name:
+        depth += 1
+    names, rest = tuple(map(str, loc[:depth])), loc[depth:]
+    return names, next((part for part in rest if isinstance(part, int)), None)
 
 
 def _given(values: Any, key: str) -> Any:
@@ -108,16 +105,17 @@ def _leaf_schema(schema: Schema, key: str) -> Schema:
     return node
 
 
-def _note_unknown(source: Source, key: str) -> str | None:
+def _note_unknown(source: Source, names: tuple[str, ...]) -> str | None:
     """Note an unknown key; returns the key that was probably meant."""
-    section, _, name = key.rpartition(".")
+    section, name = ".".join(names[:-1]), names[-1]
     by_name = sections()
     siblings = by_name[section].model_fields
     homes = [f"{home}.{name}" if home else name for home, model in by_name.items() if name in model.model_fields]
     prefix = f"{section}." if section else ""
     meant = None
-    if "." in name or (not section and name in ("base", "defaults", "extends", "inherit")):
-        reason = "write sections nested" if "." in name else "a recipe has no base: one file tells the experiment"
+    dotted = "." in name
+    if dotted or (not section and name in ("base", "defaults", "extends", "inherit")):
+        reason = "write sections nested" if dotted else "a recipe has no base: one file tells the experiment"
         message = f"unknown key; {reason}"
     elif homes and not (name == "name" and section):
         meant = homes[0]
@@ -134,7 +132,7 @@ def _note_unknown(source: Source, key: str) -> str | None:
         message = f"unknown key (did you mean `{home}.{near}`?)" if near and home else "unknown key"
         if not near:
             message += f"; {f'`{section}`' if section else 'a recipe'} has {', '.join(siblings)}"
-    source.report(Problem((key,), message))
+    source.report(Problem((".".join(names),), message))
     return meant
 
 
@@ -160,12 +158,12 @@ def _note_missing(source: Source, key: str, guessed: set[str | None], schema: Sc
     source.report(Problem((key,), f"is missing; give {expected(leaf)} ({meaning[:1].lower()}{meaning[1:]})"))
 
 
-def _stand_in(values: dict[str, Any], broken: set[str]) -> Recipe | None:
-    """The recipe with its wrong keys left out and its missing ones filled in."""
+def _stand_in(values: dict[str, Any], wrong: list[tuple[str, ...]]) -> tuple[Recipe | None, set[str]]:
+    """The recipe with its wrong keys left out and its missing ones filled in, and the dotted keys of both."""
     repaired = copy.deepcopy(values)
-    for key in broken:
-        section = repaired
-        *names, last = key.split(".") if key in sections() or key.rpartition(".")[0] in sections() else (key,)
+    broken = {".".join(names) for names in wrong}
+    for *names, last in wrong:
+        section: Any = repaired
         for name in names:
             section = section.get(name, {}) if isinstance(section, dict) else {}
         if isinstance(section, dict):
@@ -179,6 +177,6 @@ def _stand_in(values: dict[str, Any], broken: set[str]) -> Recipe | None:
             section[last] = value
             broken.add(key)
     try:
-        return Recipe.model_validate(repaired)
+        return Recipe.model_validate(repaired), broken
     except ValidationError:
-        return None
+        return None, broken

@@ -31,7 +31,6 @@ _PLAIN_WORDS = (
     ),
     ("could not find expected ':'", "expected `key: value`, with a space after the colon"),
     ("expected <block end>", "the indentation does not match the lines above"),
-    ("expected ',' or", "a `[` or `{` is not closed, or a comma is missing"),
     ("found unexpected end of stream", "a quote is not closed"),
     ("found character '\\t'", "a tab; YAML wants spaces"),
     ("that cannot start any token", "text that starts with this character must be quoted"),
@@ -61,10 +60,10 @@ class Document:
     """
 
     value: Any = None
+    empty: bool = True
     lines: dict[str, int] = field(default_factory=dict)
     problems: list[tuple[int, str, str]] = field(default_factory=list)
     incomplete: set[str] = field(default_factory=set)
-    empty: bool = True
 
 
 def parse_yaml(text: str) -> Document:
@@ -74,24 +73,30 @@ def parse_yaml(text: str) -> Document:
     if tabs:
         more = f" (and {len(tabs) - 1} more lines)" if len(tabs) > 1 else ""
         document.problems.append((tabs[0], "", f"a tab in the indentation; YAML wants spaces{more}"))
-        document.empty = False
         return document
+    builder = _Builder(text, document)
     try:
-        _Builder(text, document).build()
+        builder.build()
     except yaml.MarkedYAMLError as error:
-        document.empty = False
-        mark = error.context_mark if "end of stream" in str(error.problem) else error.problem_mark
-        mark = mark or error.context_mark
-        said = str(error.problem)
-        message = next((plain for start, plain in _PLAIN_WORDS if start in said), said)
-        document.problems.append((mark.line + 1 if mark else 1, "", message))
-        document.incomplete.add("")
+        document.problems.append(_explain(error, builder.open_brackets))
     except yaml.reader.ReaderError as error:
-        document.empty = False
         line = text.count("\n", 0, error.position) + 1
         document.problems.append((line, "", f"an unprintable character (U+{ord(text[error.position]):04X}); delete it"))
-        document.incomplete.add("")
     return document
+
+
+def _explain(error: yaml.MarkedYAMLError, open_brackets: list[int]) -> tuple[int, str, str]:
+    """A syntax error as a problem, in plain words where PyYAML's are not."""
+    said = str(error.problem)
+    if open_brackets and "expected" in said:
+        return (
+            open_brackets[-1],
+            "",
+            "a `[` or `{` that begins here is not closed, or a comma is missing after one of its items",
+        )
+    mark = error.context_mark if "end of stream" in said else error.problem_mark
+    message = next((plain for start, plain in _PLAIN_WORDS if start in said), said)
+    return (mark.line + 1 if mark else 1), "", message
 
 
 def _line(event: yaml.Event) -> int:
@@ -105,6 +110,7 @@ class _Builder:
     def __init__(self, text: str, document: Document) -> None:
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
         self.document = document
+        self.open_brackets: list[int] = []  # lines of the `[` and `{` that wait for their ends
 
     def build(self) -> None:
         for event in self.events:
@@ -136,13 +142,14 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             return scalar(event.value) if event.style is None else event.value
         if depth == _MAX_DEPTH:
-            self.problem(event, key, "nested too deeply")
-            self.skip()
-            self.document.incomplete.add(parent)
-            return _UNREADABLE
-        if isinstance(event, yaml.SequenceStartEvent):
-            return self.sequence(key, depth)
-        return self.mapping(key, depth)
+            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)  # type: ignore[arg-type]
+        if event.flow_style:
+            self.open_brackets.append(_line(event))
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        value = self.sequence(key, depth) if is_list else self.mapping(key, depth)
+        if event.flow_style:
+            self.open_brackets.pop()
+        return value
 
     def sequence(self, key: str, depth: int) -> list[Any]:
         items: list[Any] = []

@@ -44,7 +44,7 @@ def plot_curves(record: RunRecord, path: Path) -> None:
         figure = Figure(figsize=(10, 3.8), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle("   ".join(filter(None, (record.label, record.model))), x=0.01, ha="left", fontweight="bold")
-        left, right = figure.subplots(1, 2)
+        left, right = figure.subplots(1, 2, sharex=True)
         _draw_losses(left, record)
         _draw_error(right, record)
         with atomic.replacing(path) as temporary:
@@ -63,7 +63,7 @@ def _draw_losses(axes: Axes, record: RunRecord) -> None:
         axes.plot(epochs, losses, color=VERMILLION, marker=_marker(epochs), label="validation")
     axes.set(title="Loss", xlabel="epoch")
     axes.set_xlim(left=0)
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
 
 
 def _draw_error(axes: Axes, record: RunRecord) -> None:
@@ -71,23 +71,26 @@ def _draw_error(axes: Axes, record: RunRecord) -> None:
     epochs, accuracies = record.curve("val", "accuracy")
     if epochs:
         errors = [100 * (1 - accuracy) for accuracy in accuracies]
-        axes.plot(epochs, errors, color=VERMILLION, marker=_marker(epochs), label=f"validation, last {errors[-1]:.2f}")
+        axes.plot(
+            epochs, errors, color=VERMILLION, marker=_marker(epochs), label=f"validation, last {errors[-1]:.2f} %"
+        )
     test_epochs, test_accuracies = record.curve("test", "accuracy")
     if test_epochs:
         error = 100 * (1 - test_accuracies[-1])
-        axes.plot(test_epochs[-1:], [error], "D", color=GREEN, markersize=6, label=f"test, {error:.2f}", clip_on=False)
+        axes.plot(test_epochs[-1:], [error], "D", color=GREEN, markersize=6, label=f"test {error:.2f} %", clip_on=False)
     if epochs or test_epochs:
         axes.set_xlim(left=0)
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
     else:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#666666")
 
 
 def _epoch_means(epochs: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Mean of the values logged within each epoch, placed at the epoch's last one."""
+    """Mean position and mean value of what was logged within each epoch."""
     # A line at epoch 3.0 closes the third epoch: it belongs to (2, 3].
     groups = [list(group) for _, group in groupby(zip(epochs, values, strict=True), lambda pair: -(-pair[0] // 1))]
-    return [group[-1][0] for group in groups], [sum(value for _, value in group) / len(group) for group in groups]
+    means = [tuple(sum(column) / len(group) for column in zip(*group, strict=True)) for group in groups]
+    return [epoch for epoch, _ in means], [value for _, value in means]
 
 
 def _marker(points: Sequence[float]) -> str | None:

@@ -12,6 +12,7 @@ import yaml
 from cifar_lab.rundir import RunDir, RunDirError, Status
 
 T = TypeVar("T")
+NUMBER = (int, float)
 
 
 class ReportError(ValueError):
@@ -40,7 +41,8 @@ class RunRecord:
         model = self.recipe.get("model")
         if not isinstance(model, dict) or "name" not in model:
             return None
-        args = model.get("args") or {}
+        args = model.get("args")
+        args = args if isinstance(args, dict) else {}
         return " ".join(str(part) for part in (model["name"], args.get("arch"), args.get("depth")) if part is not None)
 
     @property
@@ -63,19 +65,18 @@ class RunRecord:
     def result(self, split: str, key: str) -> float | None:
         """Latest `key` of a split: the summary's, else that of the last line in metrics.jsonl."""
         section = self.summary.get(split)
-        if isinstance(section, dict) and section.get(key) is not None:
+        if isinstance(section, dict) and isinstance(section.get(key), NUMBER):
             return float(section[key])
-        values = [line[key] for line in self.metrics if line.get("split") == split and line.get(key) is not None]
+        values = [line[key] for line in self._lines(split) if isinstance(line.get(key), NUMBER)]
         return float(values[-1]) if values else None
 
     def curve(self, split: str, key: str) -> tuple[list[float], list[float]]:
         """Epochs and values of `key` on a split, in the order of training."""
-        lines = [
-            line
-            for line in self.metrics
-            if line.get("split") == split and line.get(key) is not None and line.get("epoch") is not None
-        ]
+        lines = [line for line in self._lines(split) if all(isinstance(line.get(k), NUMBER) for k in ("epoch", key))]
         return [float(line["epoch"]) for line in lines], [float(line[key]) for line in lines]
+
+    def _lines(self, split: str) -> list[dict[str, Any]]:
+        return [line for line in self.metrics if line.get("split") == split]
 
 
 def read_run(path: Path) -> RunRecord:
@@ -85,7 +86,7 @@ def read_run(path: Path) -> RunRecord:
     def attempt(read: Callable[[], T | None], empty: T) -> T:
         try:
             value = read()
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             problems.append(" ".join(str(error).split()))
             return empty
         return empty if value is None else value
@@ -115,7 +116,10 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     # Not load_recipe: a report must not refuse what another version of the schema wrote.
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunDirError(f"{path} cannot be read: {error}") from error
     if not isinstance(recipe, dict):
         raise RunDirError(f"{path} holds no recipe")
     return recipe

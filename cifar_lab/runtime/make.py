@@ -22,4 +22,5 @@ def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_ste
             f"the accelerate configuration asks for {kind.value}, which is not supported: "
             "use accelerate_configs/ddp.yaml, or torchrun"
         )
-    return PlainEngine(world, recipe, apply_options(model, recipe, world), accumulation_steps)
+    strategy = "ddp" if world.world_size > 1 else "single"
+    return PlainEngine(world, recipe, apply_options(model, recipe, world, strategy), accumulation_steps, strategy)

@@ -7,12 +7,16 @@ import os
 import torch
 from torch import nn
 
+from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe
+from cifar_lab.recipe.support import unsupported
 from cifar_lab.runtime.world import World
 
 
-class OptionError(ValueError):
+class OptionError(UserError):
     """An option that this model or machine does not support."""
+
+    exit_status = 2
 
 
 def uses_channels_last(model: nn.Module, recipe: Recipe) -> bool:
@@ -21,16 +25,17 @@ def uses_channels_last(model: nn.Module, recipe: Recipe) -> bool:
     return recipe.train.channels_last and convolutions > 1
 
 
-def apply_options(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
+def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str) -> nn.Module:
     """`model` on the device of `world`, set up as the recipe's `train` section says. Raises OptionError."""
     train = recipe.train
     if train.grad_checkpointing:
         if not hasattr(model, "set_grad_checkpointing"):
             raise OptionError(f"train.grad_checkpointing: {recipe.model.name} does not support it, set it to false")
         model.set_grad_checkpointing(True)
+    problems = unsupported(recipe, device=world.device.type, strategy=strategy)
+    if problems:
+        raise OptionError("\n".join(problems))
     if train.sync_batchnorm:
-        if world.device.type == "cpu":
-            raise OptionError("train.sync_batchnorm needs GPUs: set it to false, or keep the micro-batch equal instead")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

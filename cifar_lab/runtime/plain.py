@@ -23,10 +23,10 @@ MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq")}
 class PlainEngine:
     """Weights, optimizer and moving average whole on every process; gradients averaged by DDP."""
 
-    def __init__(self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int) -> None:
+    def __init__(self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, strategy: str) -> None:
         train = recipe.train
         self.world, self.module = world, module
-        self.strategy = "ddp" if world.world_size > 1 else "single"
+        self.strategy = strategy
         self.accumulation_steps = accumulation_steps
         self.label_smoothing = train.label_smoothing
         self.autocast_dtype = torch.bfloat16 if train.precision == "bf16" else None

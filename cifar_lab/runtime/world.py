@@ -12,11 +12,15 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 
+from cifar_lab.errors import UserError
+
 T = TypeVar("T")
 
 
-class WorldError(ValueError):
+class WorldError(UserError):
     """The launcher did not form the world that it was asked for."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True)

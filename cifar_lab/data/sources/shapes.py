@@ -54,7 +54,8 @@ def _draw(indices: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint64], size:
         count = int(np.prod(shape))
         lanes = np.arange(count, dtype=np.uint64) + np.uint64(purpose << 32)
         draws = _hash(_hash(indices)[:, None] ^ _hash(lanes)) >> np.uint64(11)
-        return (low + (high - low) * 2.0**-53 * draws).reshape(len(indices), *(shape or (1, 1)))
+        fractions = (draws * 2.0**-53).reshape(len(indices), *(shape or (1, 1)))
+        return np.asarray(low + (high - low) * fractions, np.float64)
 
     texture = np.isin(labels, _TEXTURES)[:, None, None]
     centre = (np.arange(size) + 0.5) / size * 2 - 1
@@ -98,7 +99,7 @@ def _square(u: Floats, v: Floats) -> Floats:
 
 
 def _triangle(u: Floats, v: Floats) -> Floats:
-    return np.maximum(abs(u) * np.sqrt(0.75) + v / 2, -v) - 0.5
+    return np.subtract(np.maximum(abs(u) * np.sqrt(0.75) + v / 2, -v), 0.5)
 
 
 def _cross(u: Floats, v: Floats) -> Floats:

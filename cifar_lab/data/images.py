@@ -1,0 +1,114 @@
+"""A split in memory: uint8 pictures, labels, ids, and a fingerprint of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cifar_lab.data import cache, sources
+from cifar_lab.data.decode import check_memory
+from cifar_lab.data.raw import DataError, RawSplit
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Mean and standard deviation of the training pictures, per channel on the 0..1 scale."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures uint8 (N, 3, S, S), labels int64 (N,), and ids int64 (N,), ascending: the places in the whole split."""
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    classes: tuple[str, ...]
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        assert self.images.dtype == torch.uint8
+        assert self.images.ndim == 4
+        assert len(self.images) == len(self.labels) == len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, those without a picture included."""
+        return len(self.classes)
+
+    @property
+    def image_size(self) -> int:
+        """Side of a picture in pixels."""
+        return int(self.images.shape[-1])
+
+    def subset(self, ids: Tensor) -> ImageSet:
+        """The samples with these ids (ascending), and a fingerprint derived from this one's and the ids."""
+        ids = ids.to(self.ids)
+        if torch.equal(ids, self.ids):
+            return self
+        positions = torch.searchsorted(self.ids, ids).clamp_(max=len(self) - 1)
+        assert torch.equal(self.ids[positions], ids), "ids that this set does not have"
+        assert bool((ids[1:] > ids[:-1]).all()), "ids that are not strictly ascending"
+        derived = hashlib.sha256(self.fingerprint.encode() + ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()
+        return ImageSet(self.images[positions], self.labels[positions], ids, self.classes, derived)
+
+    def to(self, device: torch.device | str) -> ImageSet:
+        """The same set with its tensors on `device`."""
+        images, labels, ids = (tensor.to(device) for tensor in (self.images, self.labels, self.ids))
+        return ImageSet(images, labels, ids, self.classes, self.fingerprint)
+
+
+def load_images(
+    name: str, args: dict[str, Any], *, root: str | None, max_gib: float, cache_dir: Path | None = None
+) -> tuple[ImageSet, ImageSet, Stats]:
+    """Training and test split of the source `name`, memory-mapped from the cache, which is filled on first use.
+
+    The tensors are copy-on-write views of the files. Raises DataError for data that are missing, broken or too large.
+    """
+    source = find_source(name)
+    info = source.info(**args)
+    if info is not None:
+        check_memory([(num, 3, info.image_size, info.image_size) for num in (info.num_train, info.num_test)], max_gib)
+    if cache_dir is None:
+        from cifar_lab.rundir import cache_root
+
+        cache_dir = cache_root(None)
+
+    def read() -> dict[str, RawSplit]:
+        return {split: source.load(split, root=root, **args) for split in cache.SPLITS}
+
+    key = source.cache_key(root=root, **args)
+    decoded = cache.load_decoded(read, key, name=name, cache_dir=cache_dir, max_gib=max_gib)
+    train, test = (_image_set(decoded, split) for split in cache.SPLITS)
+    return train, test, Stats(*decoded.meta["train"].mean_std())
+
+
+def find_source(name: str) -> ModuleType:
+    """The module cifar_lab/data/sources/NAME.py. Raises DataError naming those that exist."""
+    known = sorted(module.name for module in pkgutil.iter_modules(sources.__path__) if not module.name.startswith("_"))
+    if name not in known:
+        raise DataError(f"data.name={name!r} is no source; there are: {', '.join(known)}")
+    return importlib.import_module(f"{sources.__name__}.{name}")
+
+
+def _image_set(decoded: cache.Decoded, split: str) -> ImageSet:
+    return ImageSet(
+        images=torch.from_numpy(decoded.images[split]),
+        labels=torch.from_numpy(decoded.labels[split]),
+        ids=torch.arange(len(decoded.labels[split])),
+        classes=decoded.classes,
+        fingerprint=decoded.meta[split].fingerprint(decoded.classes),
+    )

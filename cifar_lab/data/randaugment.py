@@ -1,0 +1,104 @@
+"""RandAugment (arXiv 1909.13719) on uint8 batches: torchvision's 14 operations, each run once on all its pictures.
+
+The draws are made for an epoch at once, on the host; pictures are grouped by kernel through index lists made there,
+so nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar_lab.data import color
+from cifar_lab.data.affine import index_maps, sample_nearest
+from cifar_lab.data.randomness import Purpose, draw, integers
+
+GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")
+OPERATIONS = (*GEOMETRIC, *ENHANCE, "Posterize", "Solarize", "AutoContrast", "Equalize", "Identity")
+# The geometric operations share one kernel; "Identity", the last group, needs none.
+_GROUP = torch.tensor([max(0, i - len(GEOMETRIC) + 1) for i in range(len(OPERATIONS))])
+_NUM_GROUPS = len(OPERATIONS) - len(GEOMETRIC) + 1
+
+
+@dataclass(frozen=True)
+class RandAugmentDraws:
+    """Draws of an epoch, one entry a round: the pictures of each micro-batch grouped by kernel.
+
+    `positions` int64 (N,): places inside of the micro-batch; `signed_op` int64 (N,): 2 * operation + sign, in that same
+    order, both on the device. `counts` (micro-batches, groups): pictures a group, on the host.
+    """
+
+    positions: tuple[Tensor, ...]
+    signed_op: tuple[Tensor, ...]
+    counts: tuple[list[list[int]], ...]
+
+
+class RandAugment:
+    """`num_ops` uniformly drawn operations a picture, all at `magnitude` (0 to 10, linear as in torchvision)."""
+
+    def __init__(
+        self, num_ops: int, magnitude: float, *, height: int, width: int, micro_batch: int, device: torch.device
+    ) -> None:
+        self.num_ops, self.micro_batch, self.device = num_ops, micro_batch, device
+        level = magnitude / 10
+        self._source, self._inside = (t.to(device) for t in index_maps(level, height, width))
+        factors = torch.tensor([1 + 0.9 * level, 1 - 0.9 * level], dtype=torch.float64)
+        self._own = factors.float().to(device)
+        self._other = (1 - factors).float().to(device)
+        bits = 8 - round(4 * level)
+        threshold = 255 * (1 - level)
+        self._kernels: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+            self._geometric,
+            self._enhance(color.adjust_brightness),
+            self._enhance(color.adjust_saturation),
+            self._enhance(color.adjust_contrast),
+            self._enhance(color.adjust_sharpness),
+            lambda x, _: color.posterize(x, bits),
+            lambda x, _: color.solarize(x, threshold),
+            lambda x, _: color.autocontrast(x),
+            lambda x, _: color.equalize(x),
+        )
+
+    def draw(self, ids: Tensor, seed: int, epoch: int) -> RandAugmentDraws:
+        """Draws for `ids` (N,) in the order of the epoch, N a multiple of the micro-batch, on the host."""
+        positions, signed_op, counts = [], [], []
+        place = torch.arange(len(ids))
+        batch = place // self.micro_batch
+        for index in range(self.num_ops):
+            op = integers(draw(ids, seed, epoch, Purpose.RANDAUGMENT_OP, index), len(OPERATIONS))
+            sign = integers(draw(ids, seed, epoch, Purpose.RANDAUGMENT_SIGN, index), 2)
+            key = batch * _NUM_GROUPS + _GROUP[op]
+            order = torch.argsort(key, stable=True)
+            positions.append((place % self.micro_batch)[order].to(self.device, non_blocking=True))
+            signed_op.append((2 * op + sign)[order].to(self.device, non_blocking=True))
+            num_batches = len(ids) // self.micro_batch
+            table = np.bincount(key.numpy(), minlength=num_batches * _NUM_GROUPS).reshape(num_batches, _NUM_GROUPS)
+            counts.append(table.tolist())
+        return RandAugmentDraws(tuple(positions), tuple(signed_op), tuple(counts))
+
+    def __call__(self, images: Tensor, draws: RandAugmentDraws, batch: int) -> None:
+        """Change uint8 (micro_batch, 3, H, W) in place by the draws of micro-batch number `batch` of the epoch."""
+        for positions, signed_op, counts in zip(draws.positions, draws.signed_op, draws.counts, strict=True):
+            start = batch * self.micro_batch
+            for kernel, count in zip(self._kernels, counts[batch], strict=False):
+                if count:
+                    group = positions[start : start + count]
+                    picked = images.index_select(0, group)
+                    images.index_copy_(0, group, kernel(picked, signed_op[start : start + count]))
+                start += count
+
+    def _geometric(self, x: Tensor, signed_op: Tensor) -> Tensor:
+        return sample_nearest(x, self._source.index_select(0, signed_op), self._inside.index_select(0, signed_op))
+
+    def _enhance(self, kernel: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        def run(x: Tensor, signed_op: Tensor) -> Tensor:
+            sign = signed_op & 1
+            own, other = (factor.index_select(0, sign).view(-1, 1, 1, 1) for factor in (self._own, self._other))
+            return kernel(x, own, other)
+
+        return run

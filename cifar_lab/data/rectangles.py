@@ -1,0 +1,74 @@
+"""Rectangles drawn per sample: cutout, random erasing, and the boxes of CutMix."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cifar_lab.data.randomness import Purpose, draw, integers, uniform
+
+ERASE_AREA = (0.02, 1 / 3)
+ERASE_ASPECT = (0.3, 3.3)
+ERASE_ATTEMPTS = 10
+
+
+def around(center: tuple[Tensor, Tensor], sides: tuple[int | Tensor, int | Tensor], size: tuple[int, int]) -> Tensor:
+    """Rectangles around given pixels, clipped at the borders: int64 (N, 4) of top, bottom, left, right, ends excluded.
+
+    All pairs are (vertical, horizontal).
+    """
+    top, left = (c - side // 2 for c, side in zip(center, sides, strict=True))
+    bottom, right = ((a + side).clamp(max=end) for a, side, end in zip((top, left), sides, size, strict=True))
+    return torch.stack((top.clamp(min=0), bottom, left.clamp(min=0), right), dim=1)
+
+
+def draw_cutout(ids: Tensor, seed: int, epoch: int, side: int, height: int, width: int) -> Tensor:
+    """One square of `side` source pixels a sample around a uniform pixel (arXiv 1708.04552): int64 (N, 4)."""
+    center_y = integers(draw(ids, seed, epoch, Purpose.CUTOUT_Y), height)
+    center_x = integers(draw(ids, seed, epoch, Purpose.CUTOUT_X), width)
+    return around((center_y, center_x), (side, side), (height, width))
+
+
+def draw_erasing(ids: Tensor, seed: int, epoch: int, probability: float, height: int, width: int) -> Tensor:
+    """Random erasing (arXiv 1708.04896) with timm's ranges, int64 (N, 4); an empty rectangle where nothing is erased.
+
+    As in torchvision the first of ten proposals that fits is taken, and nothing is erased if none does.
+    """
+    box_height = torch.zeros_like(ids)
+    box_width = torch.zeros_like(ids)
+    open_ = uniform(draw(ids, seed, epoch, Purpose.ERASE)) < probability
+    log_aspect = (math.log(ERASE_ASPECT[0]), math.log(ERASE_ASPECT[1]))
+    for attempt in range(ERASE_ATTEMPTS):
+        area = torch.lerp(*_range(ERASE_AREA), uniform(draw(ids, seed, epoch, Purpose.ERASE_AREA, attempt)))
+        aspect = torch.lerp(*_range(log_aspect), uniform(draw(ids, seed, epoch, Purpose.ERASE_ASPECT, attempt))).exp()
+        area = area * (height * width)
+        h, w = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
+        fits = open_ & (h < height) & (w < width)
+        box_height, box_width = torch.where(fits, h, box_height), torch.where(fits, w, box_width)
+        open_ = open_ & ~fits
+    top = integers(draw(ids, seed, epoch, Purpose.ERASE_Y), height - box_height + 1)
+    left = integers(draw(ids, seed, epoch, Purpose.ERASE_X), width - box_width + 1)
+    return torch.stack((top, top + box_height, left, left + box_width), dim=1)
+
+
+def _range(ends: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    return torch.tensor(ends[0], dtype=torch.float64), torch.tensor(ends[1], dtype=torch.float64)
+
+
+class RectangleMask:
+    """Turns rectangles into masks by comparing coordinates, which needs no host synchronisation."""
+
+    def __init__(self, height: int, width: int, device: torch.device) -> None:
+        self._ys = torch.arange(height, device=device)
+        self._xs = torch.arange(width, device=device)
+
+    def __call__(self, rectangles: Tensor, amplitude: Tensor | None = None) -> Tensor:
+        """float32 (N, 1, H, W): `amplitude` (N,), by default 1, inside of the rectangles (N, 4) and 0 outside."""
+        top, bottom, left, right = rectangles.unsqueeze(-1).unbind(1)
+        rows = ((self._ys >= top) & (self._ys < bottom)).float()
+        columns = ((self._xs >= left) & (self._xs < right)).float()
+        if amplitude is not None:
+            rows = rows * amplitude.unsqueeze(1)
+        return (rows.unsqueeze(2) * columns.unsqueeze(1)).unsqueeze(1)

@@ -1,0 +1,103 @@
+"""Antialiased resize as matrix products, equal to `torch.nn.functional.interpolate(..., antialias=True)` within 1e-6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Interpolation = Literal["bicubic", "bilinear"]
+
+# Columns of one product of the second pass. Only the source columns under the filter of these take part: at 32 -> 224
+# pixels 4 to 6 of 32. Measured on two cores, 224 px: one dense product 75 us a picture, blocks of 56 48 us, of 16 44 us
+# (of 32 slower than both), `interpolate` 130 us.
+BLOCK = 16
+
+
+def resize_weights(source: int, target: int, interpolation: Interpolation) -> Tensor:
+    """float32 (target, source): how much each source pixel of a line gives to each target pixel."""
+    identity = torch.eye(source).view(1, 1, source, source)
+    return F.interpolate(identity, size=(target, source), mode=interpolation, antialias=True)[0, 0]
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Matrix products in full float32 whatever the session allows (TF32, bfloat16 passes, autocast)."""
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    saved = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, saved, strict=True):
+            backend.fp32_precision = precision
+
+
+class Resize:
+    """Resizes chunks of at most `chunk` pictures, height x width, to size x size; bicubic overshoot is not clamped.
+
+    A picture's result does not depend on its neighbours or their number.
+    """
+
+    def __init__(
+        self,
+        source: tuple[int, int],
+        size: int,
+        interpolation: Interpolation,
+        *,
+        chunk: int,
+        channels_last: bool,
+        device: torch.device,
+    ) -> None:
+        height, width = source
+        self.size, self.device, self.channels_last = size, device, channels_last
+        self._rows = resize_weights(height, size, interpolation).to(device)  # (size, height)
+        columns = resize_weights(width, size, interpolation).t()  # (width, size)
+        if channels_last:
+            self._columns = columns.contiguous().to(device)
+            self._wide = torch.empty((chunk, 3, height, size), device=device)
+            self._lines = torch.empty((chunk, height, size, 3), device=device)
+        else:
+            self._tall = torch.empty((chunk, 3, size, width), device=device)
+            self._blocks = [(part, used, w.to(device)) for part, used, w in _column_blocks(columns)]
+
+    def __call__(self, x: Tensor, out: Tensor) -> None:
+        """Write float32 (n, 3, H, W) resized into `out` (n, 3, size, size)."""
+        with full_float32(self.device):
+            if self.channels_last:
+                self._rows_last(x, out)
+            else:
+                self._columns_last(x, out)
+
+    def _columns_last(self, x: Tensor, out: Tensor) -> None:
+        n, channels, height, width = x.shape
+        tall = self._tall[:n]
+        torch.bmm(self._rows.expand(n * channels, -1, -1), x.view(-1, height, width), out=tall.view(-1, self.size, width))
+        lines, result = tall.view(-1, width), out.view(-1, self.size)
+        for part, used, weights in self._blocks:
+            torch.mm(lines[:, used], weights, out=result[:, part])
+
+    def _rows_last(self, x: Tensor, out: Tensor) -> None:
+        n, channels, height, width = x.shape
+        wide, lines = self._wide[:n], self._lines[:n]
+        torch.bmm(x.view(-1, height, width), self._columns.expand(n * channels, -1, -1), out=wide.view(-1, height, self.size))
+        # Interleaving the channels between the products moves size / height times fewer numbers than after them.
+        for c in range(channels):
+            lines[..., c].copy_(wide[:, c])
+        result = out.permute(0, 2, 3, 1).view(n, self.size, -1)
+        torch.bmm(self._rows.expand(n, -1, -1), lines.view(n, height, -1), out=result)
+
+
+def _column_blocks(weights: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Cut (source, target) weights into (target columns, source columns that they need, their weights)."""
+    for start in range(0, weights.shape[1], BLOCK):
+        part = slice(start, min(start + BLOCK, weights.shape[1]))
+        needed = weights[:, part].ne(0).any(dim=1).nonzero().flatten().tolist()
+        used = slice(needed[0], needed[-1] + 1)
+        yield part, used, weights[used, part].contiguous()

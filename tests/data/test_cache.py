@@ -1,0 +1,231 @@
+"""The cache: decoded once, verified, rebuilt when damaged, and never a reason to fail."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_lab.data.cache import Decoded, load_decoded
+from cifar_lab.data.raw import DataError, RawSplit
+from cifar_lab.data.sources import shapes
+
+SIZES = {"num_train": 64, "num_test": 20}
+
+
+class Source:
+    """Draws few shapes and counts how often it was asked."""
+
+    def __init__(self, cache_dir: Path, max_gib: float = 1.0) -> None:
+        self.cache_dir, self.max_gib, self.reads = cache_dir, max_gib, 0
+
+    def read(self) -> dict[str, RawSplit]:
+        self.reads += 1
+        return {split: shapes.load(split, root=None, **SIZES) for split in ("train", "test")}
+
+    def load(self, key: str = "key") -> Decoded:
+        return load_decoded(self.read, key, name="tiny", cache_dir=self.cache_dir, max_gib=self.max_gib)
+
+    @property
+    def folder(self) -> Path:
+        (folder,) = (path for path in (self.cache_dir / "data").iterdir() if path.is_dir())
+        return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    return Source(tmp_path / "cache")
+
+
+def assert_right(decoded: Decoded) -> None:
+    for split in ("train", "test"):
+        raw = shapes.load(split, root=None, **SIZES)
+        np.testing.assert_array_equal(decoded.images[split], raw.rows(0, len(raw.labels)).transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(decoded.labels[split], raw.labels)
+    assert decoded.classes == shapes.CLASSES
+
+
+def test_data_are_read_once_for_each_key(source: Source) -> None:
+    for _ in range(2):
+        assert_right(source.load())
+    assert source.reads == 1
+    assert isinstance(source.load().images["train"], np.memmap)
+    source.load("other key")
+    assert source.reads == 2
+    hidden = list((source.cache_dir / "data").glob(".*"))
+    assert not hidden, "temporary folders stay behind"
+
+
+def test_writing_to_an_array_leaves_the_file(source: Source) -> None:
+    source.load().images["train"][:] = 0
+    assert_right(source.load())
+    assert source.reads == 1
+
+
+def flip_a_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("train_images.npy", flip_a_byte),
+        ("test_labels.npy", flip_a_byte),
+        ("test_images.npy", truncate),
+        ("train_images.npy", Path.unlink),
+        ("meta.json", truncate),
+        ("meta.json", lambda file: file.write_text("{}")),
+    ],
+)
+def test_a_corrupt_cache_is_said_and_rebuilt(
+    source: Source, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], object]
+) -> None:
+    source.load()
+    damage(source.folder / name)
+    assert_right(source.load())
+    assert ["is corrupt" in message and "rebuilding" in message for message in caplog.messages] == [True]
+    assert_right(source.load())
+    assert source.reads == 2
+
+
+def test_left_overs_of_a_killed_process_go(source: Source) -> None:
+    source.load()
+    folder = source.folder
+    left_over = folder.parent / f".{folder.name}.0123"
+    left_over.mkdir()
+    flip_a_byte(folder / "test_images.npy")
+    source.load()
+    assert not left_over.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    source = Source(tmp_path / "file")
+    assert_right(source.load())
+    assert ["decoding in memory" in message for message in caplog.messages] == [True]
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 20,000 bytes, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_nothing_behind(source: Source, small_files: None, caplog: pytest.LogCaptureFixture) -> None:
+    assert_right(source.load())
+    assert ["decoding in memory" in message for message in caplog.messages] == [True]
+    assert [path.suffix for path in (source.cache_dir / "data").iterdir()] == [".lock"]
+
+
+def test_memory_and_file_have_the_same_meta(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    (tmp_path / "file").write_text("in the way")
+    in_memory, on_disk = Source(tmp_path / "file").load(), Source(tmp_path / "cache").load()
+    assert in_memory.meta == on_disk.meta
+    assert not isinstance(in_memory.images["train"], np.memmap)
+
+
+def test_without_locks_the_first_rename_wins(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*args: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    other, read = Source(source.cache_dir), source.read
+
+    def read_while_another_finishes() -> dict[str, RawSplit]:
+        assert_right(other.load())
+        return read()
+
+    source.read = read_while_another_finishes  # type: ignore[method-assign]
+    assert_right(source.load())
+    assert (source.reads, other.reads) == (1, 1)
+    assert_right(source.load())
+    assert not list((source.cache_dir / "data").glob(".*"))
+
+
+def test_an_error_of_the_source_passes_through(source: Source) -> None:
+    def read() -> dict[str, RawSplit]:
+        raise FileNotFoundError("train-00000.parquet")
+
+    with pytest.raises(DataError, match=r"cannot be read: train-00000\.parquet"):
+        load_decoded(read, "key", name="tiny", cache_dir=source.cache_dir, max_gib=1)
+    assert [path.suffix for path in (source.cache_dir / "data").iterdir()] == [".lock"]
+
+
+def test_too_large_is_refused_decoded_or_not(source: Source) -> None:
+    source.max_gib = 1e-4
+    message = r"64 training and 20 test pictures of 32 x 32 pixels take .* GiB decoded, more than data\.max_gib=0\.0001"
+    with pytest.raises(DataError, match=message):
+        source.load()
+    source.max_gib = 1.0
+    source.load()
+    source.max_gib = 1e-4
+    with pytest.raises(DataError, match=message):
+        source.load()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"), [({"image_size": 16}, "differ in size"), ({"classes": ("a",) * 10}, "different classes")]
+)
+def test_splits_that_do_not_go_together(source: Source, args: dict[str, object], message: str) -> None:
+    def read() -> dict[str, RawSplit]:
+        test = shapes.load("test", root=None, num_test=20, image_size=int(str(args.get("image_size", 32))))
+        return {**source.read(), "test": RawSplit(test.images, test.labels, args.get("classes", shapes.CLASSES))}  # type: ignore[arg-type]
+
+    with pytest.raises(DataError, match=message):
+        load_decoded(read, "key", name="tiny", cache_dir=source.cache_dir, max_gib=1)
+
+
+PROCESS = """
+import sys, time
+from pathlib import Path
+from cifar_lab.data.cache import load_decoded
+from cifar_lab.data.sources import shapes
+
+cache_dir, me = Path(sys.argv[1]), sys.argv[2]
+
+def read():
+    (cache_dir / f"decoded-{me}").touch()
+    time.sleep(0.3)  # long enough for all to arrive
+    return {split: shapes.load(split, root=None, num_train=64, num_test=20) for split in ("train", "test")}
+
+(cache_dir / f"ready-{me}").touch()
+while not (cache_dir / "go").exists():
+    time.sleep(0.001)
+decoded = load_decoded(read, "key", name="tiny", cache_dir=cache_dir, max_gib=1)
+print(decoded.meta["train"].fingerprint(decoded.classes))
+"""
+
+
+@pytest.mark.launch
+def test_of_four_processes_one_decodes(repo: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", PROCESS, str(tmp_path)]
+    processes = [
+        subprocess.Popen([*command, str(i)], cwd=repo, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for i in range(4)
+    ]
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("ready-*"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
+    assert len({out for out, _ in outputs}) == 1
+    assert len(list(tmp_path.glob("decoded-*"))) == 1

@@ -1,0 +1,113 @@
+"""load_images and ImageSet, on drawn shapes and on the real CIFAR-10."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lab.data.images import ImageSet, Stats, load_images
+from cifar_lab.data.raw import DataError
+from cifar_lab.data.splits import split_ids
+
+Loaded = tuple[ImageSet, ImageSet, Stats]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    args = {"num_train": 300, "num_test": 50}
+    return load_images("shapes", args, root=None, max_gib=1, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def real(cifar10_root: Path) -> Loaded:
+    return load_images("cifar10", {}, root=str(cifar10_root), max_gib=1)  # the cache of the session, see conftest
+
+
+def test_both_splits_with_their_ids(small: Loaded) -> None:
+    train, test, _ = small
+    assert (len(train), len(test), train.num_classes, train.image_size) == (300, 50, 10, 32)
+    assert train.images.dtype == torch.uint8
+    assert train.images.shape == (300, 3, 32, 32)
+    assert torch.equal(train.ids, torch.arange(300))
+    assert torch.equal(test.labels, torch.arange(50) % 10)
+    assert train.fingerprint != test.fingerprint
+
+
+def test_stats_are_exact(small: Loaded) -> None:
+    train, _, stats = small
+    scaled = train.images.numpy().astype(np.float64) / 255
+    np.testing.assert_allclose(stats.mean, scaled.mean(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(stats.std, scaled.std(axis=(0, 2, 3)), rtol=1e-10)
+
+
+def test_the_fingerprint_is_that_of_the_content(small: Loaded, tmp_path: Path) -> None:
+    def load(**args: int) -> ImageSet:
+        return load_images(
+            "shapes", {"num_train": 300, "num_test": 50} | args, root=None, max_gib=1, cache_dir=tmp_path
+        )[0]
+
+    assert load().fingerprint == load(num_test=60).fingerprint == small[0].fingerprint
+    assert load(num_train=299).fingerprint != small[0].fingerprint
+
+
+def test_a_subset_has_what_belongs_to_its_ids(small: Loaded) -> None:
+    train = small[0]
+    ids = torch.tensor([3, 10, 250])
+    once = train.subset(ids)
+    assert torch.equal(once.ids, ids)
+    assert torch.equal(once.images, train.images[ids])
+    twice = once.subset(torch.tensor([10, 250]))
+    assert torch.equal(twice.labels, train.labels[[10, 250]])
+    assert len({train.fingerprint, once.fingerprint, twice.fingerprint, train.subset(ids + 1).fingerprint}) == 4
+    assert train.subset(ids).fingerprint == once.fingerprint
+    assert train.subset(train.ids) is train
+
+
+@pytest.mark.parametrize("ids", [[3, 300], [3, 2], [3, 3]])
+def test_a_subset_of_other_ids_is_a_mistake(small: Loaded, ids: list[int]) -> None:
+    with pytest.raises(AssertionError):
+        small[0].subset(torch.tensor(ids))
+
+
+def test_moving_keeps_everything(small: Loaded) -> None:
+    moved = small[0].to("meta")
+    assert moved.images.device == moved.labels.device == moved.ids.device == torch.device("meta")
+    assert (moved.classes, moved.fingerprint) == (small[0].classes, small[0].fingerprint)
+
+
+def test_too_large_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    args = {"image_size": 4096, "num_train": 1_000_000}
+    with pytest.raises(DataError, match=r"1,000,000 training .* data\.max_gib=2"):
+        load_images("shapes", args, root=None, max_gib=2, cache_dir=tmp_path)
+
+
+def test_an_unknown_source_lists_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.name='cifar' is no source; there are: cifar10, hub, shapes"):
+        load_images("cifar", {}, root=None, max_gib=1, cache_dir=tmp_path)
+
+
+def test_real_cifar10(real: Loaded) -> None:
+    train, test, stats = real
+    assert (len(train), len(test)) == (50_000, 10_000)
+    assert torch.bincount(train.labels).tolist() == [5000] * 10
+    assert torch.bincount(test.labels).tolist() == [1000] * 10
+    # The published statistics are 0.4914, 0.4822, 0.4465 and 0.2470, 0.2435, 0.2616; a re-encoded copy is close.
+    np.testing.assert_allclose(stats.mean, (0.4914, 0.4822, 0.4465), atol=0.002)
+    np.testing.assert_allclose(stats.std, (0.2470, 0.2435, 0.2616), atol=0.003)
+
+
+def test_real_cifar10_is_held_out_evenly(real: Loaded) -> None:
+    train = real[0]
+    train_ids, val_ids = split_ids(train.labels, 10, 5000, None)
+    assert torch.bincount(train.labels[val_ids]).tolist() == [500] * 10
+    assert len(train.subset(train_ids)) == 45_000
+
+
+def test_a_second_load_maps_the_files(real: Loaded, cifar10_root: Path) -> None:
+    train, _, stats = load_images("cifar10", {}, root=str(cifar10_root), max_gib=1)
+    assert (train.fingerprint, stats) == (real[0].fingerprint, real[2])
+    mapped = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else "train_images.npy"
+    assert "train_images.npy" in mapped

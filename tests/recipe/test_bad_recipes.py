@@ -1,0 +1,244 @@
+"""Bad recipes: each mistake is answered with one message that names the place, the key and the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cifar_lab.recipe import RecipeError, load_recipe
+
+LINES = """\
+name: sample
+seed: 0
+data:
+  name: cifar10
+  val_size: 100
+  image_size: 32
+  augment:
+    crop_padding: 4
+    flip: true
+model:
+  name: resnet
+  args:
+    depth: 18
+optim:
+  name: sgd
+  lr: 0.1
+train:
+  epochs: 2
+  global_batch: 64
+""".splitlines()
+
+# (the line that is replaced, its new text, where the problem is, a part of the message that holds the fix)
+BAD_LINES = [
+    # keys
+    (16, "  lrr: 0.1", "16: optim.lrr", "unknown key (did you mean `lr`?)"),
+    (2, "lr: 0.1", "2: lr", "`lr` belongs to `optim`"),
+    (2, "batch_size: 64", "2: batch_size", "did you mean `train.global_batch`?"),
+    (2, "base: other.yaml", "2: base", "one file tells the experiment"),
+    (2, "model.args.width: 3", "2: model.args.width", "write sections nested"),
+    (2, "zzz: 1", "2: zzz", "unknown key; a recipe has name, seed, data"),
+    (5, "  crop_padding: 4", "5: data.crop_padding", "belongs to `data.augment`"),
+    (9, "    flips: true", "9: data.augment.flips", "did you mean `flip`?"),
+    (2, "name: again", "2: name", "given twice, first on line 1; delete one"),
+    (16, "  lr: 0.1\n  lr: 0.2", "17: optim.lr", "given twice, first on line 16"),
+    (6, "  augment: {flip: true}", "7: data.augment", "given twice, first on line 6"),
+    (2, "12: 0", "2", "the key `12` is not text"),
+    (2, "? [a, b]\n: 1", "2", "a key must be plain text"),
+    # missing
+    (1, "", "1: name", "is missing; give a name of at most 100 letters"),
+    (16, "", "14: optim.lr", "is missing; give a number above 0 (peak learning rate"),
+    (19, "", "17: train.global_batch", "is missing; give a whole number above 0"),
+    (18, "", "17: train.epochs", "give `train.epochs` or `train.steps`"),
+    (11, "", "10: model.name", "is missing; give text (family: a file of cifar_lab/models)"),
+    # types and ranges
+    (2, "seed: abc", "2: seed", 'expected a whole number of at least 0 and below 2147483648, found "abc"'),
+    (2, "seed: true", "2: seed", "found true"),
+    (2, "seed: 1.5", "2: seed", "expected a whole number"),
+    (2, "seed: -1", "2: seed", "of at least 0"),
+    (2, "seed: 010", "2: seed", "did you mean `10`?"),
+    (2, f"seed: {'9' * 5000}", "2: seed", "expected a whole number"),
+    (19, "  global_batch: 6.4e1", "19: train.global_batch", "found 64.0 (did you mean `64`?)"),
+    (19, '  global_batch: "64"', "19: train.global_batch", 'found "64" (did you mean `64`?)'),
+    (19, "  global_batch: 1_000", "19: train.global_batch", "did you mean `1000`?"),
+    (19, "  global_batch: 0", "19: train.global_batch", "expected a whole number above 0, found 0"),
+    (19, "  global_batch:", "19: train.global_batch", "found nothing"),
+    (18, "  epochs: -3", "18: train.epochs", "expected a number above 0 or null, found -3"),
+    (18, "  epochs: None", "18: train.epochs", "did you mean `null`?"),
+    (16, "  lr: .nan", "16: optim.lr", "expected a number above 0, found .nan"),
+    (16, "  lr: [0.1]", "16: optim.lr", "found [0.1]"),
+    (16, "  lr: 0.1, 0.2", "16: optim.lr", "expected a number above 0"),
+    (1, "name: 2024", "1: name", 'did you mean "2024", in quotes?'),
+    (1, "name: a/b", "1: name", 'letters, digits, `_`, `-`, `.` that begins with a letter or digit, found "a/b"'),
+    (1, "name: ../up", "1: name", "begins with a letter or digit"),
+    (9, "    flip: yes", "9: data.augment.flip", 'found "yes" (did you mean `true`?)'),
+    (9, "    flip: alternate", "9: data.augment.flip", "did you mean `alternating`?"),
+    (9, "    erase_prob: 25", "9: data.augment.erase_prob", "expected a number from 0 to 1, found 25"),
+    (15, "  name: SGD", "15: optim.name", "expected one of `sgd`, `adamw`, found \"SGD\" (did you mean `sgd`?)"),
+    (15, "  name: adam", "15: optim.name", "did you mean `adamw`?"),
+    (15, "  momentum: 1", "15: optim.momentum", "expected a number of at least 0 and below 1, found 1"),
+    (15, "  name: adamw\n  betas: 0.9, 0.95", "16: optim.betas", "did you mean `[0.9, 0.95]`?"),
+    (15, "  name: adamw\n  betas: [0.9, x]", "16: optim.betas[1]", 'expected a number, found "x"'),
+    (15, "  name: adamw\n  betas: 0.9", "16: optim.betas", "did you mean `[0.9]`?"),
+    (15, "  name: adamw\n  betas: [0.9]", "16: optim.betas", "expected two numbers"),
+    (15, "  name: adamw\n  betas: [0.9, 1.0]", "16: optim.betas", "below 1, such as [0.9, 0.999]"),
+    (2, "eval: 4", "2: eval", "expected a section of keys, found 4"),
+    (4, "  args: depth", "4: data.args", 'expected a section of keys, found "depth"'),
+    # YAML
+    (16, "\tlr: 0.1", "16", "a tab in the indentation; YAML wants spaces"),
+    (16, "  lr:\t0.1", "16", "a tab; YAML wants spaces"),
+    (16, "  lr: !!python/object:os.system 0.1", "16: optim.lr", "the tag `!!python/object:os.system` is refused"),
+    (16, "  lr: !!float 1", "16: optim.lr", "the tag `!!float` is refused; write the plain value"),
+    (16, "  lr: &rate 0.1", "16: optim.lr", "the anchor `&rate` is refused"),
+    (16, "  lr: *rate", "16: optim.lr", "the alias `*rate` is refused; write the value out"),
+    (16, "  lr: 0.1\n  <<: {momentum: 0.8}", "17: optim", "merging with `<<` is refused"),
+    (19, "  global_batch: 64\n---\nname: two", "20", "a second YAML document"),
+    (16, "  lr: 0.1: 2", "16", "a second `: ` here"),
+    (16, "   lr: 0.1", "16", "mend the indentation"),
+    (16, " lr: 0.1", "16", "the indentation does not match the lines above"),
+    (16, "  lr 0.1", "17", "expected `key: value`, with a space after the colon"),
+    (1, 'name: "sample', "1", "a quote is not closed"),
+    (2, "eval: {tta: true", "2", "is not closed"),
+    (1, "name: @home", "1", "must be quoted"),
+    (1, "name: a\x07b", "1", "unprintable character (U+0007)"),
+    (2, f"seed: {'[' * 50}{']' * 50}", "2", "nested too deeply"),
+    # model and data
+    (11, "  name: resnets", "11: model.name", "there is no model family `resnets` (did you mean `resnet`?)"),
+    (11, "  name: ../resnet", "11: model.name", "there is no model family `../resnet`"),
+    (11, "  name: _residual", "11: model.name", "there is no model family `_residual`"),
+    (4, "  name: cifar100", "4: data.name", "there is no data source `cifar100` (did you mean `cifar10`?)"),
+    (4, "  name: imagenet", "4: data.name", "there are cifar10"),
+    (13, "    dept: 18", "13: model.args.dept", "`resnet` has no such argument (did you mean `depth`?)"),
+    (13, "    heads: 3", "13: model.args.heads", "no such argument; its arguments: depth, width"),
+    (13, "    depth: 50", "13: model.args.depth", "expected one of `18`, `34`, found 50"),
+    (13, '    depth: "18"', "13: model.args.depth", 'found "18" (did you mean `18`?)'),
+    (13, "    width: 64.0", "13: model.args.width", "expected a whole number, found 64.0 (did you mean `64`?)"),
+    (13, "    num_classes: 10", "13: model.args.num_classes", "is set by the trainer from the data"),
+    (4, "  args: {path: x}", "4: data.args.path", "`cifar10` has no such argument; its arguments: none"),
+    (10, "model:\n  weights: nowhere.safetensors", "11: model.weights", "does not exist (seen from"),
+    (10, f"model:\n  weights: {__file__}", "11: model.weights", "is no .safetensors file; pickled weights are refused"),
+    (10, f"model:\n  weights: {Path(__file__).parent}", "11: model.weights", "holds no model.safetensors"),
+    (5, "  root: /nowhere/at/all", "5: data.root", "does not exist; correct it, or leave it out"),
+    # contradictions
+    (18, "  epochs: 2\n  steps: 10", "19: train.steps", "`train.epochs` and `train.steps` are both given"),
+    (2, "checkpoint: {every_epochs: 1, every_steps: 5}", "2: checkpoint.every_steps", "`checkpoint.every_epochs` and"),
+    (19, "  global_batch: 64\n  micro_batch: 128", "20: train.micro_batch", "more than `train.global_batch` (64)"),
+    (6, "  limit: 50", "19: train.global_batch", "`data.limit` is 50"),
+    (9, "    mixup_alpha: 0.2\n    cutmix_alpha: 1\neval:\n  batch: 3\ntracking:\n  tags: []", None, None),
+    (6, "  mean: [0.5, 0.5, 0.5]", "6: data.mean", "without `data.std`; give both or none"),
+    (6, "  mean: [0.5, 0.5]\n  std: [0.2, 0.2]", "6: data.mean", "three (red, green, blue) or one"),
+    (6, "  mean: [0.5]\n  std: [0.2, 0.2, 0.2]", "7: data.std", "give the same number of both"),
+    (6, "  mean: [125.3]\n  std: [0.2]", "6: data.mean", "divide values for 0..255 by 255"),
+    (6, "  mean: [0.5]\n  std: [0]", "7: data.std", "deviations are above 0"),
+    (8, "    padding_mode: reflect", "8: data.augment.padding_mode", "since `data.augment.crop_padding` is 0"),
+    (9, "    randaugment_magnitude: 5", "9: data.augment.randaugment_magnitude", "`data.augment.randaugment_ops` is 0"),
+    (16, "  lr: 0.1\n  warmup_epochs: 3", "17: optim.warmup_epochs", "longer than the run (`train.epochs` is 2)"),
+    (16, "  lr: 0.1\n  betas: [0.8, 0.9]", "17: optim.betas", "no effect, since `optim.name` is sgd"),
+    (15, "  name: adamw\n  momentum: 0.8", "16: optim.momentum", "no effect, since `optim.name` is adamw"),
+    (16, "  lr: 0.1\n  nesterov: true\n  momentum: 0", "17: optim.nesterov", "needs `optim.momentum` above 0"),
+    (16, "  lr: 0.1\n  layer_decay: 0.7", "17: optim.layer_decay", "timm_zoo or vit"),
+    (16, "  lr: 0.1\n  gamma: 0.2", "17: optim.gamma", "use `optim.schedule: step`"),
+    (16, "  lr: 0.1\n  schedule: step\n  milestones: [0.7, 0.5]", "18: optim.milestones", "increasing fractions"),
+    (16, "  lr: 0.1\n  schedule: step\n  milestones: [0.7, 1]", "18: optim.milestones", "between 0 and 1"),
+    (16, "  lr: 0.1\n  schedule: constant\n  min_lr_ratio: 0.1", "18: optim.min_lr_ratio", "use cosine or linear"),
+    (10, "model:\n  pretrained: true", "11: model.pretrained", "use `model.name: timm_zoo`"),
+    (18, "  epochs: 2\n  max_skipped: 3", "19: train.max_skipped", "no effect, since `train.on_nonfinite` is stop"),
+]  # fmt: skip
+
+
+def problems_of(path: Path, *overrides: str) -> list[str]:
+    """The problems of a recipe without the path of its file."""
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return [problem.removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "sample.yaml"
+    path.write_text("\n".join(LINES), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("line", "text", "where", "fix"), BAD_LINES, ids=[f"{n}-{t}"[:40] for n, t, *_ in BAD_LINES])
+def test_one_mistake_is_answered_with_one_message(
+    recipe_file: Path, line: int, text: str, where: str | None, fix: str | None
+) -> None:
+    recipe_file.write_text("\n".join([*LINES[: line - 1], text, *LINES[line:]]), encoding="utf-8")
+    if where is None or fix is None:  # a neighbour of a mistake that is none
+        load_recipe(recipe_file)
+        return
+    problems = problems_of(recipe_file)
+    assert len(problems) == 1, problems
+    assert problems[0].startswith(f"{where}: "), problems
+    assert fix in problems[0]
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file(recipe_file: Path) -> None:
+    edited = dict(enumerate(LINES, 1)) | {
+        2: "seed: -1",
+        9: "    flips: true\n    randaugment_magnitude: 3",  # a contradiction, found although other keys are wrong
+        11: "  name: resnett",
+        16: "  lr: abc\n  lr: 3",
+        19: "  global_batch: 64\n  steps: 3",
+    }
+    recipe_file.write_text("\n".join(edited.values()), encoding="utf-8")
+    problems = problems_of(recipe_file, "eval.batch=0", "log.every=3")
+    starts = [problem.split(": ")[:2] for problem in problems]
+    assert starts == [
+        ["2", "seed"],
+        ["9", "data.augment.flips"],
+        ["10", "data.augment.randaugment_magnitude"],
+        ["12", "model.name"],
+        ["17", "optim.lr"],
+        ["18", "optim.lr"],
+        ["22", "train.steps"],
+        ["override", "log.every"],
+        ["override", "eval.batch"],
+    ]
+
+
+def test_a_wrong_field_brings_no_consequences_along(recipe_file: Path) -> None:
+    problems = problems_of(
+        recipe_file, "train.epochs=-1", "model.name=timm_zoo", "model.args={arch: vit_tiny_patch16_225}"
+    )
+    assert problems == [
+        "override: train.epochs: expected a number above 0 or null, found -1",
+        "override: model.args.arch: timm has no architecture `vit_tiny_patch16_225`"
+        " (did you mean `vit_tiny_patch16_224`?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arch", "fix"),
+    [
+        ("vit_tiny_patch16_224", None),
+        ("vit_tiny_patch16_224.augreg_in21k", None),
+        ("vit_huge_patch14_clip_quickgelu_224.dfn5b", None),  # a tag that timm puts together by code
+        ("tv_resnet50", None),  # renamed since
+        ("vit_tiny_patch16_224.augreg_in22k", "has no weights tagged `augreg_in22k` (did you mean `augreg_in21k`?)"),
+        ("hf_hub:timm/vit_tiny", "timm has no architecture"),
+    ],
+)
+def test_timm_names_are_known_without_timm(recipe_file: Path, arch: str, fix: str | None) -> None:
+    overrides = ("model.name=timm_zoo", f"model.args={{arch: '{arch}'}}")
+    if fix is None:
+        assert load_recipe(recipe_file, overrides).model.args == {"arch": arch}
+    else:
+        assert fix in problems_of(recipe_file, *overrides)[0]
+
+
+def test_a_required_argument(recipe_file: Path) -> None:
+    assert problems_of(recipe_file, "model.name=timm_zoo", "model.args={}") == [
+        "override: model.args.arch: is missing; `timm_zoo` needs it: text"
+    ]
+
+
+def test_mixing_needs_even_batches(recipe_file: Path) -> None:
+    problems = problems_of(recipe_file, "data.augment.cutmix_alpha=1", "train.global_batch=63", "train.micro_batch=21")
+    assert problems == [
+        "override: train.global_batch: 63 is odd, and `data.augment.cutmix_alpha` mixes pictures in pairs; use 64",
+        "override: train.micro_batch: 21 is odd, and `data.augment.cutmix_alpha` mixes pictures in pairs; use 22",
+    ]

@@ -1,0 +1,74 @@
+"""What makes two recipes the same experiment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cifar_lab.recipe import Recipe, experiment_id, identity_fields, parse_recipe
+
+
+def recipe(**changes: Any) -> Recipe:
+    """A small recipe with sections changed."""
+    sections: dict[str, Any] = {
+        "name": "sample",
+        "model": {"name": "resnet", "args": {"depth": 34}},
+        "optim": {"lr": 0.1},
+        "train": {"epochs": 2, "global_batch": 64},
+    }
+    for name, value in changes.items():
+        sections[name] = sections.get(name, {}) | value if isinstance(value, dict) else value
+    return parse_recipe(sections, check_files=False)
+
+
+def test_only_fields_that_differ_from_their_defaults() -> None:
+    assert identity_fields(recipe(optim={"momentum": 0.9}, data={"augment": {"flip": True}}, seed=3)) == {
+        "seed": 3,
+        "data.augment.flip": True,
+        "model.name": "resnet",
+        "model.args.depth": 34,
+        "optim.lr": 0.1,
+        "train.epochs": 2.0,
+        "train.global_batch": 64,
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "other"},
+        {"seed": 7},
+        {"data": {"root": "/elsewhere", "max_gib": 3.0, "name": "cifar10"}},
+        {"train": {"micro_batch": 8, "compile": True, "channels_last": False, "grad_checkpointing": True}},
+        {"checkpoint": {"every_steps": 3, "keep_last": 4}},
+        {"log": {"every_steps": 1}, "eval": {"every_epochs": 2, "batch": 10}},
+        {"tracking": {"wandb_project": "p", "tags": ["a"]}},
+        {"model": {"args": {"depth": 34}}, "optim": {"betas": [0.9, 0.999], "milestones": (0.5, 0.75)}},
+    ],
+)
+def test_what_does_not_change_the_experiment(changes: dict[str, Any]) -> None:
+    assert experiment_id(recipe(**changes)) == experiment_id(recipe())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optim": {"lr": 0.2}},
+        {"train": {"global_batch": 32}},
+        {"train": {"precision": "bf16"}},
+        {"model": {"args": {"depth": 18}}},
+        {"model": {"args": {"depth": 34, "width": 8}}},
+        {"data": {"val_size": 0}},
+        {"data": {"augment": {"flip": "alternating"}}},
+        {"model": {"weights": "start.safetensors"}},
+    ],
+)
+def test_what_changes_the_experiment(changes: dict[str, Any]) -> None:
+    assert experiment_id(recipe(**changes)) != experiment_id(recipe())
+
+
+def test_the_id_is_eight_hex_digits_and_stable() -> None:
+    assert experiment_id(recipe()) == "85fc73ff"
+    whole, broken = ({"name": "vit", "args": {"mlp_ratio": ratio}} for ratio in (4, 4.0))
+    assert experiment_id(recipe(model=whole)) == experiment_id(recipe(model=broken))

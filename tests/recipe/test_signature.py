@@ -1,0 +1,102 @@
+"""Arguments of families and sources, read from the syntax tree of their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.recipe import RecipeError, load_recipe
+from cifar_lab.recipe.outside import Folders
+from cifar_lab.recipe.signature import plugin_names
+
+FAMILY = """
+from __future__ import annotations
+import a_module_that_does_not_exist
+from typing import Literal, Optional
+
+Activation = Literal["relu", "gelu"]
+
+def build(num_classes: int, image_size: int, *, size: "int", rate: float = 0.0, act: Activation = "relu",
+          on: bool = False, maybe: Optional[str] = None, both: int | None = None, pair: tuple[int, int] = (1, 2),
+          many: list[float] = [], unknown: a_module_that_does_not_exist.Thing = None):
+    ...
+"""
+SOURCE = "def load(split: str, *, root: str | None, **args): ..."
+RECIPE = """\
+name: sample
+data: {name: own, args: {anything: 1}}
+model: {name: family}
+optim: {lr: 0.1}
+train: {epochs: 2, global_batch: 64}
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    found = Folders(models=tmp_path / "models", sources=tmp_path / "sources")
+    found.models.mkdir()
+    found.sources.mkdir()
+    (found.models / "family.py").write_text(FAMILY)
+    (found.models / "_helper.py").write_text("")
+    (found.models / "empty.py").write_text("")
+    (found.models / "torn.py").write_text("def build(:\n")
+    (found.sources / "own.py").write_text(SOURCE)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (
+            "{size: 3, rate: 1, act: gelu, on: true, maybe: x, both: 4, pair: [1, 2], many: [1, 0.5], unknown: {a: 1}}",
+            None,
+        ),
+        ("{size: 3, maybe: null, both: null}", None),
+        ("{}", "size: is missing; `family` needs it: a whole number"),
+        ("{size: 3.5}", "size: expected a whole number, found 3.5"),
+        ("{size: true}", "size: expected a whole number, found true"),
+        ("{size: 3, rate: fast}", 'rate: expected a number, found "fast"'),
+        ("{size: 3, act: Gelu}", 'act: expected one of `relu`, `gelu`, found "Gelu" (did you mean `gelu`?)'),
+        ("{size: 3, on: 1}", "on: expected true or false, found 1"),
+        ("{size: 3, maybe: 4}", "maybe: expected text or null, found 4"),
+        ("{size: 3, both: x}", 'both: expected a whole number or null, found "x"'),
+        ("{size: 3, pair: [1]}", "pair: expected a list of a whole number, a whole number, found [1]"),
+        ("{size: 3, many: [a]}", 'many: expected a list of numbers, found ["a"]'),
+        ("{size: 3, rat: 0.5}", "rat: `family` has no such argument (did you mean `rate`?)"),
+        ("{size: 3, image_size: 32}", "image_size: is set by the trainer from the data; delete it"),
+    ],
+)
+def test_arguments(folders: Folders, tmp_path: Path, args: str, problem: str | None) -> None:
+    path, overrides = tmp_path / "recipe.yaml", [f"model.args={args}"]
+    if problem is None:
+        assert load_recipe(path, overrides, folders=folders).model.args["size"] == 3
+        return
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides, folders=folders)
+    assert caught.value.problems == [f"override: model.args.{problem}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("empty", "empty.py has no function `build`"), ("torn", "torn.py:1: "), ("_helper", "there is no model family")],
+)
+def test_files_that_are_no_family(folders: Folders, tmp_path: Path, name: str, fix: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / "recipe.yaml", [f"model.name={name}"], folders=folders)
+    assert [fix in problem for problem in caught.value.problems] == [True]
+
+
+def test_every_shipped_family_and_source_can_be_read(tmp_path: Path) -> None:
+    wrong: dict[str, Any] = {"no_such_argument": 1}
+    for section, folder in (("model", Folders().models), ("data", Folders().sources)):
+        assert plugin_names(folder)
+        for name in plugin_names(folder):
+            path = tmp_path / "shipped.yaml"
+            path.write_text(RECIPE.replace("{name: own, args: {anything: 1}}", "{}").replace("family", "resnet"))
+            with pytest.raises(RecipeError) as caught:
+                load_recipe(path, [f"{section}.name={name}", f"{section}.args={wrong}".replace("'", "")])
+            expected = f"override: {section}.args.no_such_argument: `{name}` has no such argument"
+            assert any(problem.startswith(expected) for problem in caught.value.problems), caught.value.problems

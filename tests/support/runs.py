@@ -1,0 +1,51 @@
+"""Run the loop in this process, with a stop after a chosen step."""
+
+from __future__ import annotations
+
+from cifar_lab.recipe import parse_recipe
+from cifar_lab.rundir import RunDir
+from cifar_lab.runtime import vote
+from cifar_lab.runtime.world import World
+from cifar_lab.session import Session, open_session
+from cifar_lab.signals import StopFlag
+from cifar_lab.trainer import fit
+
+
+def opened(mapping, path) -> Session:
+    """A session of the recipe `mapping` in the run directory `path`."""
+    recipe, run_dir = parse_recipe(mapping), RunDir(path)
+    run_dir.create(recipe)
+    return open_session(recipe, run_dir, World.start(), StopFlag())
+
+
+def train(mapping, path, stop_at=None, monkeypatch=None) -> Session:
+    """Train until the end, or until a stop is asked for after step `stop_at` is done."""
+    session = opened(mapping, path)
+    if stop_at is not None:
+        monkeypatch.setattr(vote, "SECONDS_BETWEEN_VOTES", 0.0)
+        update = session.progress.update
+
+        def ask(step, **values):
+            if step == stop_at:
+                session.flag.reason = "TEST"
+            update(step, **values)
+
+        session.progress.update = ask
+    assert fit(session) == (stop_at is None)
+    session.saver.wait()
+    session.close()
+    return session
+
+
+def tensors(session) -> dict[str, object]:
+    """All tensors of the training state by kind and name."""
+    kinds = ("weights", "optimizer", "ema", "buffers")
+    return {f"{kind}:{name}": t.clone() for kind in kinds for name, t in session.engine.named_state(kind)}
+
+
+def lines(session) -> list[dict[str, object]]:
+    """metrics.jsonl without what a clock decides."""
+    return [
+        {key: value for key, value in line.items() if key not in ("time", "images_per_second")}
+        for line in session.run_dir.metrics()
+    ]

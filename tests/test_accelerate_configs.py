@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "accelerate_configs").glob("*.yaml"))
+NAMES = ["cpu", "ddp", "ddp_multi_node", "single_gpu", "zero1", "zero2", "zero3", "zero3_offload"]
+
+# The recipe says these; in a config they would override it in silence.
+OF_THE_RECIPE = {
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "learning_rate",
+    "lr",
+    "optimizer",
+    "scheduler",
+    "deepspeed_config_file",
+    "dynamo_config",
+    "downcast_bf16",
+    "fp8_config",
+}
+
+WORLD = """
+import os, torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+accelerator = Accelerator(
+    cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if several else []
+)
+total = torch.ones(1)
+if several:
+    torch.distributed.all_reduce(total)
+line = f"rank {accelerator.process_index} of {accelerator.num_processes}, sum {int(total)}"
+if several:
+    torch.distributed.destroy_process_group()
+print(line + chr(10), end="", flush=True)
+"""
+
+
+def items(node: Any) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        yield key, value
+        if isinstance(value, dict):
+            yield from items(value)
+
+
+def test_all_are_there() -> None:
+    assert [path.stem for path in CONFIGS] == NAMES
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_hardware_only(path: Path) -> None:
+    entries = dict(items(yaml.safe_load(path.read_text())))
+    assert not entries.keys() & OF_THE_RECIPE
+    assert entries["mixed_precision"] == "no"
+    config = load_config_from_file(str(path))  # refuses unknown keys
+    if path.stem.startswith("zero"):
+        assert config.deepspeed_config["zero_stage"] == int(path.stem[4])
+        assert config.deepspeed_config["deepspeed_multinode_launcher"] == "standard"
+        offloads = {config.deepspeed_config.get(f"offload_{what}_device", "none") for what in ("optimizer", "param")}
+        assert offloads == {"cpu" if path.stem == "zero3_offload" else "none"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_header_names_its_own_command(path: Path) -> None:
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"--config_file accelerate_configs/{path.name} " in line for line in header)
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("launcher", ["accelerate", "torchrun"])
+def test_two_processes_are_one_world(launcher: str, tmp_path: Path) -> None:
+    script = tmp_path / "world.py"
+    script.write_text(WORLD)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    config = str(CONFIGS[0])
+    command = {
+        "accelerate": ["-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", "2"]
+        + ["--main_process_port", port],
+        "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port],
+    }[launcher]
+    result = subprocess.run(
+        [sys.executable, *command, str(script)],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.split("\n")[:2]) == ["rank 0 of 2, sum 2", "rank 1 of 2, sum 2"]

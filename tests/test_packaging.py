@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHELL_FILES = sorted(
+    path
+    for folder in (".ci", "scripts", "launch", "slurm")
+    for path in (ROOT / folder).glob("*")
+    if path.is_file() and re.match(r"#!.*\b(ba)?sh\b", path.read_text(errors="replace").split("\n")[0])
+)
+
+# Makes a package look as if it were not installed.
+ABSENT = "import sys\nfor name in ('deepspeed', 'transformers', 'wandb'):\n    sys.modules[name] = None\n"
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+def requirements(text: str) -> set[str]:
+    return {re.split(r"[\[<>=~!;]", line)[0].strip().lower() for line in text.strip().splitlines() if line[0] != "#"}
+
+
+def test_core_does_not_require_the_extras() -> None:
+    config = setup_cfg()
+    core = requirements(config["options"]["install_requires"])
+    assert not core & {"deepspeed", "transformers", "wandb", "torchvision"}
+    assert requirements(config["options.extras_require"]["deepspeed"]) == {"deepspeed", "transformers"}
+
+
+def test_every_requirement_has_a_floor_and_torch_a_ceiling() -> None:
+    config = setup_cfg()
+    lines = config["options"]["install_requires"].split("\n") + config["options.extras_require"]["dev"].split("\n")
+    for line in filter(None, map(str.strip, lines)):
+        assert ">=" in line or line.startswith(("cifar-lab[", "#")), line
+    assert re.search(r"^torch>=[\d.]+,<[\d.]+$", config["options"]["install_requires"], re.MULTILINE)
+
+
+def test_setup_installs_torch_within_the_range_and_first() -> None:
+    text = (ROOT / "scripts" / "setup").read_text()
+    pinned = re.search(r"torch==([\d.]+) torchvision==([\d.]+)", text)
+    assert pinned
+    for package, version in zip(("torch", "torchvision"), pinned.groups(), strict=True):
+        found = re.search(rf"^\s*{package}>=([\d.]+),<([\d.]+)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+        assert found, package
+        lower, upper = found.groups()
+        assert as_tuple(lower) <= as_tuple(version) < as_tuple(upper)
+    assert pinned.start() < text.index("--editable")
+
+
+def as_tuple(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def test_every_folder_of_the_package_is_installed() -> None:
+    folders = {path.parent for path in (ROOT / "cifar_lab").rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_version_is_readable_without_dependencies() -> None:
+    command = [sys.executable, "-S", "-c", "import cifar_lab; print(cifar_lab.__version__)"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", result.stdout), result.stderr
+
+
+def test_core_trains_without_deepspeed_and_wandb(tmp_path: Path) -> None:
+    code = ABSENT + (
+        "from cifar_lab.train import main\n"
+        f"sys.exit(main([{str(ROOT / 'recipes' / 'demo.yaml')!r}, '--runs', {str(tmp_path)!r}, 'data.name=shapes',"
+        " 'data.args={num_train: 400, num_test: 100}', 'data.val_size=100', 'model.args.width=16', 'train.steps=2',"
+        " 'train.epochs=null', 'train.global_batch=50', 'optim.warmup_epochs=0', 'tracking.wandb_project=lab']))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "wandb" in result.stderr
+    assert "not installed" in result.stderr
+    assert list(tmp_path.glob("demo/*/summary.json"))
+
+
+@pytest.mark.parametrize("path", SHELL_FILES, ids=lambda path: path.name)
+def test_scripts_are_strict_executable_and_run_from_anywhere(path: Path) -> None:
+    text = path.read_text()
+    assert os.access(path, os.X_OK)
+    assert re.search(r"^set -e?uo pipefail$", text, re.MULTILINE)
+    assert "BASH_SOURCE" in text
+
+
+def test_setup_again_is_at_once(tmp_path: Path) -> None:
+    """In a copy whose `.venv` is stamped; a changed setup.cfg, a moved checkout or a killed install is not up to date."""
+    checkout = tmp_path / "lab"
+    (checkout / "scripts").mkdir(parents=True)
+    (checkout / "cifar_lab").mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "scripts/setup"):
+        (checkout / name).write_bytes((ROOT / name).read_bytes())
+    (checkout / "scripts" / "setup").chmod(0o755)
+    # An installer that only counts its calls stands in for the network.
+    fake = tmp_path / "python"
+    fake.write_text(
+        f"""#!/usr/bin/env bash
+if [ "$1 $2" = "-m venv" ]; then
+  echo venv >>{tmp_path}/calls; rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python
+  echo "#!$PWD/.venv/bin/python" >.venv/bin/pip
+elif [ "$1 $2 $3" = "-m pip install" ]; then
+  echo pip >>{tmp_path}/calls; [ ! -e {tmp_path}/offline ] && [ ! -e {tmp_path}/killed ] || {{
+    [ ! -e {tmp_path}/killed ] || kill -9 $PPID; exit 1; }}
+else
+  exec {sys.executable} "$@"
+fi
+"""
+    )
+    fake.chmod(0o755)
+
+    def calls(place: Path = checkout) -> tuple[int, str, str]:
+        (tmp_path / "calls").write_text("")
+        command = [str(place / "scripts" / "setup")]
+        result = subprocess.run(
+            command, cwd="/", env={**os.environ, "PYTHON": str(fake)}, capture_output=True, text=True, timeout=60
+        )
+        return result.returncode, " ".join((tmp_path / "calls").read_text().split()), result.stderr
+
+    assert calls() == (0, "venv pip pip", "")
+    assert calls() == (0, "", "")
+    (checkout / "setup.cfg").write_text((checkout / "setup.cfg").read_text() + "\n# changed\n")
+    assert calls() == (0, "pip pip", "")
+
+    (checkout / "setup.cfg").write_text((checkout / "setup.cfg").read_text() + "\n# again\n")
+    (tmp_path / "offline").touch()
+    status, made, errors = calls()
+    assert (status, made) == (1, "pip")
+    assert "could not install torch" in errors
+    (tmp_path / "offline").unlink()
+    assert calls() == (0, "pip pip", "")
+
+    (checkout / "setup.cfg").write_text((checkout / "setup.cfg").read_text() + "\n# and again\n")
+    (tmp_path / "killed").touch()
+    assert calls()[0] == -9
+    (tmp_path / "killed").unlink()
+    assert calls() == (0, "venv pip pip", "")
+
+    moved = checkout.rename(tmp_path / "moved")
+    assert calls(moved) == (0, "venv pip pip", "")

@@ -1,0 +1,61 @@
+"""Started by torchrun or alone: train recipes and record every loss and a digest of every picture.
+
+    python tests/workers/layouts.py OUT_FOLDER RUNS_FOLDER RECIPES.json
+
+RECIPES.json maps names to recipe mappings. Rank r leaves OUT_FOLDER/NAME-r.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from cifar_lab.recipe import parse_recipe
+from cifar_lab.rundir import RunDir
+from cifar_lab.runtime.world import World
+from cifar_lab.session import open_session
+from cifar_lab.signals import StopFlag
+from cifar_lab.trainer import fit
+
+
+def record(world, name, mapping, runs):
+    """Train one recipe; its layout, the pictures by (step, micro-batch) and the train and val lines of its metrics."""
+    recipe = parse_recipe(mapping)
+    run_dir = RunDir(Path(runs) / name)
+    world.from_main(lambda: run_dir.create(recipe))
+    session = open_session(recipe, run_dir, world, StopFlag())
+    pictures = {}
+    original = session.stream.micro_batch
+
+    def micro_batch(step, m):
+        batch = original(step, m)
+        digest = hashlib.sha256(batch.images.contiguous().numpy().tobytes()).hexdigest()[:16]
+        pictures[f"{step}/{m}"] = [digest, batch.ids.tolist(), batch.labels.tolist()]
+        return batch
+
+    session.stream.micro_batch = micro_batch
+    assert fit(session)
+    session.saver.wait()
+    session.close()
+    lines = run_dir.metrics()
+    return {
+        "world_size": world.world_size,
+        "micro_batch": session.schedule.micro_batch,
+        "pictures": pictures,
+        "train": [line["loss"] for line in lines if line["split"] == "train"],
+        "val": [[line["loss"], line["accuracy"], line["count"]] for line in lines if line["split"] == "val"],
+    }
+
+
+def main(out, runs, recipes):
+    world = World.start()
+    for name, mapping in json.loads(Path(recipes).read_text()).items():
+        result = record(world, name, mapping, runs)
+        (Path(out) / f"{name}-{world.rank}.json").write_text(json.dumps(result))
+    world.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
