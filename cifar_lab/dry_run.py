@@ -100,11 +100,18 @@ def _data(recipe: Recipe) -> dict[str, int] | None:
     info = importlib.import_module(f"cifar_lab.data.sources.{data.name}").info(**data.args)
     if info is None:
         return None
-    num_train = max(info.num_train - data.val_size, 0)
+    left = info.num_train - data.val_size
+    if left < (data.limit or 1):
+        limit = "" if data.limit is None else f" and data.limit={data.limit}"
+        raise DryRunError(
+            f"data.val_size={data.val_size}{limit} are too many: there are {info.num_train} training images"
+        )
+    if info.num_test < (data.test_limit or 1):
+        raise DryRunError(f"data.test_limit={data.test_limit} is more than the {info.num_test} test images")
     return {
-        "num_train": min(num_train, data.limit or num_train),
+        "num_train": data.limit or left,
         "num_val": data.val_size,
-        "num_test": min(info.num_test, data.test_limit or info.num_test),
+        "num_test": data.test_limit or info.num_test,
         "num_classes": info.num_classes,
         "image_size": data.image_size or info.image_size,
     }

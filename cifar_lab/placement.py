@@ -38,7 +38,7 @@ def check_identity(path: Path, recipe: Recipe, *, named: bool) -> None:
             raise RunDirError(f"{path} has no recipe.yaml but holds {', '.join(foreign)}; {way_out}")
         return
     try:
-        stored = load_recipe(path / "recipe.yaml")
+        stored = load_recipe(path / "recipe.yaml", check_files=False)
     except ValueError as error:
         raise RunDirError(f"the recipe of the run in {path} cannot be read; {way_out}\n{error}") from error
     differences = _differences(stored, recipe)

@@ -81,7 +81,7 @@ def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) 
     started = time.monotonic()
     data = recipe.data
     train, test, stats = load_images(
-        data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_root(run_dir.path) / "data"
+        data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_root(run_dir.path)
     )
     train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
     if data.test_limit is not None:

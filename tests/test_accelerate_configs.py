@@ -87,10 +87,9 @@ def test_two_processes_are_one_world(launcher: str, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    config = str(CONFIGS[0])
+    accelerate = ["accelerate.commands.launch", "--config_file", str(CONFIGS[0]), "--main_process_port", port]
     command = {
-        "accelerate": ["-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", "2"]
-        + ["--main_process_port", port],
+        "accelerate": ["-m", *accelerate, "--num_processes", "2"],
         "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port],
     }[launcher]
     result = subprocess.run(

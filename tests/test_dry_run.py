@@ -82,6 +82,21 @@ def test_limits_are_counted(recipe_file: Path, capsys: pytest.CaptureFixture[str
     assert data == {"num_train": 480, "num_val": 200, "num_test": 100, "num_classes": 10, "image_size": 64}
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.limit=1001", "data.val_size=200 and data.limit=1001 are too many: there are 1200 training images"),
+        ("data.val_size=1200", "data.val_size=1200 are too many"),
+        ("data.test_limit=301", "data.test_limit=301 is more than the 300 test images"),
+    ],
+)
+def test_limits_beyond_the_data(
+    recipe_file: Path, override: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dry_run.show(str(recipe_file), [override]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_topology_that_does_not_divide_names_the_nearest(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dry_run.show(str(recipe_file), world_size=5) == 2
     output = capsys.readouterr()

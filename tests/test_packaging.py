@@ -96,7 +96,7 @@ def test_scripts_are_strict_executable_and_run_from_anywhere(path: Path) -> None
 
 
 def test_setup_again_is_at_once(tmp_path: Path) -> None:
-    """In a copy whose `.venv` is stamped; a changed setup.cfg, a moved checkout or a killed install is not up to date."""
+    """A changed setup.cfg, a failed or killed install and a moved checkout are noticed, each at its own cost."""
     checkout = tmp_path / "lab"
     (checkout / "scripts").mkdir(parents=True)
     (checkout / "cifar_lab").mkdir()

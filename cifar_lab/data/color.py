@@ -73,10 +73,11 @@ def equalize(x: Tensor) -> Tensor:
     first_bin = torch.arange(n * channels, device=x.device).unsqueeze(1) * 256
     # One flat index_add_ and not scatter_add_, which has no deterministic kernel on CUDA for several dimensions.
     counts = torch.zeros(n * channels * 256, dtype=torch.int32, device=x.device)
-    counts.index_add_(0, (values + first_bin).flatten(), torch.ones((), dtype=torch.int32, device=x.device).expand(x.numel()))
+    one = torch.ones((), dtype=torch.int32, device=x.device)
+    counts.index_add_(0, (values + first_bin).flatten(), one.expand(x.numel()))
     counts = counts.view(-1, 256)
     cumulative = counts.cumsum(dim=1)
-    last = counts.gather(1, cumulative.argmax(dim=1, keepdim=True))
+    last = counts.gather(1, values.amax(dim=1, keepdim=True))  # pixels in the last bin that has any
     step = (height * width - last) // 255
     table = ((cumulative + step // 2) // step.clamp(min=1)).clamp_(0, 255).roll(1, dims=1)
     table[:, 0] = 0

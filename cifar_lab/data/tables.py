@@ -126,7 +126,7 @@ def to_raw(
         classes = tuple(str(value) for value in known)
     else:
         known, classes = list(range(len(names))), tuple(names)
-    indices = {value: i for i, value in enumerate(known) if value != -1}
+    indices = {value: i for i, value in enumerate(known)}
     unlabelled = sum(value is None or value == -1 for value in values)
     if unlabelled:
         raise DataError(

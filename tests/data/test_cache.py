@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -102,6 +103,17 @@ def test_a_corrupt_cache_is_said_and_rebuilt(
     assert source.reads == 2
 
 
+def test_a_folder_of_other_data_is_not_taken(source: Source) -> None:
+    source.load("key")
+    first = source.folder
+    source.load("other key")
+    (second,) = (path for path in first.parent.iterdir() if path.is_dir() and path != first)
+    shutil.rmtree(first)
+    second.rename(first)
+    assert_right(source.load("key"))
+    assert source.reads == 3
+
+
 def test_left_overs_of_a_killed_process_go(source: Source) -> None:
     source.load()
     folder = source.folder
@@ -174,6 +186,7 @@ def test_too_large_is_refused_decoded_or_not(source: Source) -> None:
     message = r"64 training and 20 test pictures of 32 x 32 pixels take .* GiB decoded, more than data\.max_gib=0\.0001"
     with pytest.raises(DataError, match=message):
         source.load()
+    assert not [path for path in (source.cache_dir / "data").iterdir() if path.is_dir()]
     source.max_gib = 1.0
     source.load()
     source.max_gib = 1e-4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_grey_pictures_are_expanded_and_said_once(tmp_path: Path, mode: str, cap
 def test_other_modes_are_converted(tmp_path: Path, mode: str) -> None:
     image = picture(51).convert(mode)
     if mode == "P":
-        image.info["transparency"] = bytes([255] * 40 + [0])
+        image.info["transparency"] = bytes([128] * 41)  # half transparent: Pillow keeps it as bytes
     columns = {
         "image": [{"bytes": encode(image, "TIFF" if mode == "CMYK" else "PNG"), "path": None}] * 2,
         "label": [0, 1],
@@ -210,6 +211,21 @@ def test_a_root_that_holds_nothing(tmp_path: Path) -> None:
 def test_the_hub_out_of_reach_is_one_message() -> None:
     with pytest.raises(DataError, match=r"'no/such' is not in the cache.*cannot be reached.*set data\.root to a copy"):
         hub.load("train", root=None, id="no/such")
+
+
+def test_no_network_is_noticed_before_datasets_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    for settings in (constants, datasets.config):
+        monkeypatch.setattr(settings, "HF_HUB_OFFLINE", False)
+    for settings, name in ((constants, "ENDPOINT"), (datasets.config, "HF_ENDPOINT")):
+        monkeypatch.setattr(settings, name, "http://127.0.0.1:9")  # the discard port: refused
+    start = time.monotonic()
+    with pytest.raises(DataError, match="cannot be reached"):
+        hub.load("train", root=None, id="no/such")
+    assert time.monotonic() - start < 6
+    assert not constants.HF_HUB_OFFLINE, "left switched off"
+    assert not datasets.config.HF_HUB_OFFLINE
 
 
 def test_the_key_follows_arguments_and_files(tmp_path: Path) -> None:

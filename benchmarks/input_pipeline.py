@@ -1,0 +1,176 @@
+"""Training pictures per second of our Stream beside torchvision's loader, `interpolate` and the memory's own limits.
+
+    python benchmarks/input_pipeline.py [--images 20000] [--peers] [--repeats 5]
+
+The pictures are random bytes: the time does not depend on what they show. Prints JSON on its last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from cifar_lab.data.images import ImageSet
+from cifar_lab.data.stream import Stream
+from cifar_lab.recipe.schema import Augment
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CROP_FLIP = {"crop_padding": 4, "flip": True}
+
+
+def rate(run: Callable[[], int], repeats: int) -> float:
+    """Largest pictures per second over `repeats` runs after one to warm up; `run` returns how many it made."""
+    run()
+    best = 0.0
+    for _ in range(repeats):
+        start = time.perf_counter()
+        count = run()
+        best = max(best, count / (time.perf_counter() - start))
+    return best
+
+
+def ours(data: ImageSet, size: int, batch: int, num_batches: int, channels_last: bool = False, **augment: object):
+    """A run of `num_batches` micro-batches."""
+    stream = Stream(
+        data,
+        augment=Augment(**augment),
+        image_size=size,
+        interpolation="bicubic",
+        mean=MEAN,
+        std=STD,
+        seed=0,
+        global_batch=batch,
+        micro_batch=batch,
+        device=torch.device("cpu"),
+        channels_last=channels_last,
+    )
+    num_batches = min(num_batches, stream.steps_per_epoch)
+
+    def run() -> int:
+        for step in range(num_batches):
+            stream.micro_batch(step, 0)
+        return num_batches * batch
+
+    return run
+
+
+def bound(data: ImageSet, batch: int, num_batches: int):
+    """One gather and normalise, into kept buffers."""
+    order = torch.randperm(len(data))
+    num_batches = min(num_batches, len(data) // batch)
+    pixels, out = torch.empty((batch, 3, 32, 32), dtype=torch.uint8), torch.empty((batch, 3, 32, 32))
+    scale = (1 / (255 * torch.tensor(STD))).view(1, 3, 1, 1)
+    bias = -(torch.tensor(MEAN) / torch.tensor(STD)).view(1, 3, 1, 1)
+
+    def run() -> int:
+        for i in range(num_batches):
+            torch.index_select(data.images, 0, order[i * batch : (i + 1) * batch], out=pixels)
+            out.copy_(pixels).mul_(scale).add_(bias)
+        return num_batches * batch
+
+    return run
+
+
+class PictureData(torch.utils.data.Dataset):
+    """What torchvision's CIFAR10 does with its array: `Image.fromarray`, then the transform."""
+
+    def __init__(self, data: ImageSet, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+        self.data = np.ascontiguousarray(data.images.permute(0, 2, 3, 1).numpy())
+        self.targets, self.transform = data.labels.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.data[index])), self.targets[index]
+
+
+def torchvision_rate(data: ImageSet, batch: int, size: int, strong: bool = False) -> float:
+    """Steady rate of the usual PIL transforms in a DataLoader with two workers, its start not counted."""
+    from torchvision import transforms as T
+
+    steps: list[object] = [T.RandomCrop(32, padding=4), T.RandomHorizontalFlip()]
+    if strong:
+        steps.append(T.RandAugment(2, 9))
+    if size != 32:
+        steps.append(T.Resize(size, interpolation=T.InterpolationMode.BICUBIC))
+    steps += [T.ToTensor(), T.Normalize(MEAN, STD)]
+    if strong:
+        steps.append(T.RandomErasing(0.25))
+    loader = torch.utils.data.DataLoader(
+        PictureData(data, T.Compose(steps)), batch_size=batch, shuffle=True, num_workers=2, drop_last=True
+    )
+    count, start = 0, 0.0
+    for i, _ in enumerate(loader):
+        if i == 4:
+            start = time.perf_counter()
+        count += batch if i > 4 else 0
+    return count / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=20000)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peers", action="store_true", help="run torchvision's loader too (half a minute)")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    data = ImageSet(
+        torch.randint(0, 256, (args.images, 3, 32, 32), dtype=torch.uint8),
+        torch.randint(0, 10, (args.images,)),
+        torch.arange(args.images),
+        tuple("abcdefghij"),
+        "random",
+    )
+    n, batch = args.images // args.batch, args.batch
+    strong = {**CROP_FLIP, "randaugment_ops": 2, "erase_prob": 0.25}
+    runs = {
+        "bound_32": bound(data, batch, n),
+        "ours_32": ours(data, 32, batch, n, **CROP_FLIP),
+        "ours_32_channels_last": ours(data, 32, batch, n, channels_last=True, **CROP_FLIP),
+        "ours_32_mixup": ours(data, 32, batch, n, mixup_alpha=0.2, **CROP_FLIP),
+        "ours_32_cutmix": ours(data, 32, batch, n, cutmix_alpha=1.0, **CROP_FLIP),
+        "ours_32_cutout": ours(data, 32, batch, n, cutout=12, **CROP_FLIP),
+        "ours_32_randaugment_erasing": ours(data, 32, batch, n, **strong),
+        "ours_224": ours(data, 224, 128, 8, **CROP_FLIP),
+        "ours_224_channels_last": ours(data, 224, 128, 8, channels_last=True, **CROP_FLIP),
+    }
+    rates = {name: rate(run, args.repeats) for name, run in runs.items()}
+    large, small = torch.empty(128, 3, 224, 224), torch.randn(128, 3, 32, 32)
+    rates["fill_224"] = rate(lambda: len(large.fill_(1.0)), 4 * args.repeats)
+    rates["interpolate_224"] = rate(
+        lambda: len(F.interpolate(small, size=(224, 224), mode="bicubic", antialias=True)), args.repeats
+    )
+    ratios = {
+        "32 / bound": rates["ours_32"] / rates["bound_32"],
+        "mixup / plain": rates["ours_32_mixup"] / rates["ours_32"],
+        "cutmix / plain": rates["ours_32_cutmix"] / rates["ours_32"],
+        "224 / fill": rates["ours_224"] / rates["fill_224"],
+        "224 / interpolate": rates["ours_224"] / rates["interpolate_224"],
+    }
+    if args.peers:
+        rates["torchvision_32"] = torchvision_rate(data, batch, 32)
+        rates["torchvision_32_randaugment_erasing"] = torchvision_rate(data, batch, 32, strong=True)
+        rates["torchvision_224"] = torchvision_rate(data.subset(data.ids[:4096]), 128, 224)
+        ratios["32 / torchvision"] = rates["ours_32"] / rates["torchvision_32"]
+        ratios["strong 32 / torchvision"] = (
+            rates["ours_32_randaugment_erasing"] / rates["torchvision_32_randaugment_erasing"]
+        )
+        ratios["224 / torchvision"] = rates["ours_224"] / rates["torchvision_224"]
+    for name, value in rates.items():
+        print(f"{name:40s} {value:12,.0f} pictures/s")
+    for name, value in ratios.items():
+        print(f"{name:40s} {value:12.2f}")
+    print(json.dumps({"threads": torch.get_num_threads(), "rates": rates, "ratios": ratios}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The end of every stream: normalise, then resize or change the memory format, into a kept buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cifar_lab.data.augment import Normalize, write_channels_last
+from cifar_lab.data.resize import Interpolation, Resize
+
+# A chunk of float pictures that stays, with its scratch, in a core's second-level cache.
+_CHUNK_BYTES = 1 << 20
+
+
+def chunk_size(batch: int, source: tuple[int, int], image_size: int, device: torch.device) -> int:
+    """Pictures that are taken through all operations together: the whole batch on an accelerator; always even or 1."""
+    if device.type != "cpu":
+        return batch
+    height, width = source
+    widest = height * width if source == (image_size, image_size) else image_size * max(height, width)
+    limit = max(2, _CHUNK_BYTES // (4 * 3 * widest))
+    size = -(-batch // (-(-batch // limit)))
+    return min(size + size % 2, batch)
+
+
+class Finish:
+    """Fills `images`, float32 (batch, 3, S, S), chunk by chunk: write 0..255 into `source(...)`, then call."""
+
+    def __init__(
+        self,
+        source: tuple[int, int],
+        image_size: int,
+        interpolation: Interpolation,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch: int,
+        chunk: int,
+        channels_last: bool,
+        device: torch.device,
+    ) -> None:
+        # The buffer is kept: fresh pages for each batch would cost more than filling them.
+        self.images = torch.empty(
+            (batch, 3, image_size, image_size),
+            device=device,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+        )
+        self.normalize = Normalize(mean, std, device)
+        self._resize: Resize | None = None
+        if source != (image_size, image_size):
+            self._resize = Resize(
+                source, image_size, interpolation, chunk=chunk, channels_last=channels_last, device=device
+            )
+        self._scratch: Tensor | None = None
+        if self._resize is not None or channels_last:
+            self._scratch = torch.empty((chunk, 3, *source), device=device)
+
+    def source(self, start: int, stop: int) -> Tensor:
+        """Where the pictures [start, stop) are to be put, float32 (n, 3, H, W) on the scale 0..255."""
+        return self.images[start:stop] if self._scratch is None else self._scratch[: stop - start]
+
+    def __call__(self, start: int, stop: int) -> None:
+        """Finish the pictures [start, stop)."""
+        # Normalised before the resize: filter weights add up to 1, so the order is free and this one is cheaper.
+        x, out = self.normalize(self.source(start, stop)), self.images[start:stop]
+        if self._resize is not None:
+            self._resize(x, out)
+        elif self._scratch is not None:
+            write_channels_last(x, out)

@@ -1,0 +1,165 @@
+"""The training stream: micro-batch m of global batch k as a pure function, augmented on the device.
+
+Every operation runs at the source's resolution on chunks that stay in the processor's cache (on an accelerator: on the
+whole micro-batch): crop, flip, RandAugment (uint8), cutout, erasing, mixing (on 0..255), normalise, and last the resize,
+which is linear. So cutout, erasing and CutMix are in source pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cifar_lab.data.augment import WindowGather
+from cifar_lab.data.epoch import EpochDraws, EpochPlan
+from cifar_lab.data.eval_stream import EvalBatch, EvalStream
+from cifar_lab.data.images import ImageSet
+from cifar_lab.data.pipeline import Finish, chunk_size
+from cifar_lab.data.randaugment import RandAugment
+from cifar_lab.data.rectangles import RectangleMask
+from cifar_lab.data.resize import Interpolation
+from cifar_lab.mixing import PairMixing, mix_pairs
+from cifar_lab.recipe.schema import Augment
+
+
+__all__ = ["Batch", "EvalBatch", "EvalStream", "Stream"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images float32 (b, 3, S, S), labels and ids int64 (b,).
+
+    `own_weight` float32 (b,) is the share of a sample's own label, 1 - that of its partner's (positions 2i and 2i+1);
+    None without mixing. The images are a kept buffer, overwritten by the next micro-batch: ask for that after the
+    backward pass, which may still read them.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    own_weight: Tensor | None
+
+
+class Stream:
+    """Augmented micro-batches of a training set; holds no position, so a resumed run needs no state of it."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        augment: Augment,
+        image_size: int,
+        interpolation: Interpolation,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+        global_batch: int,
+        micro_batch: int,
+        device: torch.device,
+        channels_last: bool = False,
+    ) -> None:
+        assert global_batch % micro_batch == 0
+        mixes = augment.mixup_alpha > 0 or augment.cutmix_alpha > 0
+        if mixes and micro_batch % 2:
+            raise ValueError(f"mixup and cutmix mix pairs: micro-batch {micro_batch} is odd, set train.micro_batch even")
+        self.steps_per_epoch = len(images) // global_batch
+        if not self.steps_per_epoch:
+            raise ValueError(f"train.global_batch {global_batch} exceeds the {len(images)} training images: lower it")
+        self.global_batch, self.micro_batch_size = global_batch, micro_batch
+        pixels = images.images.to(device)
+        height, width = pixels.shape[-2:]
+        self._chunk = chunk_size(micro_batch, (height, width), image_size, device)
+        self._window = WindowGather(
+            pixels,
+            padding=augment.crop_padding,
+            padding_mode=augment.padding_mode,
+            mirror=bool(augment.flip),
+            chunk=self._chunk,
+        )
+        self._randaugment = None
+        if augment.randaugment_ops:
+            self._randaugment = RandAugment(
+                augment.randaugment_ops,
+                augment.randaugment_magnitude,
+                height=height,
+                width=width,
+                micro_batch=micro_batch,
+                device=device,
+            )
+            self._crops = torch.empty((micro_batch, *pixels.shape[1:]), dtype=torch.uint8, device=device)
+        self._plan = EpochPlan(
+            images.ids,
+            images.labels,
+            augment=augment,
+            seed=seed,
+            num_used=self.steps_per_epoch * global_batch,
+            window=self._window,
+            randaugment=self._randaugment,
+            mixing=PairMixing(augment.mixup_alpha, augment.cutmix_alpha, height=height, width=width) if mixes else None,
+            device=device,
+        )
+        self._finish = Finish(
+            (height, width),
+            image_size,
+            interpolation,
+            mean=mean,
+            std=std,
+            batch=micro_batch,
+            chunk=self._chunk,
+            channels_last=channels_last,
+            device=device,
+        )
+        self._mask = RectangleMask(height, width, device)
+        self._unmixed = torch.empty((self._chunk, 3, height, width), device=device) if mixes else None
+        self._epoch: int | None = None
+        self._draws: EpochDraws
+
+    def micro_batch(self, step: int, m: int) -> Batch:
+        """Positions [m*b, (m+1)*b) of global batch `step`; its images are valid until the next call."""
+        b = self.micro_batch_size
+        assert 0 <= m < self.global_batch // b
+        epoch, k = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._draws, self._epoch = self._plan.draw(epoch), epoch
+        draws, first = self._draws, k * self.global_batch + m * b
+        if self._randaugment is not None:
+            assert draws.randaugment is not None
+            for start, stop in self._chunks():
+                self._crops[start:stop].copy_(self._crop(draws, first + start, first + stop))
+            self._randaugment(self._crops, draws.randaugment, first // b)
+        for start, stop in self._chunks():
+            if self._randaugment is not None:
+                pixels = self._crops[start:stop]
+            else:
+                pixels = self._crop(draws, first + start, first + stop)
+            self._colour(draws, first + start, pixels, self._finish.source(start, stop))
+            self._finish(start, stop)
+        own = slice(first, first + b)
+        return Batch(
+            images=self._finish.images,
+            labels=draws.labels[own],
+            ids=draws.ids[own],
+            own_weight=None if draws.own_weight is None else draws.own_weight[own],
+        )
+
+    def _chunks(self) -> list[tuple[int, int]]:
+        b = self.micro_batch_size
+        return [(start, min(start + self._chunk, b)) for start in range(0, b, self._chunk)]
+
+    def _crop(self, draws: EpochDraws, start: int, stop: int) -> Tensor:
+        window = None if draws.window is None else draws.window[start:stop]
+        return self._window(draws.position[start:stop], window)
+
+    def _colour(self, draws: EpochDraws, first: int, pixels: Tensor, out: Tensor) -> None:
+        """Pixels as float32 0..255 into `out`, blanked and mixed."""
+        n = len(pixels)
+        x = out if self._unmixed is None else self._unmixed[:n]
+        x.copy_(pixels)
+        for rectangles in draws.blanks:
+            self._finish.normalize.blank(x, self._mask(rectangles[first : first + n]))
+        if draws.mix is not None:
+            pairs = slice(first // 2, (first + n) // 2)
+            mix_pairs(x, self._mask(draws.mix.boxes[pairs], draws.mix.partner_weight[pairs]), out)
