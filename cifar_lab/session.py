@@ -88,7 +88,7 @@ def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) 
         test = test.subset(limit_ids(test.labels, test.num_classes, data.test_limit))
     schedule = Schedule.make(recipe, len(train_ids), world.world_size)
     image_size = data.image_size or train.image_size
-    mean, std = (data.mean, data.std) if data.mean and data.std else own_normalisation(recipe.model) or stats
+    mean, std = (data.mean, data.std) if data.mean and data.std else own_normalisation(recipe.model) or (stats.mean, stats.std)
     preparation = Preparation(image_size, data.interpolation, tuple(mean), tuple(std))
 
     model = build_model(recipe.model, train.num_classes, image_size, seed=recipe.seed)

@@ -36,12 +36,13 @@ class World:
     def start(cls) -> World:
         """Join the other processes of this launch (torchrun, accelerate launch, or none)."""
         on_cpu = not torch.accelerator.is_available()
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         accelerator = Accelerator(
             cpu=on_cpu,
             mixed_precision="no",  # the engine autocasts itself, alike on every backend
             kwargs_handlers=[
-                # Without a named backend DeepSpeed on CPU believes in a world of one.
-                *([InitProcessGroupKwargs(backend="gloo")] if on_cpu else []),
+                # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
+                *([InitProcessGroupKwargs(backend="gloo")] if on_cpu and several else []),
                 # Buffers are averaged before they are used; broadcasting them each step would cost and hide drift.
                 DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
             ],

@@ -1,0 +1,53 @@
+"""Counts operations that would make the host wait for an accelerator, on any device (a CPU run shows them too)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Their result, or the size of it, is read by the host.
+_WAITING = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "equal",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+    "bincount",
+}
+
+
+class HostSyncs(TorchDispatchMode):
+    """`with HostSyncs() as syncs: ...` then `syncs.found`: names of the waiting operations, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        result = func(*args, **kwargs)
+        if name in _WAITING or _masked(name, args) or _to_host(name, args, result) or _unsized(name, args, kwargs):
+            self.found.append(str(func))
+        return result
+
+
+def _masked(name: str, args: Any) -> bool:
+    if name not in ("index", "index_put", "index_put_"):
+        return False
+    return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+
+
+def _to_host(name: str, args: Any, result: Any) -> bool:
+    if name not in ("_to_copy", "copy_", "copy"):
+        return False
+    source = args[1] if name.startswith("copy") else args[0]
+    return isinstance(source, torch.Tensor) and source.device.type != "cpu" and result.device.type == "cpu"
+
+
+def _unsized(name: str, args: Any, kwargs: Any) -> bool:
+    return name == "repeat_interleave" and isinstance(args[0], torch.Tensor) and kwargs.get("output_size") is None
