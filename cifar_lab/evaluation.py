@@ -45,6 +45,7 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64, device=device)
     counts = torch.zeros(2, dtype=torch.int64, device=device)  # correct, all
     kept: list[Tensor] = []
+    engine.average_buffers()
     with engine.use_ema():
         for batch in stream:
             logits = engine.predict(batch.images)

@@ -25,7 +25,6 @@ MODEL_FORMAT = 1
 def finish(session: Session) -> bool:
     """Measure the test split and write what a completed run leaves; False if asked to stop meanwhile. Collective."""
     session.saver.wait()
-    session.engine.average_buffers()
     result = evaluate(
         session.engine,
         session.eval_stream(session.test),

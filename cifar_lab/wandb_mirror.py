@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import ssl
 import sys
+import tempfile
 import threading
 import traceback
 import urllib.error
@@ -116,6 +118,8 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     status = 1
+    # W&B makes temporary folders when it is imported, and removes them in an exit hook.
+    tempfile.tempdir = tempfile.mkdtemp(prefix="cifar_lab-wandb-")
     try:
         status = main()
     except BaseException:
@@ -123,4 +127,5 @@ if __name__ == "__main__":
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
         os._exit(status)  # W&B's exit hooks wait for its telemetry; its service ends with its parent.

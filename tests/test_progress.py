@@ -60,6 +60,7 @@ def test_terminal_line_is_redrawn_within_the_width_and_clears_itself(terminal: T
     assert "25%" in drawn
     assert "step 250/1000" in drawn
     assert "left" in drawn
+    assert drawn.endswith("epoch 1.0")  # The loss would not fit as a whole.
     assert "\n" not in drawn
     assert len(drawn.lstrip("\r")) < 44
     assert "".join(rest) == "\rvalidation error 12 %\r\n"

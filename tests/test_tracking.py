@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,31 @@ def silent_server() -> Iterator[str]:
     """A server that accepts and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+class Greeter(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        time.sleep(30)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def greeting_server() -> Iterator[str]:
+    """A server that answers GET and lets every POST wait."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Greeter)
+    server.block_on_close = False
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def track(run: RunDir, timeout: float, is_main: bool = True, project: str | None = "cifar-lab") -> list[str]:
@@ -97,6 +124,20 @@ def test_offline_run_holds_metrics_config_and_group(run: RunDir, monkeypatch: py
         assert text.encode() in content, text
     assert wandb_id(run) in file.name
     assert len(run.metrics()) == 4
+
+
+def test_without_a_key_offline_and_without_waiting_for_the_telemetry_of_wandb(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, greeting_server: str
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    monkeypatch.setenv("WANDB_BASE_URL", greeting_server)
+    (message,) = track(run, 8)  # W&B's own exit hooks take 10 s here.
+    assert "API key" in message
+    assert f"cifar-lab sync {run.path}" in message
+    assert len(offline_files(run)) == 1
+    assert not list((tmp_path / "scratch").glob("*wandb-media"))
+    assert not list((tmp_path / "scratch").glob("cifar_lab-*"))
 
 
 def test_a_second_start_keeps_the_id_and_sends_only_what_is_new(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

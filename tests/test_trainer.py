@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.host_syncs import count_host_syncs
+from support.host_syncs import HostSyncs
 from support.runs import lines, opened, tensors, train
 from support.small import small
 
@@ -27,7 +27,7 @@ def test_a_non_finite_gradient_stops_the_run_at_the_last_good_weights(tmp_path):
     recipe = small(log__every_steps=4, checkpoint__every_steps=4)
     good = train({**recipe, "train": {**recipe["train"], "epochs": None, "steps": 9}}, tmp_path / "good")
     session = poisoned(recipe, tmp_path / "bad", {9})
-    with pytest.raises(NonFiniteError, match=r"step 9: the gradient of .*weight.*last good checkpoint is step_00000008"):
+    with pytest.raises(NonFiniteError, match=r"step 9: the gradient of .* is not finite.*last good checkpoint is step_00000008"):
         fit(session)
     session.close()
     assert session.state.step == 12  # the next log line
@@ -82,11 +82,11 @@ def test_no_host_synchronisation_between_log_lines(tmp_path):
     update = session.progress.update
 
     def note(step, **values):
-        seen.setdefault(step, counter.count)
+        seen.setdefault(step, len(counter.found))
         update(step, **values)
 
     session.progress.update = note
-    with count_host_syncs() as counter:
+    with HostSyncs() as counter:
         assert fit(session)
     session.close()
     per_step = [seen[step + 1] - seen[step] for step in range(2, 9)]

@@ -65,7 +65,8 @@ class Resize:
             self._lines = torch.empty((chunk, height, size, 3), device=device)
         else:
             self._tall = torch.empty((chunk, 3, size, width), device=device)
-            self._blocks = [(part, used, w.to(device)) for part, used, w in _column_blocks(columns)]
+            blocks = _column_blocks(columns, width, size, interpolation)
+            self._blocks = [(part, used, w.to(device)) for part, used, w in blocks]
 
     def __call__(self, x: Tensor, out: Tensor) -> None:
         """Write float32 (n, 3, H, W) resized into `out` (n, 3, size, size)."""
@@ -94,10 +95,14 @@ class Resize:
         torch.bmm(self._rows.expand(n, -1, -1), lines.view(n, height, -1), out=result)
 
 
-def _column_blocks(weights: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Cut (source, target) weights into (target columns, source columns that they need, their weights)."""
-    for start in range(0, weights.shape[1], BLOCK):
-        part = slice(start, min(start + BLOCK, weights.shape[1]))
-        needed = weights[:, part].ne(0).any(dim=1).nonzero().flatten().tolist()
-        used = slice(needed[0], needed[-1] + 1)
-        yield part, used, weights[used, part].contiguous()
+def _column_blocks(
+    weights: Tensor, source: int, target: int, interpolation: Interpolation
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Cut (source, target) weights into (target columns, source columns under their filter, their weights)."""
+    scale = source / target
+    reach = (2 if interpolation == "bicubic" else 1) * max(scale, 1)
+    for start in range(0, target, BLOCK):
+        stop = min(start + BLOCK, target)
+        first, end = int(scale * (start + 0.5) - reach + 0.5), int(scale * (stop - 0.5) + reach + 0.5)
+        used = slice(max(first, 0), min(end, source))
+        yield slice(start, stop), used, weights[used, start:stop].contiguous()

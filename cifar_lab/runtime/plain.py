@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cifar_lab.data.stream import Batch
 from cifar_lab.mixing import soft_cross_entropy
@@ -50,13 +51,20 @@ class PlainEngine:
         floating = {name: b for name, b in self.buffers.items() if b.is_floating_point()}
         self._averaged = {**self.parameters, **floating} if self.has_ema else {}
         self.ema = {name: t.detach().clone() for name, t in self._averaged.items()}
-        self.model = world.accelerator.prepare_model(module)
+        self.model: nn.Module = module
+        if world.world_size > 1:
+            # Buffers are averaged when they are used; sending them each step would cost and hide that they drift.
+            self.model = DistributedDataParallel(
+                module,
+                device_ids=None if world.device.type == "cpu" else [world.device],
+                gradient_as_bucket_view=True,
+                forward_sync_buffers=False,
+            )
 
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
         torch.manual_seed(torch_seed)
         self.running_statistics.before(index)
-        last = index == self.accumulation_steps - 1
-        with nullcontext() if last else self.world.accelerator.no_sync(self.model):
+        with self._reducing(index == self.accumulation_steps - 1):
             with self._autocast():
                 logits = self.model(batch.images)
             loss = soft_cross_entropy(logits.float(), batch.labels, batch.own_weight, self.label_smoothing)
@@ -133,6 +141,10 @@ class PlainEngine:
     def _autocast(self) -> torch.autocast:
         enabled = self.autocast_dtype is not None
         return torch.autocast(self.world.device.type, dtype=self.autocast_dtype, enabled=enabled)
+
+    def _reducing(self, last: bool) -> AbstractContextManager[None]:
+        """DDP averages gradients in the backward pass of the last micro-batch only."""
+        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) and not last else nullcontext()
 
     def _swap(self) -> None:
         for name, average in self.ema.items():

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from cifar_lab.errors import UserError
 
@@ -40,14 +40,12 @@ class World:
         accelerator = Accelerator(
             cpu=on_cpu,
             mixed_precision="no",  # the engine autocasts itself, alike on every backend
-            kwargs_handlers=[
-                # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
-                *([InitProcessGroupKwargs(backend="gloo")] if on_cpu and several else []),
-                # Buffers are averaged before they are used; broadcasting them each step would cost and hide drift.
-                DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
-            ],
+            # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
+            kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and several else [],
         )
-        world = cls(accelerator, accelerator.process_index, accelerator.num_processes, accelerator.device)
+        # Accelerate numbers CPUs, and moving a module to "cpu:0" replaces its buffers by copies.
+        device = torch.device("cpu") if on_cpu else accelerator.device
+        world = cls(accelerator, accelerator.process_index, accelerator.num_processes, device)
         for variable in ("CIFAR_LAB_WORLD_SIZE", "WORLD_SIZE"):
             expected = os.environ.get(variable)
             if expected and int(expected) != world.world_size:

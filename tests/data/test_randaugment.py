@@ -70,7 +70,7 @@ def test_operation_equals_torchvision(name: str, size: tuple[int, int]) -> None:
             # Blends may round to the neighbouring level, everything else is equal.
             tolerance = 1 if name in ("Color", "Contrast", "Sharpness") else 0
             assert (ours.int() - theirs.int()).abs().max() <= tolerance, (magnitude, sign)
-            assert (ours != theirs).float().mean() < 0.01
+            assert (ours != theirs).float().mean() < 0.05
             if magnitude == 9 and name != "Identity":
                 assert not torch.equal(ours, x)
 

@@ -1,0 +1,112 @@
+"""Crop, flip, normalisation and rectangles against slow code that does one picture at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support.pictures import MEAN, STD, random_pictures
+from torch import Tensor
+
+from cifar_lab.data.augment import Normalize, WindowGather, write_channels_last
+from cifar_lab.data.rectangles import RectangleMask, draw_cutout, draw_erasing
+
+CPU = torch.device("cpu")
+
+
+def slow_crop(image: Tensor, padding: int, mode: str, dy: int, dx: int, flip: int) -> Tensor:
+    """Pad, slice, then flip."""
+    height, width = image.shape[-2:]
+    padded = F.pad(image.float(), [padding] * 4, mode="constant" if mode == "zero" else mode).to(torch.uint8)
+    crop = padded[:, dy : dy + height, dx : dx + width]
+    return crop.flip(-1) if flip else crop
+
+
+@pytest.mark.parametrize("mode", ["zero", "reflect"])
+@pytest.mark.parametrize(("height", "width", "padding", "mirror"), [(32, 32, 4, True), (9, 14, 3, True), (8, 8, 2, False), (8, 6, 0, True)])
+def test_crop_and_flip_equal_the_slow_way(mode: str, height: int, width: int, padding: int, mirror: bool) -> None:
+    images = random_pictures(10, height, width).images
+    gather = WindowGather(images, padding=padding, padding_mode=mode, mirror=mirror, chunk=64)
+    cases = [
+        (dy, dx, flip)
+        for dy in range(0, 2 * padding + 1)
+        for dx in range(0, 2 * padding + 1)
+        for flip in range(1 + mirror)
+    ]
+    for start in range(0, len(cases), 61):
+        some = torch.tensor(cases[start : start + 61])
+        index = torch.arange(len(some)) * 7 % 10
+        crops = gather(index, gather.starts(*some.unbind(1)))
+        for i, (dy, dx, flip) in enumerate(some.tolist()):
+            assert torch.equal(crops[i], slow_crop(images[index[i]], padding, mode, dy, dx, flip)), (dy, dx, flip)
+
+
+def test_reflecting_more_than_the_picture_is_refused() -> None:
+    images = random_pictures(2, 4, 4).images
+    with pytest.raises(ValueError, match="lower crop_padding"):
+        WindowGather(images, padding=4, padding_mode="reflect", mirror=False, chunk=2)
+
+
+def test_normalize_and_blank() -> None:
+    images = random_pictures(6).images
+    normalize = Normalize(MEAN, STD, CPU)
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (MEAN, STD))
+    expected = (images.double() / 255 - mean) / std
+    assert (normalize(images.float()) - expected).abs().max() < 1e-6
+
+    mask = torch.zeros(6, 1, 32, 32)
+    mask[:, :, 3:9, 4:20] = 1
+    x = images.float()
+    normalize.blank(x, mask)
+    normalize(x)
+    inside = mask.bool().expand_as(x)
+    assert (x[inside] == 0).all()  # exactly, not nearly
+    assert torch.equal(x[~inside], normalize(images.float())[~inside])
+
+
+def test_write_channels_last_copies() -> None:
+    x = torch.randn(3, 3, 5, 7)
+    out = torch.empty(3, 3, 5, 7).contiguous(memory_format=torch.channels_last)
+    write_channels_last(x, out)
+    assert torch.equal(x, out)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_rectangle_mask() -> None:
+    rectangles = torch.tensor([[1, 3, 0, 2], [0, 0, 0, 0], [0, 4, 4, 5]])
+    mask = RectangleMask(4, 5, CPU)(rectangles, torch.tensor([1.0, 1.0, 0.25]))
+    expected = torch.zeros(3, 1, 4, 5)
+    expected[0, 0, 1:3, 0:2] = 1
+    expected[2, 0, :, 4] = 0.25
+    assert torch.equal(mask, expected)
+
+
+def test_cutout_is_a_clipped_square_around_a_uniform_pixel() -> None:
+    rectangles = draw_cutout(torch.arange(20000), 0, 0, 8, 32, 32)
+    top, bottom, left, right = rectangles.unbind(1)
+    assert top.min() == left.min() == 0
+    assert bottom.max() == right.max() == 32
+    assert set((bottom - top).tolist()) == set(range(4, 9))
+    # A square is whole unless its centre is in the first 4 or the last 3 rows.
+    assert abs(((bottom - top) == 8).double().mean() - 25 / 32) < 0.02
+    assert not torch.equal(top, left)
+
+
+def test_erasing_has_the_published_ranges_and_probability() -> None:
+    ids = torch.arange(40000)
+    top, bottom, left, right = draw_erasing(ids, 0, 0, 0.25, 32, 32).unbind(1)
+    height, width = bottom - top, right - left
+    erased = height > 0
+    assert abs(erased.double().mean() - 0.25) < 0.01
+    area = (height * width)[erased] / 1024
+    aspect = (height / width)[erased]
+    assert 0.01 < area.min() < 0.03
+    assert 0.32 < area.max() < 0.36
+    assert 0.2 < aspect.min() < 0.4
+    assert 2.5 < aspect.max() < 4.5
+    assert abs((aspect > 1).double().mean() - 0.5) < 0.05
+    assert top.min() >= 0
+    assert left.min() >= 0
+    assert bottom.max() <= 32
+    assert right.max() <= 32
+    assert bool((draw_erasing(ids, 0, 0, 0.0, 32, 32)[:, 1] == draw_erasing(ids, 0, 0, 0.0, 32, 32)[:, 0]).all())
