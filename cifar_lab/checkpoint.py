@@ -39,7 +39,7 @@ CONTENTS: dict[str, tuple[StateKind, ...]] = {
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a checkpoint holds besides tensors: two integers, the sums since the last log line, where it was made and what it took."""
+    """What a checkpoint holds besides tensors: two integers, the sums since the last log line, where and how long."""
 
     step: int
     skipped: int
@@ -162,7 +162,9 @@ class Saver:
     def _write(self, partial: Path, state: TrainingState) -> None:
         world = self.engine.world
         entries = {
-            plan.name: files.write_file(partial / plan.name, plan.header(), memoryview(self._buffers[plan.name].numpy()))
+            plan.name: files.write_file(
+                partial / plan.name, plan.header(), memoryview(self._buffers[plan.name].numpy())
+            )
             for plan in self._mine()
         }
         if world.is_main:
@@ -226,7 +228,9 @@ def _check(checkpoint: Path, specs: dict[str, tuple[torch.dtype, torch.Size]], t
         if name not in tensors or tensors[name].shape != shape or tensors[name].dtype != dtype
     ]
     if wrong:
-        raise CheckpointError(f"{checkpoint} does not hold this model: {', '.join(wrong[:3])} missing or of another shape")
+        raise CheckpointError(
+            f"{checkpoint} does not hold this model: {', '.join(wrong[:3])} missing or of another shape"
+        )
 
 
 def _views(plan: FilePlan, buffer: Tensor) -> Iterator[tuple[str, Tensor]]:

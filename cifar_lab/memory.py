@@ -17,7 +17,7 @@ def out_of_memory_advice(error: BaseException, schedule: Schedule | None) -> str
         return f"out of memory while the data and the model were loaded ({first_line})"
     smaller = [b for b in range(1, schedule.micro_batch) if schedule.micro_batch % b == 0]
     advice = (
-        f"set train.micro_batch={smaller[-1]} (it was {schedule.micro_batch}; the global batch stays {schedule.global_batch})"
+        f"set train.micro_batch={smaller[-1]} (it was {schedule.micro_batch}; the global batch does not change)"
         if smaller
         else "a single picture does not fit: use more processes with ZeRO, or a smaller data.image_size"
     )

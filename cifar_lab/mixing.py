@@ -48,7 +48,7 @@ class PairDraws:
 
 
 class PairMixing:
-    """Draws mixup and CutMix for an epoch; an `alpha` of 0 switches that one off, with both on each pair draws which."""
+    """Draws of mixup and CutMix; an `alpha` of 0 switches that one off, with both on each pair draws which."""
 
     def __init__(self, mixup_alpha: float, cutmix_alpha: float, *, height: int, width: int) -> None:
         assert mixup_alpha > 0 or cutmix_alpha > 0
@@ -91,9 +91,10 @@ def mix_pairs(x: Tensor, weight: Tensor, out: Tensor) -> None:
     Exact for whole-number pixels (0..255) where the weight is 0 or 1. `out` must not overlap `x`.
     """
     pairs, mixed = x.unflatten(0, (-1, 2)), out.unflatten(0, (-1, 2))
-    difference = (pairs[:, 1] - pairs[:, 0]).mul_(weight)
-    torch.add(pairs[:, 0], difference, out=mixed[:, 0])
-    torch.sub(pairs[:, 1], difference, out=mixed[:, 1])
+    # `lerp` would be one call less, at 1.3 times the time.
+    difference = pairs[:, 1] - pairs[:, 0]
+    torch.addcmul(pairs[:, 0], difference, weight, out=mixed[:, 0])
+    torch.addcmul(pairs[:, 1], difference, weight, value=-1, out=mixed[:, 1])
 
 
 def soft_cross_entropy(

@@ -88,7 +88,9 @@ def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) 
         test = test.subset(limit_ids(test.labels, test.num_classes, data.test_limit))
     schedule = Schedule.make(recipe, len(train_ids), world.world_size)
     image_size = data.image_size or train.image_size
-    mean, std = (data.mean, data.std) if data.mean and data.std else own_normalisation(recipe.model) or (stats.mean, stats.std)
+    mean, std = (
+        (data.mean, data.std) if data.mean and data.std else own_normalisation(recipe.model) or (stats.mean, stats.std)
+    )
     preparation = Preparation(image_size, data.interpolation, tuple(mean), tuple(std))
 
     model = build_model(recipe.model, train.num_classes, image_size, seed=recipe.seed)
@@ -116,7 +118,9 @@ def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) 
     env = environment(world, schedule, engine.strategy)
 
     def prepare_files() -> None:
-        run_dir.truncate_metrics(state.step)
+        unreadable = run_dir.truncate_metrics(state.step)
+        if unreadable:
+            log.warning("%d unreadable lines were dropped from %s", unreadable, run_dir.path / "metrics.jsonl")
         run_dir.write_env(env)
         run_dir.write_status("running", state.step, schedule.total_steps, world_size=world.world_size)
 
@@ -202,7 +206,7 @@ def _headline(run_dir: RunDir, schedule: Schedule, engine: Engine, state: Traini
     processes = f"{schedule.world_size} process" + ("es" if schedule.world_size > 1 else "")
     where = f", from step {state.step}" if state.step else ""
     return (
-        f"{run_dir.path}: {processes} ({engine.strategy}, {engine.world.device.type}) x {schedule.accumulation_steps} x "
-        f"micro-batch {schedule.micro_batch} = global batch {schedule.global_batch}; "
+        f"{run_dir.path}: {processes} ({engine.strategy}, {engine.world.device.type}) x "
+        f"{schedule.accumulation_steps} x micro-batch {schedule.micro_batch} = global batch {schedule.global_batch}; "
         f"{schedule.steps_per_epoch} steps an epoch, {schedule.total_steps} in all{where}"
     )

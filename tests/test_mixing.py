@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from cifar_lab.data.rectangles import RectangleMask
-from cifar_lab.mixing import PairMixing, beta_quantiles, mix_pairs, soft_cross_entropy
+from cifar_lab.mixing import PairDraws, PairMixing, beta_quantiles, mix_pairs, soft_cross_entropy
 
 IDS = torch.arange(0, 40000, 2)
-MASK = RectangleMask(32, 32, torch.device("cpu"))
+
+
+def weights(draws: PairDraws) -> torch.Tensor:
+    rows, columns = RectangleMask(32, 32, torch.device("cpu")).sides(draws.boxes, draws.partner_weight)
+    return rows * columns
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 8.0])
@@ -35,7 +39,7 @@ def test_beta_one_is_uniform() -> None:
 def test_mixup_conserves_the_sum_of_a_pair() -> None:
     draws = PairMixing(0.4, 0.0, height=32, width=32).draw(IDS[:5], 0, 0)
     x, out = torch.randint(0, 256, (10, 3, 32, 32)).float(), torch.empty(10, 3, 32, 32)
-    mix_pairs(x, MASK(draws.boxes, draws.partner_weight), out)
+    mix_pairs(x, weights(draws), out)
     assert torch.allclose(out[::2] + out[1::2], x[::2] + x[1::2], atol=1e-3)
     lam = draws.own_weight.repeat_interleave(2).view(-1, 1, 1, 1)
     partner = x.view(5, 2, 3, 32, 32).flip(1).view_as(x)
@@ -45,7 +49,7 @@ def test_mixup_conserves_the_sum_of_a_pair() -> None:
 def test_cutmix_exchanges_a_box_whose_area_is_the_label_share() -> None:
     draws = PairMixing(0.0, 1.0, height=32, width=32).draw(IDS[:50], 0, 0)
     x, out = torch.randint(0, 256, (100, 3, 32, 32)).float(), torch.empty(100, 3, 32, 32)
-    mix_pairs(x, MASK(draws.boxes, draws.partner_weight), out)
+    mix_pairs(x, weights(draws), out)
     pairs, mixed = x.view(50, 2, 3, 32, 32), out.view(50, 2, 3, 32, 32)
     assert torch.equal(mixed.transpose(1, 2).flatten(2).sort().values, pairs.transpose(1, 2).flatten(2).sort().values)
     for i, (top, bottom, left, right) in enumerate(draws.boxes.tolist()):

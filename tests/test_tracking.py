@@ -3,17 +3,15 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import servers
 
 from cifar_lab.recipe import Recipe, parse_recipe
 from cifar_lab.rundir import RunDir
@@ -47,34 +45,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """A server that accepts and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-class Greeter(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def do_POST(self) -> None:
-        time.sleep(30)
-
-    def log_message(self, *args: Any) -> None:
-        pass
+    with servers.silent_server() as url:
+        yield url
 
 
 @pytest.fixture
 def greeting_server() -> Iterator[str]:
-    """A server that answers GET and lets every POST wait."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Greeter)
-    server.block_on_close = False
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with servers.greeting_server() as url:
+        yield url
 
 
 def track(run: RunDir, timeout: float, is_main: bool = True, project: str | None = "cifar-lab") -> list[str]:

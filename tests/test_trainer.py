@@ -27,7 +27,9 @@ def test_a_non_finite_gradient_stops_the_run_at_the_last_good_weights(tmp_path):
     recipe = small(log__every_steps=4, checkpoint__every_steps=4)
     good = train({**recipe, "train": {**recipe["train"], "epochs": None, "steps": 9}}, tmp_path / "good")
     session = poisoned(recipe, tmp_path / "bad", {9})
-    with pytest.raises(NonFiniteError, match=r"step 9: the gradient of .* is not finite.*last good checkpoint is step_00000008"):
+    with pytest.raises(
+        NonFiniteError, match=r"step 9: the gradient of .* is not finite.*last good checkpoint is step_00000008"
+    ):
         fit(session)
     session.close()
     assert session.state.step == 12  # the next log line
@@ -56,7 +58,9 @@ def test_skipping_goes_on_counts_and_has_a_cap(tmp_path):
 def test_a_jump_of_the_loss_is_told(tmp_path, capsys):
     session = opened(small(train__epochs=2), tmp_path / "run")
     forward_backward = session.engine.forward_backward
-    session.engine.forward_backward = lambda *a, **k: forward_backward(*a, **k) * (10 if session.state.step == 30 else 1)
+    session.engine.forward_backward = lambda *a, **k: (
+        forward_backward(*a, **k) * (10 if session.state.step == 30 else 1)
+    )
     assert fit(session)
     session.close()
     assert capsys.readouterr().err.count("more than 3 times the recent median") == 1

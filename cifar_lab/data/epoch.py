@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cifar_lab.data.augment import WindowGather
+from cifar_lab.data.augment import CropDraws, CropFlip
 from cifar_lab.data.randaugment import RandAugment, RandAugmentDraws
 from cifar_lab.data.randomness import Purpose, draw, epoch_order, integers
 from cifar_lab.data.rectangles import draw_cutout, draw_erasing
@@ -19,10 +19,10 @@ from cifar_lab.recipe.schema import Augment
 class EpochDraws:
     """Draws of the N samples that an epoch uses, in its order, on the device; None for what the recipe leaves off."""
 
-    position: Tensor  # int64 (N,): place in the ImageSet
+    index: Tensor  # int64 (N,): place in the ImageSet
     ids: Tensor  # int64 (N,)
     labels: Tensor  # int64 (N,)
-    window: Tensor | None  # int64 (N,): see WindowGather.starts
+    crop: CropDraws | None
     blanks: tuple[Tensor, ...]  # int64 (N, 4) each: rectangles of cutout and random erasing
     mix: PairDraws | None  # of the N / 2 pairs
     own_weight: Tensor | None  # float32 (N,)
@@ -40,15 +40,16 @@ class EpochPlan:
         augment: Augment,
         seed: int,
         num_used: int,
-        window: WindowGather,
+        size: tuple[int, int],
+        crop: CropFlip | None,
         randaugment: RandAugment | None,
         mixing: PairMixing | None,
         device: torch.device,
     ) -> None:
         self._ids, self._labels = ids.cpu(), labels.cpu()
         self._augment, self._seed, self._num_used = augment, seed, num_used
-        self._window, self._randaugment, self._mixing = window, randaugment, mixing
-        self._device = device
+        self._crop, self._randaugment, self._mixing = crop, randaugment, mixing
+        self._size, self._device = size, device
 
     def draw(self, epoch: int) -> EpochDraws:
         """Draws of epoch number `epoch` (from 0)."""
@@ -57,12 +58,11 @@ class EpochPlan:
         mix = self._mixing.draw(ids[::2], self._seed, epoch) if self._mixing else None
         if mix is not None:
             mix = PairDraws(*(self._upload(t) for t in (mix.boxes, mix.partner_weight, mix.own_weight)))
-        window = self._draw_window(ids, epoch)
         return EpochDraws(
-            position=self._upload(order),
+            index=self._upload(order),
             ids=self._upload(ids),
             labels=self._upload(self._labels[order]),
-            window=None if window is None else self._upload(window),
+            crop=self._draw_crop(order, ids, epoch),
             blanks=tuple(self._upload(t) for t in self._draw_blanks(ids, epoch)),
             mix=mix,
             own_weight=None if mix is None else mix.own_weight.repeat_interleave(2, output_size=len(ids)),
@@ -72,10 +72,10 @@ class EpochPlan:
     def _upload(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device, non_blocking=True)
 
-    def _draw_window(self, ids: Tensor, epoch: int) -> Tensor | None:
-        padding, flip = self._augment.crop_padding, self._augment.flip
-        if not padding and not flip:
+    def _draw_crop(self, order: Tensor, ids: Tensor, epoch: int) -> CropDraws | None:
+        if self._crop is None:
             return None
+        padding, flip = self._augment.crop_padding, self._augment.flip
 
         def integer(n: int, purpose: Purpose, of_epoch: int = epoch) -> Tensor:
             return integers(draw(ids, self._seed, of_epoch, purpose), n)
@@ -89,10 +89,11 @@ class EpochPlan:
             mirrored = (integer(2, Purpose.FLIP, 0) + epoch) % 2
         else:
             mirrored = integer(2, Purpose.FLIP) if flip else nothing
-        return self._window.starts(dy, dx, mirrored)
+        crop = self._crop.arrange(order, dy, dx, mirrored)
+        return CropDraws(self._upload(crop.index), self._upload(crop.starts), crop.num_plain)
 
     def _draw_blanks(self, ids: Tensor, epoch: int) -> list[Tensor]:
-        height, width = self._window.height, self._window.width
+        height, width = self._size
         blanks = []
         if self._augment.cutout:
             blanks.append(draw_cutout(ids, self._seed, epoch, self._augment.cutout, height, width))

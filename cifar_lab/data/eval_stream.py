@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cifar_lab.data.augment import WindowGather
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.pipeline import Finish, chunk_size
 from cifar_lab.data.resize import Interpolation
@@ -50,11 +49,10 @@ class EvalStream:
         assert 0 <= rank < world_size
         self.batch, self.rank, self.world_size = batch, rank, world_size
         self._num_samples = len(images)
-        pixels = images.images.to(device)
+        self._pixels = images.images.to(device)
         self._labels, self._ids = images.labels.to(device), images.ids.to(device)
-        source = (pixels.shape[-2], pixels.shape[-1])
+        source = (self._pixels.shape[-2], self._pixels.shape[-1])
         self._chunk = chunk_size(batch, source, image_size, device)
-        self._gather = WindowGather(pixels, padding=0, padding_mode="zero", mirror=False, chunk=self._chunk)
         self._finish = Finish(
             source,
             image_size,
@@ -82,7 +80,7 @@ class EvalStream:
             position = self._position[own]
             for start in range(0, self.batch, self._chunk):
                 stop = min(start + self._chunk, self.batch)
-                self._finish.source(start, stop).copy_(self._gather(position[start:stop], None))
+                self._finish.source(start, stop).copy_(self._pixels.index_select(0, position[start:stop]))
                 self._finish(start, stop)
             yield EvalBatch(
                 images=self._finish.images,

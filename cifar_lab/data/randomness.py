@@ -62,17 +62,17 @@ def _mix_int(h: int) -> int:
 
 
 def hash64(*keys: int | Tensor) -> Tensor:
-    """Hash integers and int64 tensors, which broadcast, into int64: SplitMix64's finaliser (Steele et al. 2014) chained.
+    """Hash integers and int64 tensors, which broadcast, into int64.
 
-    The order of the keys matters. All-integer keys give a 0-dimensional tensor.
+    SplitMix64's finaliser (Steele et al. 2014), chained: the order of the keys matters. Integers give a 0-d tensor.
     """
     h: int | Tensor = 0
     for key in keys:
         if isinstance(h, int) and isinstance(key, int):
             h = _mix_int(((h ^ (key & _MASK)) + _GOLDEN) & _MASK)
         else:
-            left, right = (_signed(k) if isinstance(k, int) else k for k in (h, key))
-            h = _mix(torch.bitwise_xor(left, right).add_(_signed(_GOLDEN)))
+            left, right = (torch.tensor(_signed(k)) if isinstance(k, int) else k for k in (h, key))
+            h = _mix((left ^ right).add_(_signed(_GOLDEN)))
     return torch.tensor(_signed(h)) if isinstance(h, int) else h
 
 

@@ -58,17 +58,18 @@ def _range(ends: tuple[float, float]) -> tuple[Tensor, Tensor]:
 
 
 class RectangleMask:
-    """Turns rectangles into masks by comparing coordinates, which needs no host synchronisation."""
+    """Masks of rectangles as products of a column and a row, by comparing coordinates: no host synchronisation."""
 
     def __init__(self, height: int, width: int, device: torch.device) -> None:
         self._ys = torch.arange(height, device=device)
         self._xs = torch.arange(width, device=device)
 
-    def __call__(self, rectangles: Tensor, amplitude: Tensor | None = None) -> Tensor:
-        """float32 (N, 1, H, W): `amplitude` (N,), by default 1, inside of the rectangles (N, 4) and 0 outside."""
+    def sides(self, rectangles: Tensor, amplitude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """float32 (N, 1, H, 1) and (N, 1, 1, W) for rectangles (N, 4): their product is `amplitude` (N,), by default 1,
+        inside and 0 outside."""
         top, bottom, left, right = rectangles.unsqueeze(-1).unbind(1)
         rows = ((self._ys >= top) & (self._ys < bottom)).float()
         columns = ((self._xs >= left) & (self._xs < right)).float()
         if amplitude is not None:
             rows = rows * amplitude.unsqueeze(1)
-        return (rows.unsqueeze(2) * columns.unsqueeze(1)).unsqueeze(1)
+        return rows[:, None, :, None], columns[:, None, None, :]

@@ -1,8 +1,9 @@
 """The training stream: micro-batch m of global batch k as a pure function, augmented on the device.
 
-Every operation runs at the source's resolution on chunks that stay in the processor's cache (on an accelerator: on the
-whole micro-batch): crop, flip, RandAugment (uint8), cutout, erasing, mixing (on 0..255), normalise, and last the resize,
-which is linear. So cutout, erasing and CutMix are in source pixels.
+The order is crop, flip, RandAugment (uint8), cutout, erasing, mixing (float32 of 0..255, where exchanging pixels is
+exact), normalise, resize. All but the resize run at the source's resolution: it is linear, and comes last because it
+makes the pictures larger. So cutout, erasing and CutMix are in source pixels. On a CPU the work is done in chunks that
+stay in the second-level cache, on an accelerator on the whole micro-batch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cifar_lab.data.augment import WindowGather
+from cifar_lab.data.augment import CropFlip
 from cifar_lab.data.epoch import EpochDraws, EpochPlan
 from cifar_lab.data.eval_stream import EvalBatch, EvalStream
 from cifar_lab.data.images import ImageSet
@@ -23,7 +24,6 @@ from cifar_lab.data.rectangles import RectangleMask
 from cifar_lab.data.resize import Interpolation
 from cifar_lab.mixing import PairMixing, mix_pairs
 from cifar_lab.recipe.schema import Augment
-
 
 __all__ = ["Batch", "EvalBatch", "EvalStream", "Stream"]
 
@@ -64,7 +64,9 @@ class Stream:
         assert global_batch % micro_batch == 0
         mixes = augment.mixup_alpha > 0 or augment.cutmix_alpha > 0
         if mixes and micro_batch % 2:
-            raise ValueError(f"mixup and cutmix mix pairs: micro-batch {micro_batch} is odd, set train.micro_batch even")
+            raise ValueError(
+                f"mixup and cutmix need pairs: micro-batch {micro_batch} is odd, set train.micro_batch even"
+            )
         self.steps_per_epoch = len(images) // global_batch
         if not self.steps_per_epoch:
             raise ValueError(f"train.global_batch {global_batch} exceeds the {len(images)} training images: lower it")
@@ -72,13 +74,16 @@ class Stream:
         pixels = images.images.to(device)
         height, width = pixels.shape[-2:]
         self._chunk = chunk_size(micro_batch, (height, width), image_size, device)
-        self._window = WindowGather(
-            pixels,
-            padding=augment.crop_padding,
-            padding_mode=augment.padding_mode,
-            mirror=bool(augment.flip),
-            chunk=self._chunk,
-        )
+        self._pixels = pixels
+        self._crop: CropFlip | None = None
+        if augment.crop_padding or augment.flip:
+            self._crop = CropFlip(
+                pixels,
+                padding=augment.crop_padding,
+                padding_mode=augment.padding_mode,
+                micro_batch=micro_batch,
+                chunk=self._chunk,
+            )
         self._randaugment = None
         if augment.randaugment_ops:
             self._randaugment = RandAugment(
@@ -96,7 +101,8 @@ class Stream:
             augment=augment,
             seed=seed,
             num_used=self.steps_per_epoch * global_batch,
-            window=self._window,
+            size=(height, width),
+            crop=self._crop,
             randaugment=self._randaugment,
             mixing=PairMixing(augment.mixup_alpha, augment.cutmix_alpha, height=height, width=width) if mixes else None,
             device=device,
@@ -125,17 +131,29 @@ class Stream:
         if epoch != self._epoch:
             self._draws, self._epoch = self._plan.draw(epoch), epoch
         draws, first = self._draws, k * self.global_batch + m * b
+        sides = [self._mask.sides(rectangles[first : first + b]) for rectangles in draws.blanks]
+        weight = None
+        if draws.mix is not None:
+            pairs = slice(first // 2, (first + b) // 2)
+            weight = self._mask.sides(draws.mix.boxes[pairs], draws.mix.partner_weight[pairs])
         if self._randaugment is not None:
             assert draws.randaugment is not None
             for start, stop in self._chunks():
-                self._crops[start:stop].copy_(self._crop(draws, first + start, first + stop))
+                self._crops[start:stop].copy_(self._gather(draws, first + start, first + stop))
             self._randaugment(self._crops, draws.randaugment, first // b)
         for start, stop in self._chunks():
             if self._randaugment is not None:
                 pixels = self._crops[start:stop]
             else:
-                pixels = self._crop(draws, first + start, first + stop)
-            self._colour(draws, first + start, pixels, self._finish.source(start, stop))
+                pixels = self._gather(draws, first + start, first + stop)
+            out = self._finish.source(start, stop)
+            x = out if self._unmixed is None else self._unmixed[: stop - start]
+            x.copy_(pixels)
+            for rows, columns in sides:
+                self._finish.normalize.blank(x, rows[start:stop] * columns[start:stop])
+            if weight is not None:
+                rows, columns = (side[start // 2 : stop // 2] for side in weight)
+                mix_pairs(x, rows * columns, out)
             self._finish(start, stop)
         own = slice(first, first + b)
         return Batch(
@@ -149,17 +167,9 @@ class Stream:
         b = self.micro_batch_size
         return [(start, min(start + self._chunk, b)) for start in range(0, b, self._chunk)]
 
-    def _crop(self, draws: EpochDraws, start: int, stop: int) -> Tensor:
-        window = None if draws.window is None else draws.window[start:stop]
-        return self._window(draws.position[start:stop], window)
-
-    def _colour(self, draws: EpochDraws, first: int, pixels: Tensor, out: Tensor) -> None:
-        """Pixels as float32 0..255 into `out`, blanked and mixed."""
-        n = len(pixels)
-        x = out if self._unmixed is None else self._unmixed[:n]
-        x.copy_(pixels)
-        for rectangles in draws.blanks:
-            self._finish.normalize.blank(x, self._mask(rectangles[first : first + n]))
-        if draws.mix is not None:
-            pairs = slice(first // 2, (first + n) // 2)
-            mix_pairs(x, self._mask(draws.mix.boxes[pairs], draws.mix.partner_weight[pairs]), out)
+    def _gather(self, draws: EpochDraws, start: int, stop: int) -> Tensor:
+        """uint8 pictures of the epoch's positions [start, stop), one chunk, cropped and flipped."""
+        if self._crop is None:
+            return self._pixels.index_select(0, draws.index[start:stop])
+        assert draws.crop is not None
+        return self._crop(draws.crop, start, stop)

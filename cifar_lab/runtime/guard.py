@@ -26,7 +26,9 @@ class Guard:
         self.grad_norm = torch.linalg.vector_norm(norms)
         bad = ~torch.isfinite(self.grad_norm)
         # argmax of a boolean is the first True; a sum that overflows without a bad tensor names the first one.
-        where = torch.stack([torch.full_like(self.skipped, step), torch.argmax((~torch.isfinite(norms)).to(torch.uint8))])
+        where = torch.stack(
+            [torch.full_like(self.skipped, step), torch.argmax((~torch.isfinite(norms)).to(torch.uint8))]
+        )
         self.first_bad = torch.where(bad & (self.first_bad[0] < 0), where, self.first_bad)
         self.skipped = self.skipped + bad
         scale = self._one if self.clip is None else torch.clamp(self.grad_norm / self.clip, min=1.0)

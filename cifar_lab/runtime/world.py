@@ -37,8 +37,9 @@ class World:
         """Join the other processes of this launch (torchrun, accelerate launch, or none)."""
         on_cpu = not torch.accelerator.is_available()
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
         accelerator = Accelerator(
-            cpu=on_cpu,
+            cpu=on_cpu and not deepspeed,  # it would turn DeepSpeed into DDP without a word
             mixed_precision="no",  # the engine autocasts itself, alike on every backend
             # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
             kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and several else [],

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from support.pictures import MEAN, STD, random_pictures
 from torch import Tensor
 
-from cifar_lab.data.augment import Normalize, WindowGather, write_channels_last
+from cifar_lab.data.augment import CropFlip, Normalize, write_channels_last
 from cifar_lab.data.rectangles import RectangleMask, draw_cutout, draw_erasing
 
 CPU = torch.device("cpu")
@@ -23,28 +23,31 @@ def slow_crop(image: Tensor, padding: int, mode: str, dy: int, dx: int, flip: in
 
 
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
-@pytest.mark.parametrize(("height", "width", "padding", "mirror"), [(32, 32, 4, True), (9, 14, 3, True), (8, 8, 2, False), (8, 6, 0, True)])
-def test_crop_and_flip_equal_the_slow_way(mode: str, height: int, width: int, padding: int, mirror: bool) -> None:
+@pytest.mark.parametrize(("height", "width", "padding"), [(32, 32, 4), (9, 14, 3), (8, 6, 0)])
+@pytest.mark.parametrize(("micro_batch", "chunk"), [(20, 20), (20, 8), (10, 10)])
+def test_crop_and_flip_equal_the_slow_way(
+    mode: str, height: int, width: int, padding: int, micro_batch: int, chunk: int
+) -> None:
     images = random_pictures(10, height, width).images
-    gather = WindowGather(images, padding=padding, padding_mode=mode, mirror=mirror, chunk=64)
-    cases = [
-        (dy, dx, flip)
-        for dy in range(0, 2 * padding + 1)
-        for dx in range(0, 2 * padding + 1)
-        for flip in range(1 + mirror)
-    ]
-    for start in range(0, len(cases), 61):
-        some = torch.tensor(cases[start : start + 61])
-        index = torch.arange(len(some)) * 7 % 10
-        crops = gather(index, gather.starts(*some.unbind(1)))
-        for i, (dy, dx, flip) in enumerate(some.tolist()):
-            assert torch.equal(crops[i], slow_crop(images[index[i]], padding, mode, dy, dx, flip)), (dy, dx, flip)
+    crop = CropFlip(images, padding=padding, padding_mode=mode, micro_batch=micro_batch, chunk=chunk)
+    offsets = range(2 * padding + 1)
+    cases = torch.tensor([(dy, dx, flip) for dy in offsets for dx in offsets for flip in range(2)])
+    cases = cases[torch.arange(3 * len(cases)) * 7 % len(cases)]
+    cases = cases[: len(cases) // micro_batch * micro_batch] if len(cases) >= micro_batch else cases.repeat(10, 1)[:20]
+    index = torch.arange(len(cases)) * 3 % 10
+    draws = crop.arrange(index, *cases.unbind(1))
+    for first in range(0, len(cases), micro_batch):
+        for start in range(first, first + micro_batch, chunk):
+            stop = min(start + chunk, first + micro_batch)
+            for i, picture in zip(range(start, stop), crop(draws, start, stop), strict=True):
+                expected = slow_crop(images[index[i]], padding, mode, *cases[i].tolist())
+                assert torch.equal(picture, expected), cases[i]
 
 
 def test_reflecting_more_than_the_picture_is_refused() -> None:
     images = random_pictures(2, 4, 4).images
     with pytest.raises(ValueError, match="lower crop_padding"):
-        WindowGather(images, padding=4, padding_mode="reflect", mirror=False, chunk=2)
+        CropFlip(images, padding=4, padding_mode="reflect", micro_batch=2, chunk=2)
 
 
 def test_normalize_and_blank() -> None:
@@ -74,11 +77,11 @@ def test_write_channels_last_copies() -> None:
 
 def test_rectangle_mask() -> None:
     rectangles = torch.tensor([[1, 3, 0, 2], [0, 0, 0, 0], [0, 4, 4, 5]])
-    mask = RectangleMask(4, 5, CPU)(rectangles, torch.tensor([1.0, 1.0, 0.25]))
+    rows, columns = RectangleMask(4, 5, CPU).sides(rectangles, torch.tensor([1.0, 1.0, 0.25]))
     expected = torch.zeros(3, 1, 4, 5)
     expected[0, 0, 1:3, 0:2] = 1
     expected[2, 0, :, 4] = 0.25
-    assert torch.equal(mask, expected)
+    assert torch.equal(rows * columns, expected)
 
 
 def test_cutout_is_a_clipped_square_around_a_uniform_pixel() -> None:

@@ -21,6 +21,7 @@ def torchvision_op(name: str, x: Tensor, level: float, sign: int) -> Tensor:
     height, width = x.shape[-2:]
     s = 1 - 2 * sign
     nearest = InterpolationMode.NEAREST
+    dx, dy = (int(s * 150 / 331 * side * level) for side in (width, height))
     shear = s * math.degrees(math.atan(0.3 * level))
     plain = {"angle": 0.0, "scale": 1.0, "interpolation": nearest}
     still = {"translate": [0, 0], "center": [0, 0], **plain}
@@ -29,8 +30,8 @@ def torchvision_op(name: str, x: Tensor, level: float, sign: int) -> Tensor:
     return {
         "ShearX": lambda: TF.affine(x, shear=[shear, 0.0], **still),
         "ShearY": lambda: TF.affine(x, shear=[0.0, shear], **still),
-        "TranslateX": lambda: TF.affine(x, translate=[int(s * 150 / 331 * width * level), 0], shear=[0.0, 0.0], **plain),
-        "TranslateY": lambda: TF.affine(x, translate=[0, int(s * 150 / 331 * height * level)], shear=[0.0, 0.0], **plain),
+        "TranslateX": lambda: TF.affine(x, translate=[dx, 0], shear=[0.0, 0.0], **plain),
+        "TranslateY": lambda: TF.affine(x, translate=[0, dy], shear=[0.0, 0.0], **plain),
         "Rotate": lambda: TF.rotate(x, s * 30 * level, interpolation=nearest),
         "Brightness": lambda: TF.adjust_brightness(x, factor),
         "Color": lambda: TF.adjust_saturation(x, factor),
@@ -51,8 +52,9 @@ def one_operation(x: Tensor, name: str, magnitude: float, sign: int) -> Tensor:
         1, magnitude, height=x.shape[2], width=x.shape[3], micro_batch=len(x), device=torch.device("cpu")
     )
     counts = [0] * 10
+    place = torch.arange(len(x))
     counts[max(0, op - 4)] = len(x)
-    draws = RandAugmentDraws((torch.arange(len(x)),), (torch.full((len(x),), 2 * op + sign),), ([counts],))
+    draws = RandAugmentDraws((place,), (place,), (torch.full((len(x),), 2 * op + sign),), ([counts],))
     out = x.clone()
     augment(out, draws, 0)
     return out
@@ -78,8 +80,9 @@ def test_operation_equals_torchvision(name: str, size: tuple[int, int]) -> None:
 def test_draws_are_uniform_and_grouped() -> None:
     augment = RandAugment(2, 9, height=8, width=8, micro_batch=100, device=torch.device("cpu"))
     draws = augment.draw(torch.arange(14000), 0, 0)
-    for positions, signed_op, counts in zip(draws.positions, draws.signed_op, draws.counts, strict=True):
-        assert torch.equal(positions.view(140, 100).sort(dim=1).values, torch.arange(100).expand(140, 100))
+    for grouped, back, signed_op, counts in zip(draws.grouped, draws.back, draws.signed_op, draws.counts, strict=True):
+        grouped, back = grouped.view(140, 100), back.view(140, 100)
+        assert torch.equal(grouped.gather(1, back), torch.arange(100).expand(140, 100))
         frequency = signed_op.bincount(minlength=28) / 14000
         assert frequency.min() > 0.8 / 28
         assert frequency.max() < 1.2 / 28

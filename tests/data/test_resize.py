@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from cifar_lab.data.resize import Interpolation, Resize, full_float32
 
 CPU = torch.device("cpu")
+SIZES = [(32, 32, 224), (32, 32, 448), (32, 32, 40), (50, 37, 24), (24, 24, 24)]
 
 
 def resized(x: torch.Tensor, size: int, mode: Interpolation, channels_last: bool = False) -> torch.Tensor:
@@ -22,7 +23,7 @@ def resized(x: torch.Tensor, size: int, mode: Interpolation, channels_last: bool
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 224), (32, 32, 448), (32, 32, 40), (50, 37, 24), (24, 24, 24)])
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
 def test_equals_interpolate(height: int, width: int, size: int, mode: Interpolation, channels_last: bool) -> None:
     x = torch.randn(3, 3, height, width)
     expected = F.interpolate(x, (size, size), mode=mode, antialias=True)
