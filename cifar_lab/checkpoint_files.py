@@ -199,3 +199,20 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name}: not a JSON object")
     return value
+
+
+def read_header(path: Path) -> dict[str, TensorSpec]:
+    """Type and shape of every tensor of a safetensors file. Raises CheckpointError."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > path.stat().st_size:
+                raise ValueError("not a safetensors file")
+            entries = json.loads(file.read(size))
+        return {
+            name: TensorSpec(entry["dtype"], tuple(entry["shape"]))
+            for name, entry in entries.items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path.name}: {error}") from error

@@ -27,6 +27,8 @@ class Command:
 
 COMMANDS = {
     "train": Command("cifar_lab.train", "train a recipe, or continue its run; --dry-run only says what would be done"),
+    "checkpoint": Command("cifar_lab.checkpoints", "list, verify and show the checkpoints of a run"),
+    "verify-resume": Command("cifar_lab.verify_resume", "prove that kill -9 and resuming change nothing"),
     "report": Command("cifar_lab.report.__main__", "a table of runs and the curves of each"),
 }
 
@@ -36,7 +38,7 @@ usage: cifar-lab COMMAND [arguments]
 Train image classifiers from recipes: a recipe says what is trained, the launcher on what.
 
 commands:
-{chr(10).join(f"  {name:10}{command.help}" for name, command in COMMANDS.items())}
+{chr(10).join(f"  {name:14}{command.help}" for name, command in COMMANDS.items())}
 
   cifar-lab COMMAND --help    the arguments of a command
   cifar-lab --version

@@ -85,16 +85,16 @@ class PairMixing:
         )
 
 
-def mix_pairs(x: Tensor, weight: Tensor, out: Tensor) -> None:
-    """Write (1 - w) * own + w * partner into `out`, both float32 (2P, C, H, W), for `weight` (P, 1, H, W).
+def mix_pairs_(x: Tensor, weight: Tensor) -> None:
+    """In place on float32 (2P, C, H, W): (1 - w) * own + w * partner for `weight` (P, 1, H, W).
 
-    Exact for whole-number pixels (0..255) where the weight is 0 or 1. `out` must not overlap `x`.
+    Exact for whole-number pixels (0..255) where the weight is 0 or 1.
     """
-    pairs, mixed = x.unflatten(0, (-1, 2)), out.unflatten(0, (-1, 2))
-    # `lerp` would be one call less, at 1.3 times the time.
-    difference = pairs[:, 1] - pairs[:, 0]
-    torch.addcmul(pairs[:, 0], difference, weight, out=mixed[:, 0])
-    torch.addcmul(pairs[:, 1], difference, weight, value=-1, out=mixed[:, 1])
+    first, second = x[::2], x[1::2]
+    # In place at half the time of two `lerp` or `addcmul` into another buffer: memory traffic is all that counts.
+    difference = (second - first).mul_(weight)
+    first.add_(difference)
+    second.sub_(difference)
 
 
 def soft_cross_entropy(

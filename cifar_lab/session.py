@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from cifar_lab import checkpoint
 from cifar_lab.checkpoint import Saver, TrainingState
 from cifar_lab.data.images import ImageSet, load_images
+from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.splits import limit_ids, split_ids
 from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.environment import environment
@@ -48,7 +51,7 @@ class Session:
     schedule: Schedule
     preparation: Preparation
     test: ImageSet
-    stream: Stream
+    stream: Stream | IndexLog
     validation: EvalStream | None
     engine: Engine
     saver: Saver
@@ -98,7 +101,7 @@ def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) 
     engine = make_engine(world, recipe, model, schedule.accumulation_steps)
     training = train.subset(train_ids).to(world.device)
     state = _starting_state(recipe, run_dir, world, schedule, training.fingerprint, engine)
-    stream = Stream(
+    stream: Stream | IndexLog = Stream(
         training,
         augment=data.augment,
         image_size=image_size,
@@ -111,6 +114,8 @@ def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) 
         device=world.device,
         channels_last=channels_last,
     )
+    if os.environ.get("CIFAR_LAB_INDEX_LOG"):
+        stream = IndexLog(stream, Path(os.environ["CIFAR_LAB_INDEX_LOG"]) / f"{world.rank}.jsonl")
     validation = None
     if len(val_ids):
         held_out = train.subset(val_ids)

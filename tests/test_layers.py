@@ -16,13 +16,24 @@ MAX_LINES = 250
 
 # Top-level modules and packages of cifar_lab by level. What is not listed and defines main(argv) is a command.
 LEVELS: dict[int, set[str]] = {
-    0: {"recipe", "schedule", "rundir", "placement", "report", "progress", "metrics", "atomic", "errors", "signals"},
+    0: {
+        "recipe",
+        "schedule",
+        "rundir",
+        "placement",
+        "report",
+        "progress",
+        "metrics",
+        "atomic",
+        "errors",
+        "signals",
+        "checkpoint_files",
+    },
     1: {"data", "models", "model_factory", "model_size", "optim", "mixing", "memory"},
     2: {
         "runtime",
         "evaluation",
         "checkpoint",
-        "checkpoint_files",
         "environment",
         "mistakes",
         "tracking",
@@ -30,7 +41,7 @@ LEVELS: dict[int, set[str]] = {
         "watchdog",
     },
     3: {"session", "trainer", "finish"},
-    4: {"cli", "dry_run"},
+    4: {"cli", "dry_run", "resume_verdict"},
 }
 COMMAND_LEVEL = 4
 

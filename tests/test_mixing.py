@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from cifar_lab.data.rectangles import RectangleMask
-from cifar_lab.mixing import PairDraws, PairMixing, beta_quantiles, mix_pairs, soft_cross_entropy
+from cifar_lab.mixing import PairDraws, PairMixing, beta_quantiles, mix_pairs_, soft_cross_entropy
 
 IDS = torch.arange(0, 40000, 2)
 
@@ -38,8 +38,9 @@ def test_beta_one_is_uniform() -> None:
 
 def test_mixup_conserves_the_sum_of_a_pair() -> None:
     draws = PairMixing(0.4, 0.0, height=32, width=32).draw(IDS[:5], 0, 0)
-    x, out = torch.randint(0, 256, (10, 3, 32, 32)).float(), torch.empty(10, 3, 32, 32)
-    mix_pairs(x, weights(draws), out)
+    x = torch.randint(0, 256, (2 * len(draws.boxes), 3, 32, 32)).float()
+    out = x.clone()
+    mix_pairs_(out, weights(draws))
     assert torch.allclose(out[::2] + out[1::2], x[::2] + x[1::2], atol=1e-3)
     lam = draws.own_weight.repeat_interleave(2).view(-1, 1, 1, 1)
     partner = x.view(5, 2, 3, 32, 32).flip(1).view_as(x)
@@ -48,8 +49,9 @@ def test_mixup_conserves_the_sum_of_a_pair() -> None:
 
 def test_cutmix_exchanges_a_box_whose_area_is_the_label_share() -> None:
     draws = PairMixing(0.0, 1.0, height=32, width=32).draw(IDS[:50], 0, 0)
-    x, out = torch.randint(0, 256, (100, 3, 32, 32)).float(), torch.empty(100, 3, 32, 32)
-    mix_pairs(x, weights(draws), out)
+    x = torch.randint(0, 256, (2 * len(draws.boxes), 3, 32, 32)).float()
+    out = x.clone()
+    mix_pairs_(out, weights(draws))
     pairs, mixed = x.view(50, 2, 3, 32, 32), out.view(50, 2, 3, 32, 32)
     assert torch.equal(mixed.transpose(1, 2).flatten(2).sort().values, pairs.transpose(1, 2).flatten(2).sort().values)
     for i, (top, bottom, left, right) in enumerate(draws.boxes.tolist()):

@@ -10,8 +10,9 @@ from torch import Tensor
 from cifar_lab.data.augment import Normalize, write_channels_last
 from cifar_lab.data.resize import Interpolation, Resize
 
-# A chunk of float pictures that stays, with its scratch, in a core's second-level cache.
-_CHUNK_BYTES = 1 << 20
+# Float pictures of one chunk. With its scratch it stays in the last-level cache; smaller chunks, that fit the second
+# level, lose more to the calls than they gain (32 px, two cores: 74 pictures 0.93 M/s, 128 1.1 M/s, 256 1.3 M/s).
+_CHUNK_BYTES = 3 << 20
 
 
 def chunk_size(batch: int, source: tuple[int, int], image_size: int, device: torch.device) -> int:

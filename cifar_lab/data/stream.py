@@ -22,7 +22,7 @@ from cifar_lab.data.pipeline import Finish, chunk_size
 from cifar_lab.data.randaugment import RandAugment
 from cifar_lab.data.rectangles import RectangleMask
 from cifar_lab.data.resize import Interpolation
-from cifar_lab.mixing import PairMixing, mix_pairs
+from cifar_lab.mixing import PairMixing, mix_pairs_
 from cifar_lab.recipe.schema import Augment
 
 __all__ = ["Batch", "EvalBatch", "EvalStream", "Stream"]
@@ -119,7 +119,6 @@ class Stream:
             device=device,
         )
         self._mask = RectangleMask(height, width, device)
-        self._unmixed = torch.empty((self._chunk, 3, height, width), device=device) if mixes else None
         self._epoch: int | None = None
         self._draws: EpochDraws
 
@@ -146,14 +145,12 @@ class Stream:
                 pixels = self._crops[start:stop]
             else:
                 pixels = self._gather(draws, first + start, first + stop)
-            out = self._finish.source(start, stop)
-            x = out if self._unmixed is None else self._unmixed[: stop - start]
-            x.copy_(pixels)
+            x = self._finish.source(start, stop).copy_(pixels)
             for rows, columns in sides:
                 self._finish.normalize.blank(x, rows[start:stop] * columns[start:stop])
             if weight is not None:
                 rows, columns = (side[start // 2 : stop // 2] for side in weight)
-                mix_pairs(x, rows * columns, out)
+                mix_pairs_(x, rows * columns)
             self._finish(start, stop)
         own = slice(first, first + b)
         return Batch(
