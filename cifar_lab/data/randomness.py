@@ -83,7 +83,7 @@ def uniform(h: Tensor) -> Tensor:
 
 def integers(h: Tensor, n: int | Tensor) -> Tensor:
     """int64 in [0, n), n < 2**31, from the upper 31 bits of a hash."""
-    return (((h >> 32) & ((1 << 31) - 1)) * n) >> 31
+    return (((h >> 33) & ((1 << 31) - 1)) * n) >> 31
 
 
 def draw(ids: Tensor, seed: int, epoch: int, purpose: Purpose, index: int = 0) -> Tensor:

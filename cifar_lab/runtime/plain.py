@@ -10,48 +10,28 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cifar_lab.data.stream import Batch
-from cifar_lab.mixing import soft_cross_entropy
 from cifar_lab.optim import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
-from cifar_lab.runtime.batchnorm import RunningStatistics
+from cifar_lab.runtime.base import BaseEngine, ema_decay_at
 from cifar_lab.runtime.engine import Health, StateKind
 from cifar_lab.runtime.guard import Guard
 from cifar_lab.runtime.world import World
 
-MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq")}
-
-
-class PlainEngine:
+class PlainEngine(BaseEngine):
     """Weights, optimizer and moving average whole on every process; gradients averaged by DDP."""
 
     def __init__(self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, strategy: str) -> None:
-        train = recipe.train
-        self.world, self.module = world, module
-        self.strategy = strategy
-        self.accumulation_steps = accumulation_steps
-        self.label_smoothing = train.label_smoothing
-        self.autocast_dtype = torch.bfloat16 if train.precision == "bf16" else None
-        self.running_statistics = RunningStatistics(module, accumulation_steps)
-        self.has_batch_norm = bool(self.running_statistics.layers)
-        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        persistent = module.state_dict(keep_vars=True)
-        self.buffers = {name: b for name, b in module.named_buffers() if name in persistent}
+        super().__init__(world, recipe, module, accumulation_steps, strategy)
         self.optimizer = make_optimizer(module, recipe.optim)
-        self.moments = MOMENTS[recipe.optim.name]
-        if recipe.optim.name == "sgd" and recipe.optim.momentum == 0:
-            self.moments = ()
         # Made now and not by the first step, so that a first step that is skipped leaves zeros and not empty memory.
         for p in self.parameters.values():
             self.optimizer.state[p] = {moment: torch.zeros_like(p) for moment in self.moments}
             if recipe.optim.name == "adamw":
                 self.optimizer.state[p]["step"] = torch.zeros((), device=p.device)
-        self.guard = Guard(list(self.parameters), world.device, train.grad_clip)
-        self.ema_decay = train.ema_decay
-        self.has_ema = train.ema_decay is not None
-        floating = {name: b for name, b in self.buffers.items() if b.is_floating_point()}
-        self._averaged = {**self.parameters, **floating} if self.has_ema else {}
+        self.guard = Guard(list(self.parameters), world.device, recipe.train.grad_clip)
+        self._averaged = {**self.parameters, **self.floating_buffers()} if self.has_ema else {}
         self.ema = {name: t.detach().clone() for name, t in self._averaged.items()}
-        self.model: nn.Module = module
+        self.model = module
         if world.world_size > 1:
             # Buffers are averaged when they are used; sending them each step would cost and hide that they drift.
             self.model = DistributedDataParallel(
@@ -62,12 +42,8 @@ class PlainEngine:
             )
 
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
-        torch.manual_seed(torch_seed)
-        self.running_statistics.before(index)
         with self._reducing(index == self.accumulation_steps - 1):
-            with self._autocast():
-                logits = self.model(batch.images)
-            loss = soft_cross_entropy(logits.float(), batch.labels, batch.own_weight, self.label_smoothing)
+            loss = self.loss(batch, index=index, torch_seed=torch_seed)
             (loss / self.accumulation_steps).backward()
         return loss.detach()
 
@@ -84,14 +60,6 @@ class PlainEngine:
                 decay = ema_decay_at(step, self.ema_decay)
                 torch._foreach_lerp_(list(self.ema.values()), list(self._averaged.values()), 1 - decay)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
-        self.module.eval()
-        with self._autocast():
-            logits = self.module(images)
-        self.module.train()
-        return logits.float()
-
     @contextmanager
     def use_ema(self) -> Iterator[None]:
         self._swap()
@@ -106,14 +74,6 @@ class PlainEngine:
         bad = bad_step >= 0
         name = self.guard.name(int(bad_index)) if bad else None
         return Health(norm, int(skipped), int(bad_step) if bad else None, name), values
-
-    def average_buffers(self) -> None:
-        if self.world.world_size == 1:
-            return
-        floating = [b for b in self.buffers.values() if b.is_floating_point()]
-        floating += [t for name, t in self.ema.items() if name in self.buffers]
-        for buffer in floating:
-            self.world.sum_(buffer).div_(self.world.world_size)
 
     def state_specs(self, kind: StateKind) -> dict[str, tuple[torch.dtype, torch.Size]]:
         return {name: (t.dtype, t.shape) for name, t in self._tensors(kind).items()}
@@ -138,10 +98,6 @@ class PlainEngine:
             return {f"{n}.{m}": self.optimizer.state[p][m] for n, p in self.parameters.items() for m in self.moments}
         return {"weights": dict(self.module.named_parameters()), "ema": self.ema, "buffers": self.buffers}[kind]
 
-    def _autocast(self) -> torch.autocast:
-        enabled = self.autocast_dtype is not None
-        return torch.autocast(self.world.device.type, dtype=self.autocast_dtype, enabled=enabled)
-
     def _reducing(self, last: bool) -> AbstractContextManager[None]:
         """DDP averages gradients in the backward pass of the last micro-batch only."""
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) and not last else nullcontext()
@@ -150,8 +106,3 @@ class PlainEngine:
         for name, average in self.ema.items():
             live = self._averaged[name]
             live.data, average.data = average.data, live.data
-
-
-def ema_decay_at(step: int, decay: float) -> float:
-    """Decay for step `step`: a plain average at first, so that short runs do not remember the initial weights."""
-    return min(decay, (1 + step) / (10 + step))

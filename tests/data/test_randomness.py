@@ -8,6 +8,8 @@ from cifar_lab.data.randomness import Purpose, draw, epoch_order, hash64, intege
 
 IDS = torch.arange(20000)
 GOLDEN_DRAWS = [-1113299930679017479, -1745491519785000338]
+GOLDEN_INTEGERS = [939, 905]
+GOLDEN_UNIFORM = [0.9396478898264923, 0.9053767151097039]
 GOLDEN_ORDER = [1, 7, 5, 2, 4, 6, 3, 0]
 
 
@@ -16,6 +18,8 @@ def test_golden_values() -> None:
     assert hash64(-1).item() == -1956407806741107680
     assert draw(torch.tensor([0, 7]), 3, 4, Purpose.FLIP, 1).tolist() == GOLDEN_DRAWS
     assert epoch_order(torch.arange(8), 0, 1).tolist() == GOLDEN_ORDER
+    assert integers(torch.tensor(GOLDEN_DRAWS), 1000).tolist() == GOLDEN_INTEGERS
+    assert uniform(torch.tensor(GOLDEN_DRAWS)).tolist() == GOLDEN_UNIFORM
     assert torch_seed(0, 1, 2) == 686929853707064470
 
 
