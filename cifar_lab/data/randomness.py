@@ -7,6 +7,7 @@ All arithmetic is wrapped int64, which is exact and therefore equal on every dev
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -55,7 +56,8 @@ def _mix(h: Tensor) -> Tensor:
     return _xor_shift(h, 31)
 
 
-def _mix_int(h: int) -> int:
+def _absorb(h: int, key: int) -> int:
+    h = ((h ^ (key & _MASK)) + _GOLDEN) & _MASK
     h = ((h ^ (h >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     h = ((h ^ (h >> 27)) * 0x94D049BB133111EB) & _MASK
     return h ^ (h >> 31)
@@ -69,7 +71,7 @@ def hash64(*keys: int | Tensor) -> Tensor:
     h: int | Tensor = 0
     for key in keys:
         if isinstance(h, int) and isinstance(key, int):
-            h = _mix_int(((h ^ (key & _MASK)) + _GOLDEN) & _MASK)
+            h = _absorb(h, key)
         else:
             left, right = (torch.tensor(_signed(k)) if isinstance(k, int) else k for k in (h, key))
             h = _mix((left ^ right).add_(_signed(_GOLDEN)))
@@ -98,4 +100,5 @@ def epoch_order(ids: Tensor, seed: int, epoch: int) -> Tensor:
 
 def torch_seed(seed: int, step: int, micro_batch: int) -> int:
     """Seed below 2**63 for `torch.manual_seed` before the forward of one micro-batch (dropout, drop path)."""
-    return int(hash64(seed, int(Purpose.TORCH_SEED), step, micro_batch)) & ((1 << 63) - 1)
+    # On integers, without a tensor: this is asked for in every micro-batch.
+    return reduce(_absorb, (seed, int(Purpose.TORCH_SEED), step, micro_batch), 0) & ((1 << 63) - 1)

@@ -17,6 +17,7 @@ from cifar_lab.runtime.engine import Health, StateKind
 from cifar_lab.runtime.guard import Guard
 from cifar_lab.runtime.world import World
 
+
 class PlainEngine(BaseEngine):
     """Weights, optimizer and moving average whole on every process; gradients averaged by DDP."""
 

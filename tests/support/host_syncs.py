@@ -23,9 +23,31 @@ _WAITING = {
 class HostSyncs(TorchDispatchMode):
     """`with HostSyncs() as syncs: ...` then `syncs.found`: names of the waiting operations, in order."""
 
+    # These read a CPU tensor without dispatching anything.
+    _reading = ("tolist", "numpy", "__array__")
+
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
+
+    def __enter__(self) -> HostSyncs:
+        self._originals = {name: getattr(torch.Tensor, name) for name in self._reading}
+        for name, original in self._originals.items():
+            setattr(torch.Tensor, name, self._counting(name, original))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for name, original in self._originals.items():
+            setattr(torch.Tensor, name, original)
+
+    def _counting(self, name: str, original: Any) -> Any:
+        def counted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.found.append(name)
+            return original(tensor, *args, **kwargs)
+
+        return counted
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
