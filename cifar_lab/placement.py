@@ -7,14 +7,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe, experiment_id, identity_fields, load_recipe
 
 # What a directory named by --run-dir may hold before its first recipe.yaml (logs of the launcher, say).
 EXPECTED_BEFORE_START = re.compile(r"STOP|heartbeat|logs?|.*\.(log|out|err)|\..*")
 
 
-class RunDirError(ValueError):
+class RunDirError(UserError):
     """A run directory that cannot be used; the message names the way out."""
+
+    exit_status = 2
 
 
 def default_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:

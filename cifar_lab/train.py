@@ -36,6 +36,12 @@ Starting the same recipe again continues its run. Exit status: 0 completed, 2 re
 """
 
 
+class LaunchError(UserError):
+    """The launcher did not start what it was asked for; the message names the form that does."""
+
+    exit_status = 2
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended: its directory and `completed` or `stopped`."""
@@ -64,6 +70,7 @@ def run(
     elif not isinstance(recipe, Recipe):
         recipe = parse_recipe(dict(recipe))
 
+    _check_launch(os.environ)
     from cifar_lab.runtime.world import World
 
     with stop_flag() as flag:
@@ -72,6 +79,21 @@ def run(
             return _run_in(world, recipe, flag, _Place(runs, run_dir, fresh))
         finally:
             world.close()
+
+
+def _check_launch(environ: Mapping[str, str]) -> None:
+    """Refuse the one process that `accelerate launch --cpu` starts however many it was asked for (accelerate 1.15).
+
+    It sets an address only if it was asked for several, and a world size never; our wrappers say theirs themselves.
+    """
+    on_cpu = environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1") and "ACCELERATE_MIXED_PRECISION" in environ
+    told = "WORLD_SIZE" in environ or "CIFAR_LAB_WORLD_SIZE" in environ
+    if on_cpu and "MASTER_ADDR" in environ and not told:
+        raise LaunchError(
+            "`accelerate launch --cpu` was asked for several processes but starts a single one, which would train "
+            "alone. On CPUs start with `torchrun --nproc-per-node N`, or `ACCELERATE_USE_CPU=true accelerate launch "
+            "--config_file accelerate_configs/cpu.yaml --num_processes N`."
+        )
 
 
 @dataclass(frozen=True)
@@ -106,10 +128,12 @@ def _run_in(world: World, recipe: Recipe, flag: StopFlag, place: _Place) -> Outc
             session.progress.message(f"stopped at step {session.state.step}; start again to continue")
         return Outcome(run_dir, completed)
     except BaseException as error:
-        advice = out_of_memory_advice(error, session.schedule if session else None)
+        advice = out_of_memory_advice(error, recipe, session.schedule if session else None)
         if world.is_main:
             _write_failure(run_dir, advice or str(error) or type(error).__name__, world.world_size)
         if advice:
+            if not world.is_main:  # this process alone knows; errors that all share are told by rank 0
+                print(f"process {world.rank}: {advice}", file=sys.stderr, flush=True)
             raise UserError(advice) from error
         raise
     finally:
@@ -119,7 +143,9 @@ def _run_in(world: World, recipe: Recipe, flag: StopFlag, place: _Place) -> Outc
 
 def _locate(recipe: Recipe, place: _Place) -> RunDir:
     run_dir = RunDir.locate(recipe, runs=place.runs, run_dir=place.run_dir, fresh=place.fresh)
-    run_dir.create(recipe)
+    status = run_dir.status() if run_dir.path.is_dir() else None
+    if status is None or status.state != "completed":  # what a completed run was started with stays on record
+        run_dir.create(recipe)
     return run_dir
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cifar_lab.data.raw import DataError
+
 PaddingMode = Literal["zero", "reflect"]
 
 
@@ -41,7 +43,7 @@ class CropFlip:
     ) -> None:
         count, channels, self.height, self.width = images.shape
         if padding_mode == "reflect" and padding >= min(self.height, self.width):
-            raise ValueError(
+            raise DataError(
                 f"crop_padding {padding} with padding_mode reflect needs pictures larger than "
                 f"{padding} pixels, these are {self.height} x {self.width}: lower crop_padding"
             )

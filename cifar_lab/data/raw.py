@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cifar_lab.errors import UserError
+
 if TYPE_CHECKING:
     from cifar_lab.data.pictures import Pictures
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data are missing, broken, too large or asked for in a way that they cannot serve; the message names the fix."""
 
 

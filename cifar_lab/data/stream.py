@@ -20,6 +20,7 @@ from cifar_lab.data.eval_stream import EvalBatch, EvalStream
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.pipeline import Finish, chunk_size
 from cifar_lab.data.randaugment import RandAugment
+from cifar_lab.data.raw import DataError
 from cifar_lab.data.rectangles import RectangleMask
 from cifar_lab.data.resize import Interpolation
 from cifar_lab.mixing import PairMixing, mix_pairs_
@@ -64,12 +65,12 @@ class Stream:
         assert global_batch % micro_batch == 0
         mixes = augment.mixup_alpha > 0 or augment.cutmix_alpha > 0
         if mixes and micro_batch % 2:
-            raise ValueError(
+            raise DataError(
                 f"mixup and cutmix need pairs: micro-batch {micro_batch} is odd, set train.micro_batch even"
             )
         self.steps_per_epoch = len(images) // global_batch
         if not self.steps_per_epoch:
-            raise ValueError(f"train.global_batch {global_batch} exceeds the {len(images)} training images: lower it")
+            raise DataError(f"train.global_batch {global_batch} exceeds the {len(images)} training images: lower it")
         self.global_batch, self.micro_batch_size = global_batch, micro_batch
         pixels = images.images.to(device)
         height, width = pixels.shape[-2:]

@@ -13,7 +13,7 @@ class Unsupported:
     """An option that does not work on a device ("cpu", "cuda") or under a strategy ("single", "ddp", "zero3", ...)."""
 
     option: str
-    where: str
+    where: tuple[str, ...]
     uses: Callable[[Recipe], bool]
     reason: str
     instead: str
@@ -22,10 +22,24 @@ class Unsupported:
 TABLE = (
     Unsupported(
         option="train.sync_batchnorm",
-        where="cpu",
+        where=("cpu",),
         uses=lambda recipe: recipe.train.sync_batchnorm,
         reason="torch's SyncBatchNorm refuses CPU tensors",
         instead="set it to false (statistics are then those of a micro-batch), or train on GPUs",
+    ),
+    Unsupported(
+        option="train.compile",
+        where=("zero3", "zero3_offload"),
+        uses=lambda recipe: recipe.train.compile,
+        reason="weights are gathered around every layer, which breaks the compiled graph at each",
+        instead="set it to false, or use zero2 (accelerate_configs/zero2.yaml)",
+    ),
+    Unsupported(
+        option="train.ema_decay",
+        where=("zero1_offload", "zero2_offload", "zero3_offload"),
+        uses=lambda recipe: recipe.train.ema_decay is not None,
+        reason="the fp32 weights that it averages are in host memory",
+        instead="set it to null, or use zero3 without offload (accelerate_configs/zero3.yaml) on more GPUs",
     ),
 )
 
@@ -33,7 +47,8 @@ TABLE = (
 def unsupported(recipe: Recipe, *, device: str, strategy: str) -> list[str]:
     """What of a recipe cannot be done here, one line each; empty if everything can."""
     return [
-        f"{entry.option}: does not work on {entry.where}: {entry.reason}; {entry.instead}"
+        f"{entry.option}: does not work on {place}: {entry.reason}; {entry.instead}"
         for entry in TABLE
-        if entry.where in (device, strategy) and entry.uses(recipe)
+        for place in (device, strategy)
+        if place in entry.where and entry.uses(recipe)
     ]

@@ -9,14 +9,17 @@ from typing import Any, TypeVar
 
 import yaml
 
+from cifar_lab.errors import UserError
 from cifar_lab.rundir import RunDir, RunDirError, Status
 
 T = TypeVar("T")
 NUMBER = (int, float)
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """Nothing to report on; the message names the way out."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True)

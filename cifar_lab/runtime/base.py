@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +21,12 @@ class BaseEngine:
 
     `model` is what a forward pass calls: the module itself, or what a strategy wraps it into. `ema` has the averages
     that every process keeps whole; those of floating-point buffers are among them under every strategy.
+    `config` is DeepSpeed's configuration, complete, where there is one.
     """
 
     model: nn.Module
     ema: dict[str, Tensor]
+    config: dict[str, Any] | None = None
 
     def __init__(self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, strategy: str) -> None:
         train = recipe.train
@@ -61,7 +65,10 @@ class BaseEngine:
     def average_buffers(self) -> None:
         if self.world.world_size == 1:
             return
-        for buffer in [*self.floating_buffers().values(), *(self.ema[name] for name in self.ema if name in self.buffers)]:
+        for buffer in [
+            *self.floating_buffers().values(),
+            *(self.ema[name] for name in self.ema if name in self.buffers),
+        ]:
             self.world.sum_(buffer).div_(self.world.world_size)
 
     def floating_buffers(self) -> dict[str, Tensor]:

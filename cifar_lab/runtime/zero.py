@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +16,18 @@ from cifar_lab.optim import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.base import BaseEngine, ema_decay_at
 from cifar_lab.runtime.engine import Health, StateKind
+from cifar_lab.runtime.options import OptionError
 from cifar_lab.runtime.world import World
 from cifar_lab.runtime.zero_config import ZeroSetup, deepspeed_config
 from cifar_lab.runtime.zero_partitions import Partitions
+
+
+def prepare_deepspeed() -> None:
+    """Keep DeepSpeed from compiling operations and from repeating torch's advice to its authors; before World.start."""
+    # On CPUs it would compile a shared-memory all-reduce, which only its inference uses, with both processes at once.
+    deepspeed.ops.__compatible_ops__ = {}
+    deepspeed.utils.logger.addFilter(lambda record: "untested optimizer" not in record.getMessage())
+    warnings.filterwarnings("ignore", message=".torch.distributed.* is deprecated", category=FutureWarning)
 
 
 class ZeroEngine(BaseEngine):
@@ -29,7 +39,12 @@ class ZeroEngine(BaseEngine):
     def __init__(
         self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, setup: ZeroSetup
     ) -> None:
+        # Its partitions are flat, and its broadcast of the first weights fails on channels_last ones.
+        module = module.to(memory_format=torch.contiguous_format)
         super().__init__(world, recipe, module, accumulation_steps, setup.strategy)
+        frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+        if frozen and setup.stage == 3:
+            raise OptionError(f"zero3 does not support parameters that are not trained ({frozen[0]}, ...): use zero2")
         num_parameters = sum(p.numel() for p in self.parameters.values())
         self.config = deepspeed_config(
             recipe,
@@ -97,7 +112,7 @@ class ZeroEngine(BaseEngine):
             return {name: (b.dtype, b.shape) for name, b in self.buffers.items()}
         if kind == "weights":
             named = self.module.named_parameters()
-            return {name: (p.dtype, shapes[name] if name in shapes else p.shape) for name, p in named}
+            return {name: (p.dtype, shapes.get(name, p.shape)) for name, p in named}
         if kind == "optimizer":
             return {f"{name}.{m}": (torch.float32, shape) for name, shape in shapes.items() for m in self.moments}
         if not self.has_ema:

@@ -13,9 +13,10 @@ from accelerate.utils import DeepSpeedPlugin
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.options import OptionError
 
-# Elements. DeepSpeed's own 500 million would reserve 2 GB a process, whatever the model.
-REDUCE_BUCKET = 50_000_000
-PREFETCH_BUCKET = 50_000_000
+# Elements that are on their way between processes at once: 40 MB in fp32. DeepSpeed's own 500 million would reserve
+# 2 GB a process whatever the model, and its 1000 million for reuse would keep weights gathered for a whole step.
+BUCKET = 10_000_000
+LIVE_PARAMETERS = 50_000_000
 # Parameters smaller than this stay whole on every process under stage 3.
 PERSISTENCE_THRESHOLD = 100_000
 
@@ -118,7 +119,7 @@ def deepspeed_config(
 
 
 def _zero_section(setup: ZeroSetup, num_parameters: int) -> dict[str, Any]:
-    bucket = min(REDUCE_BUCKET, num_parameters + num_parameters % 2)
+    bucket = min(BUCKET, num_parameters + num_parameters % 2)  # it must be even
     section: dict[str, Any] = {
         "stage": setup.stage,
         "overlap_comm": setup.stage == 3,
@@ -131,7 +132,9 @@ def _zero_section(setup: ZeroSetup, num_parameters: int) -> dict[str, Any]:
     if setup.offload_param:
         section["offload_param"] = {"device": "cpu", "pin_memory": True}
     if setup.stage == 3:
-        section["stage3_prefetch_bucket_size"] = min(PREFETCH_BUCKET, num_parameters)
+        section["stage3_prefetch_bucket_size"] = bucket
+        section["stage3_max_reuse_distance"] = bucket
+        section["stage3_max_live_parameters"] = LIVE_PARAMETERS
         section["stage3_param_persistence_threshold"] = PERSISTENCE_THRESHOLD
     return section
 
@@ -150,14 +153,16 @@ def _contradictions(recipe: Recipe, setup: ZeroSetup, decided: dict[str, Any], w
         f"remove it from {place}, or change the recipe"
         for place, found in ((setup.path, setup.file), ("the accelerate launcher's options or configuration", launcher))
         for key, value in decided.items()
-        if found.get(key) is not None and float(found[key]) != float(value)
+        if found.get(key) not in (None, value)
     ]
     autocast = {"enabled": recipe.train.precision == "bf16", "dtype": "bfloat16"}
     for section, key in OF_THE_RECIPE.items():
         content = setup.file.get(section)
         disabled = isinstance(content, dict) and not content.get("enabled", True)
         if content and not disabled and not (section == "torch_autocast" and autocast | content == autocast):
-            problems.append(f"{setup.path}: section {section} contradicts the recipe, whose {key} decides it: remove it")
+            problems.append(
+                f"{setup.path}: section {section} contradicts the recipe, whose {key} decides it: remove it"
+            )
     return problems
 
 

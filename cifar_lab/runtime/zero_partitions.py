@@ -36,10 +36,10 @@ class Partitions:
         self.world, self.optimizer = world, optimizer
         self.shards_weights = hasattr(optimizer, "fp32_partitioned_groups_flat")  # stage 3
         self.masters: list[Tensor] = (
-            optimizer.fp32_partitioned_groups_flat
-            if self.shards_weights
-            else optimizer.single_partition_of_fp32_groups
+            optimizer.fp32_partitioned_groups_flat if self.shards_weights else optimizer.single_partition_of_fp32_groups
         )
+        if self.shards_weights:
+            self._share_3()
         locate = self._locate_3 if self.shards_weights else self._locate_1_2
         self.shapes = {name: _shape(p) for name, p in parameters.items()}
         self.fragments = {name: locate(p) for name, p in parameters.items()}
@@ -74,6 +74,18 @@ class Partitions:
         if persistent:
             persistent[0].all_gather(persistent)
         self.optimizer.invalidate_secondary_tensor()
+
+    def _share_3(self) -> None:
+        """Let the forward pass read the masters themselves, as DeepSpeed means to when both are fp32 on one device.
+
+        It compares a device with a device's name, finds them different, and keeps a second copy (0.19.8).
+        """
+        flats = self.optimizer.fp16_partitioned_groups_flat
+        for group, master in enumerate(self.masters):
+            if flats[group].dtype == master.dtype and flats[group].device == master.device:
+                flats[group] = master.detach()
+                self.optimizer._unflatten_partitioned_parameters(group)
+                self.optimizer.lp_param_buffer = None
 
     @staticmethod
     def _part(flats: list[Tensor], fragment: Fragment) -> Tensor:

@@ -1,0 +1,178 @@
+"""The memory that `cifar-lab plan` predicts beside what training takes, on CPU processes.
+
+    python benchmarks/plan_memory.py [--rows vit_tiny_16 ...] [--steps 3]
+
+Each row trains a real recipe for a few steps in fresh processes. Measured is the growth of the peak resident memory
+(VmHWM, reset through /proc/self/clear_refs) over what is resident after all imports and a session of a tiny model,
+largest over the processes; glibc returns freed memory at once. Prints JSON on its last line; exit 1 where an error is
+larger than 15 %, 20 % under ZeRO.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+TOLERANCE, TOLERANCE_ZERO = 0.15, 0.20
+# Freed blocks go back to the system, so that resident means live.
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+DATA = {"name": "shapes", "args": {"num_train": 1024, "num_test": 16, "image_size": 32}, "val_size": 0}
+
+
+def recipe(model: dict[str, Any], batch: int, *, size: int = 32, micro: int | None = None, **train: Any) -> dict:
+    """A mapping of a recipe with AdamW; SGD for nets of convolutions."""
+    optim = {"name": "adamw", "lr": 1e-5}
+    if model["name"].startswith("resnet"):
+        optim = {"name": "sgd", "lr": 1e-5}
+    return {
+        "name": "plan_memory",
+        "data": {**DATA, "image_size": size},
+        "model": model,
+        "optim": optim,
+        "train": {"steps": 3, "global_batch": batch, "micro_batch": micro, **train},
+    }
+
+
+def timm(arch: str) -> dict[str, Any]:
+    """A model of timm."""
+    return {"name": "timm_zoo", "args": {"arch": arch}}
+
+
+# name: strategy, processes, recipe
+ROWS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "vit_tiny_16": ("single", 1, recipe(timm("vit_tiny_patch16_224"), 16, size=224)),
+    "vit_tiny_32_checkpointing": (
+        "single", 1, recipe(timm("vit_tiny_patch16_224"), 32, size=224, grad_checkpointing=True)
+    ),
+    "vit_tiny_16_bf16": ("single", 1, recipe(timm("vit_tiny_patch16_224"), 16, size=224, precision="bf16")),
+    "resnet18_128": ("single", 1, recipe({"name": "resnet"}, 128)),
+    "resnet18_64_accumulating_ema": ("single", 1, recipe({"name": "resnet"}, 128, micro=64, ema_decay=0.99)),
+    "eva02_small_8_ema": ("single", 1, recipe(timm("eva02_small_patch14_224"), 8, size=224, ema_decay=0.99)),
+    "vit_custom_256_ddp": ("ddp", 2, recipe({"name": "vit"}, 512)),
+    "vit_base_4_ddp": ("ddp", 2, recipe(timm("vit_base_patch16_224"), 8, size=224)),
+    "vit_base_4_zero1": ("zero1", 2, recipe(timm("vit_base_patch16_224"), 8, size=224)),
+    "vit_base_4_zero2": ("zero2", 2, recipe(timm("vit_base_patch16_224"), 8, size=224)),
+    "vit_base_4_zero3": ("zero3", 2, recipe(timm("vit_base_patch16_224"), 8, size=224)),
+}  # fmt: skip
+
+
+def resident(field: str) -> int:
+    """Bytes of VmRSS or VmHWM of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(field)
+
+
+def work(name: str, folder: str) -> None:
+    """One process of a row: warm up, train, leave the growth in FOLDER/RANK.json."""
+    from cifar_lab.recipe import parse_recipe
+    from cifar_lab.rundir import RunDir
+    from cifar_lab.runtime.start import start_world
+    from cifar_lab.session import open_session
+    from cifar_lab.signals import StopFlag
+
+    strategy, processes, mapping = ROWS[name]
+    world = start_world()
+    assert world.world_size == processes
+
+    def train(mapping: dict[str, Any], place: str) -> None:
+        parsed, run_dir = parse_recipe(mapping), RunDir(Path(folder) / place)
+        world.from_main(lambda: run_dir.create(parsed))
+        session = open_session(parsed, run_dir, world, StopFlag())
+        assert session.engine.strategy == strategy, session.engine.strategy
+        for step in range(session.schedule.total_steps):
+            for index, m in enumerate(session.schedule.micro_batches(world.rank)):
+                session.engine.forward_backward(session.stream.micro_batch(step, m), index=index, torch_seed=step)
+            session.engine.step(step, 1e-5)
+        session.close()
+
+    small = {"resnet": {"width": 4}, "vit": {"width": 8}}.get(mapping["model"]["name"])
+    tiny = {"name": mapping["model"]["name"], "args": small} if small else timm("test_vit")
+    data = {"data": {**DATA, "image_size": None if small else 160}}
+    train({**mapping, **data, "model": tiny, "train": {**mapping["train"], "steps": 1, "grad_checkpointing": False}}, "w")
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    train(mapping, "run")
+    (Path(folder) / f"{world.rank}.json").write_text(json.dumps(resident("VmHWM") - before))
+    world.close()
+
+
+def predicted(name: str) -> dict[str, int]:
+    """The plan's parts for one process of a row."""
+    from cifar_lab.plan_inputs import data_sizes, model_footprint, pictures_of
+    from cifar_lab.planning.memory import memory
+    from cifar_lab.planning.options import training_of
+    from cifar_lab.recipe import parse_recipe
+    from cifar_lab.schedule import Schedule
+
+    strategy, processes, mapping = ROWS[name]
+    parsed = parse_recipe(mapping)
+    sizes = data_sizes(parsed)
+    schedule = Schedule.make(parsed, sizes.num_train, processes)
+    found = memory(
+        model_footprint(parsed, sizes),
+        training_of(parsed, schedule.accumulation_steps > 1, parsed.train.grad_checkpointing),
+        pictures_of(parsed, sizes),
+        strategy=strategy,
+        world_size=processes,
+        micro_batch=schedule.micro_batch,
+        device="cpu",
+    )
+    return {**asdict(found), "total": found.total}
+
+
+def measured(name: str) -> int:
+    """Growth in bytes, the largest over the processes."""
+    strategy, processes, _ = ROWS[name]
+    environment = {**os.environ, **MALLOC, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    script = [str(Path(__file__).resolve()), "--work", name]
+    with tempfile.TemporaryDirectory() as folder:
+        if strategy in ("single", "ddp"):
+            torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+            command = [sys.executable, *(torchrun if processes > 1 else [])]
+        else:
+            stage = ["--use_deepspeed", "--zero_stage", strategy[4], "--mixed_precision", "no"]
+            command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
+            command += ["--num_processes", str(processes), "--dynamo_backend", "no", "--main_process_port", "0", *stage]
+            environment["ACCELERATE_USE_CPU"] = "true"
+        done = subprocess.run([*command, *script, folder], env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{name}: {done.stderr[-3000:]}")
+        return max(json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(processes))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work(*arguments.work)
+        return 0
+    results: dict[str, Any] = {}
+    print(f"{'row':32} {'strategy':8} {'plan MiB':>9} {'real MiB':>9} {'error':>7}", flush=True)
+    for name in arguments.rows:
+        plan, real = predicted(name), measured(name)
+        error = plan["total"] / real - 1
+        tolerance = TOLERANCE_ZERO if ROWS[name][0].startswith("zero") else TOLERANCE
+        results[name] = {"plan": plan, "measured": real, "error": error, "within": abs(error) <= tolerance}
+        plan_mib, real_mib = plan["total"] / 2**20, real / 2**20
+        print(f"{name:32} {ROWS[name][0]:8} {plan_mib:9.0f} {real_mib:9.0f} {error:+7.1%}", flush=True)
+    print(json.dumps(results))
+    return 0 if all(result["within"] for result in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Joining the processes of this launch, under the strategy that the launcher asks for."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+
+from cifar_lab.errors import UserError
+from cifar_lab.runtime.options import OptionError
+from cifar_lab.runtime.world import World
+
+# Accelerate's DeepSpeed path imports transformers.
+OF_THE_EXTRA = ("deepspeed", "transformers")
+
+
+def start_world() -> World:
+    """World.start(), with DeepSpeed made ready if `accelerate launch` asks for it. Raises OptionError, WorldError."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") != "true":
+        return World.start()
+    missing = [name for name in OF_THE_EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise OptionError(
+            f"the launch asks for DeepSpeed, but {' and '.join(missing)} cannot be found: pip install "
+            "'cifar-lab[deepspeed]', or use accelerate_configs/ddp.yaml, which does without"
+        )
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else it warns that it guessed
+    from cifar_lab.runtime.zero import prepare_deepspeed
+
+    prepare_deepspeed()
+    try:
+        return World.start()
+    except UserError:
+        raise
+    except ValueError as error:
+        raise OptionError(f"accelerate refuses the DeepSpeed configuration: {error}") from error

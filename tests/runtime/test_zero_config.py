@@ -1,0 +1,175 @@
+"""The DeepSpeed configuration comes from the recipe alone, is complete, and nothing contradicts it in silence."""
+
+import importlib.util
+import json
+
+import pytest
+from accelerate.utils import DeepSpeedPlugin
+from support.small import small
+
+from cifar_lab.recipe import parse_recipe
+from cifar_lab.recipe.support import unsupported
+from cifar_lab.runtime.options import OptionError
+from cifar_lab.runtime.start import start_world
+from cifar_lab.runtime.zero_config import ZeroSetup, deepspeed_config, read_file
+
+FILE = "/cluster/ds.json"
+
+
+def config_of(setup, **overrides):
+    recipe = parse_recipe(small(**overrides))
+    return deepspeed_config(recipe, setup, world_size=2, accumulation_steps=4, num_parameters=300_000_000)
+
+
+def problems_of(setup, **overrides):
+    with pytest.raises(OptionError) as error:
+        config_of(setup, **overrides)
+    assert error.value.exit_status == 2
+    return str(error.value).splitlines()
+
+
+def test_everything_is_written_out():
+    assert config_of(ZeroSetup(2), train__grad_clip=0.5, train__precision="bf16") == {
+        "steps_per_print": None,
+        "wall_clock_breakdown": False,
+        "timers": {"throughput": {"enabled": False}},
+        "train_batch_size": 16,
+        "train_micro_batch_size_per_gpu": 2,
+        "gradient_accumulation_steps": 4,
+        "gradient_clipping": 0.5,
+        "torch_autocast": {"enabled": True, "dtype": "bfloat16"},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": {
+            "stage": 2,
+            "overlap_comm": False,
+            "contiguous_gradients": True,
+            "reduce_bucket_size": 10_000_000,
+            "allgather_bucket_size": 10_000_000,
+        },
+    }
+
+
+def test_precision_clipping_and_offload():
+    config = config_of(ZeroSetup(3, offload_optimizer=True, offload_param=True))
+    assert config["gradient_clipping"] == 0  # off, and not Accelerate's 1.0
+    assert config["torch_autocast"]["enabled"] is False
+    section = config["zero_optimization"]
+    assert section["offload_optimizer"] == section["offload_param"] == {"device": "cpu", "pin_memory": True}
+    assert section["stage3_param_persistence_threshold"] == 100_000
+    assert '"auto"' not in json.dumps(config)
+
+
+def test_strategies_have_names():
+    setups = ZeroSetup(1), ZeroSetup(2, offload_optimizer=True), ZeroSetup(3, offload_param=True)
+    assert [setup.strategy for setup in setups] == ["zero1", "zero2_offload", "zero3_offload"]
+
+
+def test_a_file_may_tune_the_hardware_and_repeat_the_recipe():
+    file = {
+        "train_batch_size": 16,
+        "gradient_clipping": 0.0,
+        "zero_optimization": {"stage": 3, "reduce_bucket_size": 1000},
+        "comms_logger": {"enabled": True},
+        "bf16": {"enabled": False},
+        "torch_autocast": {"enabled": False},
+    }
+    config = config_of(ZeroSetup(3, path=FILE, file=file))
+    assert config["zero_optimization"]["reduce_bucket_size"] == 1000
+    assert config["zero_optimization"]["contiguous_gradients"] is True
+    assert config["comms_logger"] == {"enabled": True}
+    assert "bf16" not in config
+
+
+def test_all_contradictions_of_a_file_are_told_at_once_with_both_places():
+    file = {
+        "gradient_accumulation_steps": 8,
+        "train_batch_size": 64,
+        "gradient_clipping": 1.0,
+        "fp16": {"enabled": True},
+        "optimizer": {"type": "Adam"},
+        "torch_autocast": {"enabled": True, "dtype": "bfloat16"},
+    }
+    problems = problems_of(ZeroSetup(2, path=FILE, file=file))
+    assert problems == [
+        f"{FILE}: train_batch_size=64 contradicts the recipe (train.global_batch), which makes it 16: "
+        f"remove it from {FILE}, or change the recipe",
+        f"{FILE}: gradient_accumulation_steps=8 contradicts the recipe (train.global_batch and train.micro_batch on 2 "
+        f"processes), which makes it 4: remove it from {FILE}, or change the recipe",
+        f"{FILE}: gradient_clipping=1.0 contradicts the recipe (train.grad_clip=None), which makes it 0.0: "
+        f"remove it from {FILE}, or change the recipe",
+        f"{FILE}: section optimizer contradicts the recipe, whose optim decides it: remove it",
+        f"{FILE}: section fp16 contradicts the recipe, whose train.precision decides it: remove it",
+        f"{FILE}: section torch_autocast contradicts the recipe, whose train.precision decides it: remove it",
+    ]
+    del file["torch_autocast"]
+    assert len(problems_of(ZeroSetup(2, path=FILE, file=file))) == 5
+
+
+def test_options_of_the_launcher_are_checked_too():
+    (problem,) = problems_of(ZeroSetup(2, gradient_accumulation_steps=8))
+    assert problem.startswith("the accelerate launcher's options or configuration: gradient_accumulation_steps=8")
+    (problem,) = problems_of(ZeroSetup(2, gradient_clipping=1.0), train__grad_clip=0.5)
+    assert "gradient_clipping=1.0 contradicts the recipe (train.grad_clip=0.5)" in problem
+
+
+def test_the_setup_is_read_from_accelerate(tmp_path, monkeypatch):
+    assert ZeroSetup.from_accelerate(DeepSpeedPlugin(zero_stage=2)) == ZeroSetup(2)
+    offload = DeepSpeedPlugin(zero_stage=3, offload_optimizer_device="cpu", offload_param_device="cpu")
+    assert ZeroSetup.from_accelerate(offload).strategy == "zero3_offload"
+    asked = DeepSpeedPlugin(zero_stage=1, gradient_accumulation_steps=8, gradient_clipping=1.0)
+    assert ZeroSetup.from_accelerate(asked) == ZeroSetup(1, gradient_accumulation_steps=8, gradient_clipping=1.0)
+
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"train_batch_size": "auto", "zero_optimization": {"stage": 3, "x": "auto", "y": 1}}))
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(path))
+    # What the file does not say, Accelerate adds to its own copy of it; that must not count as said.
+    setup = ZeroSetup.from_accelerate(DeepSpeedPlugin())
+    assert setup == ZeroSetup(3, path=str(path), file={"zero_optimization": {"stage": 3, "y": 1}})
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        ({"zero_stage": 0}, r"zero_stage: 0 shards nothing; take 1, 2 or 3, or accelerate_configs/ddp\.yaml"),
+        (
+            {"zero_stage": 3, "offload_param_device": "nvme"},
+            "offload_param_device: nvme is not supported; cpu and none",
+        ),
+    ],
+)
+def test_setups_that_cannot_be_run(plugin, message):
+    with pytest.raises(OptionError, match=message):
+        ZeroSetup.from_accelerate(DeepSpeedPlugin(**plugin))
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    (tmp_path / "ds.json").write_text("{")
+    for name in ("ds.json", "absent.json"):
+        with pytest.raises(OptionError, match=rf"{name} cannot be read as JSON"):
+            read_file(str(tmp_path / name))
+
+
+def test_without_the_extra_one_message_says_what_to_install(monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepspeed" else find_spec(name))
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(OptionError, match=r"deepspeed cannot be found: pip install 'cifar-lab\[deepspeed\]'") as error:
+        start_world()
+    assert error.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "refused", "allowed"),
+    [
+        ({"train__compile": True}, ("zero3", "zero3_offload"), ("ddp", "zero1", "zero2", "zero2_offload")),
+        ({"train__ema_decay": 0.9}, ("zero2_offload", "zero3_offload"), ("ddp", "zero1", "zero2", "zero3")),
+    ],
+)
+def test_what_a_strategy_cannot_do_is_refused_with_what_can(overrides, refused, allowed):
+    recipe = parse_recipe(small(**overrides))
+    for strategy in refused:
+        (problem,) = unsupported(recipe, device="cuda", strategy=strategy)
+        assert f"does not work on {strategy}" in problem
+        assert "accelerate_configs/zero" in problem
+    assert [problem for s in allowed for problem in unsupported(recipe, device="cuda", strategy=s)] == []
