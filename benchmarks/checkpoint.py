@@ -23,10 +23,12 @@ from typing import Any
 
 import torch
 
+from cifar_lab.attempt import claim
+from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.rundir import RunDir
 from cifar_lab.runtime.world import World
-from cifar_lab.session import Session, open_session
+from cifar_lab.session import Presence, Session, open_session
 from cifar_lab.signals import StopFlag
 from cifar_lab.trainer import fit
 
@@ -76,7 +78,8 @@ def run(world: World, folder: Path, mode: str) -> Timer:
     """Train once: mode `none`, `ours` or `torch_save`."""
     parsed, run_dir = parse_recipe(recipe(mode != "none")), RunDir(folder / mode)
     run_dir.create(parsed)
-    session = open_session(parsed, run_dir, world, StopFlag())
+    presence = Presence(run_dir, claim(run_dir.path), Heartbeat(run_dir.path, 0), StopFlag())
+    session = open_session(parsed, world, presence)
     if mode == "torch_save":
         session.saver.save = lambda state: torch_save(session, run_dir.path / f"{state.step}.pt")  # type: ignore
     timer = Timer(session)

@@ -1,9 +1,9 @@
 """The memory that `cifar-lab plan` predicts beside what training takes, on CPU processes.
 
-    python benchmarks/plan_memory.py [--rows vit_tiny_16 ...] [--steps 3]
+    python benchmarks/plan_memory.py [--rows vit_tiny_16 ...]
 
 Each row trains a real recipe for a few steps in fresh processes. Measured is the growth of the peak resident memory
-(VmHWM, reset through /proc/self/clear_refs) over what is resident after all imports and a session of a tiny model,
+(VmHWM, reset through /proc/self/clear_refs) over what is resident after all imports and a few steps of a tiny model,
 largest over the processes; glibc returns freed memory at once. Prints JSON on its last line; exit 1 where an error is
 larger than 15 %, 20 % under ZeRO.
 """
@@ -75,36 +75,59 @@ def resident(field: str) -> int:
 
 def work(name: str, folder: str) -> None:
     """One process of a row: warm up, train, leave the growth in FOLDER/RANK.json."""
+    import torch
+
+    from cifar_lab.data.images import load_images
+    from cifar_lab.data.stream import Stream
+    from cifar_lab.model_factory import build_model
     from cifar_lab.recipe import parse_recipe
-    from cifar_lab.rundir import RunDir
+    from cifar_lab.runtime.make import make_engine
+    from cifar_lab.runtime.options import uses_channels_last
     from cifar_lab.runtime.start import start_world
-    from cifar_lab.session import open_session
-    from cifar_lab.signals import StopFlag
+    from cifar_lab.schedule import Schedule
 
     strategy, processes, mapping = ROWS[name]
     world = start_world()
     assert world.world_size == processes
 
-    def train(mapping: dict[str, Any], place: str) -> None:
-        parsed, run_dir = parse_recipe(mapping), RunDir(Path(folder) / place)
-        world.from_main(lambda: run_dir.create(parsed))
-        session = open_session(parsed, run_dir, world, StopFlag())
-        assert session.engine.strategy == strategy, session.engine.strategy
-        for step in range(session.schedule.total_steps):
-            for index, m in enumerate(session.schedule.micro_batches(world.rank)):
-                session.engine.forward_backward(session.stream.micro_batch(step, m), index=index, torch_seed=step)
-            session.engine.step(step, 1e-5)
-        session.close()
+    def train(mapping: dict[str, Any]) -> None:
+        """What a session holds, without files and evaluation."""
+        recipe = parse_recipe(mapping)
+        data = recipe.data
+        images, _, stats = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=Path(folder))
+        schedule = Schedule.make(recipe, len(images), world.world_size)
+        size = data.image_size or images.image_size
+        model = build_model(recipe.model, images.num_classes, size, seed=0)
+        channels_last = uses_channels_last(model, recipe)
+        engine = make_engine(world, recipe, model, schedule.accumulation_steps)
+        assert engine.strategy == strategy, engine.strategy
+        stream = Stream(
+            images,
+            augment=data.augment,
+            image_size=size,
+            interpolation=data.interpolation,
+            mean=stats.mean,
+            std=stats.std,
+            seed=0,
+            global_batch=schedule.global_batch,
+            micro_batch=schedule.micro_batch,
+            device=torch.device("cpu"),
+            channels_last=channels_last,
+        )
+        for step in range(schedule.total_steps):
+            for index, m in enumerate(schedule.micro_batches(world.rank)):
+                engine.forward_backward(stream.micro_batch(step, m), index=index, torch_seed=step)
+            engine.step(step, 1e-5)
 
     small = {"resnet": {"width": 4}, "vit": {"width": 8}}.get(mapping["model"]["name"])
     tiny = {"name": mapping["model"]["name"], "args": small} if small else timm("test_vit")
     data = {"data": {**DATA, "image_size": None if small else 160}}
-    train({**mapping, **data, "model": tiny, "train": {**mapping["train"], "steps": 1, "grad_checkpointing": False}}, "w")
+    train({**mapping, **data, "model": tiny, "train": {**mapping["train"], "steps": 1, "grad_checkpointing": False}})
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    train(mapping, "run")
+    train(mapping)
     (Path(folder) / f"{world.rank}.json").write_text(json.dumps(resident("VmHWM") - before))
     world.close()
 

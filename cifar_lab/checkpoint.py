@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,8 +55,10 @@ class TrainingState:
 class Saver:
     """Writes checkpoints of one engine into `folder`; every rank has one and calls it alike."""
 
-    def __init__(self, folder: Path, engine: Engine, keep_last: int) -> None:
-        self.folder, self.engine, self.keep_last = folder, engine, keep_last
+    def __init__(
+        self, folder: Path, engine: Engine, keep_last: int, before_commit: Callable[[], None] = lambda: None
+    ) -> None:
+        self.folder, self.engine, self.keep_last, self._before_commit = folder, engine, keep_last, before_commit
         self._plans: list[FilePlan] | None = None
         self._buffers: dict[str, Tensor] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -179,6 +181,7 @@ class Saver:
         for report in sorted(partial.glob("rank-*.json")):
             entries |= json.loads(report.read_text(encoding="utf-8"))
             report.unlink()
+        self._before_commit()  # raises if the run directory is somebody else's by now
         final = files.commit(partial, entries)
         problems = files.verify(final)
         if problems:

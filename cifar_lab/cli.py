@@ -27,6 +27,7 @@ class Command:
 
 COMMANDS = {
     "train": Command("cifar_lab.train", "train a recipe, or continue its run; --dry-run only says what would be done"),
+    "plan": Command("cifar_lab.plan", "what fits on which GPUs, how long it takes, how to start it; needs no GPU"),
     "checkpoint": Command("cifar_lab.checkpoints", "list, verify and show the checkpoints of a run"),
     "verify-resume": Command("cifar_lab.verify_resume", "prove that kill -9 and resuming change nothing"),
     "report": Command("cifar_lab.report.__main__", "a table of runs and the curves of each"),

@@ -17,14 +17,16 @@ from cifar_lab.mistakes import draw_mistakes
 from cifar_lab.model_size import model_size
 from cifar_lab.session import Session
 from cifar_lab.tracking import wandb_id
-from cifar_lab.trainer import stop_agreed, write_status
+from cifar_lab.trainer import stop, stop_agreed, write_status
 
 MODEL_FORMAT = 1
 
 
 def finish(session: Session) -> bool:
     """Measure the test split and write what a completed run leaves; False if asked to stop meanwhile. Collective."""
+    session.heartbeat.phase("save")
     session.saver.wait()
+    session.heartbeat.phase("test")
     result = evaluate(
         session.engine,
         session.eval_stream(session.test),
@@ -33,7 +35,8 @@ def finish(session: Session) -> bool:
         stop=lambda: stop_agreed(session),
     )
     if result is None:
-        return False
+        return stop(session)
+    session.heartbeat.phase("end")
     weights = _final_weights(session)
     peak_memory = max(session.world.gather_objects(_peak_memory(session)))
     session.world.from_main(lambda: _write(session, result, weights, peak_memory))

@@ -67,12 +67,22 @@ class RunDir:
             raise RunDirError(f"{path} is not a run directory: it has no recipe.yaml")
         return run
 
+    def make(self) -> None:
+        """Make the directory itself. Raises RunDirError."""
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+
     def create(self, recipe: Recipe) -> None:
         """Make the directory and write recipe.yaml, resolved, with the operational fields of this start."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
+        with self._writing():
             self._remove_leftovers()
             atomic.write_text(self.path / "recipe.yaml", to_yaml(recipe))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise RunDirError(
                 f"cannot write the run directory {self.path}: {error.strerror}; choose another place with --runs DIR"

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_lab import checkpoint
+from cifar_lab.attempt import Attempt
 from cifar_lab.checkpoint import Saver, TrainingState
 from cifar_lab.data.images import ImageSet, load_images
 from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.splits import limit_ids, split_ids
 from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.environment import environment
+from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.model_factory import build_model, own_normalisation
 from cifar_lab.progress import Progress
 from cifar_lab.recipe import Recipe
@@ -41,13 +43,23 @@ class Preparation:
     std: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Presence:
+    """One process in one attempt at a run: its directory, the right to it, the sign of life, the wish to stop."""
+
+    run_dir: RunDir
+    attempt: Attempt
+    heartbeat: Heartbeat
+    flag: StopFlag
+
+
 @dataclass
 class Session:
     """One process's parts of a run; `state` is where training stands."""
 
     recipe: Recipe
     world: World
-    run_dir: RunDir
+    presence: Presence
     schedule: Schedule
     preparation: Preparation
     test: ImageSet
@@ -58,11 +70,20 @@ class Session:
     tracker: Tracker
     progress: Progress
     vote: Vote
-    flag: StopFlag
     state: TrainingState
     channels_last: bool
     started: float
     brought_seconds: float
+
+    @property
+    def run_dir(self) -> RunDir:
+        """The run's directory."""
+        return self.presence.run_dir
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """This process's sign of life; called alike by every rank, since progress is compared."""
+        return self.presence.heartbeat
 
     def seconds(self) -> float:
         """Seconds that the run has taken, earlier attempts up to their last checkpoint included."""
@@ -79,10 +100,10 @@ class Session:
         return _eval_stream(images, self.preparation, self.recipe, self.world, self.channels_last)
 
 
-def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) -> Session:
-    """Put a run together and load its newest checkpoint, if there is one. Collective; raises ValueErrors for users."""
+def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
+    """Put a run together and load its newest checkpoint, if there is one. Collective; raises UserErrors."""
     started = time.monotonic()
-    data = recipe.data
+    data, run_dir = recipe.data, presence.run_dir
     train, test, stats = load_images(
         data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_root(run_dir.path)
     )
@@ -127,18 +148,21 @@ def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) 
         if unreadable:
             log.warning("%d unreadable lines were dropped from %s", unreadable, run_dir.path / "metrics.jsonl")
         run_dir.write_env(env)
-        run_dir.write_status("running", state.step, schedule.total_steps, world_size=world.world_size)
+        number = presence.attempt.number
+        run_dir.write_status("running", state.step, schedule.total_steps, world_size=world.world_size, attempt=number)
 
     world.from_main(prepare_files)
     progress = Progress(schedule.total_steps, state.step, enabled=world.is_main)
     tracker = Tracker(run_dir, recipe, env, world.is_main, message=progress.message)
     if world.is_main:
         progress.message(_headline(run_dir, schedule, engine, state))
-    saver = Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last)
+    if recipe.train.compile:
+        presence.heartbeat.phase("compile")  # the first step will be long
+    saver = Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last, before_commit=presence.attempt.check)
     return Session(
         recipe=recipe,
         world=world,
-        run_dir=run_dir,
+        presence=presence,
         schedule=schedule,
         preparation=preparation,
         test=test,
@@ -149,7 +173,6 @@ def open_session(recipe: Recipe, run_dir: RunDir, world: World, flag: StopFlag) 
         tracker=tracker,
         progress=progress,
         vote=Vote(world),
-        flag=flag,
         state=state,
         channels_last=channels_last,
         started=started,

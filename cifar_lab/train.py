@@ -11,17 +11,15 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cifar_lab.errors import UserError
+from cifar_lab.hang import longest_allowance
+from cifar_lab.orphans import die_with_parent
+from cifar_lab.outcome import Outcome, Place
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
-from cifar_lab.rundir import RunDir, RunDirError
-from cifar_lab.signals import StopFlag, stop_flag
-
-if TYPE_CHECKING:
-    from cifar_lab.runtime.world import World
+from cifar_lab.signals import stop_flag
 
 EXIT_COMPLETED, EXIT_DIVERGED, EXIT_STOPPED = 0, 3, 75
 
@@ -40,14 +38,6 @@ class LaunchError(UserError):
     """The launcher did not start what it was asked for; the message names the form that does."""
 
     exit_status = 2
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: its directory and `completed` or `stopped`."""
-
-    run_dir: RunDir
-    completed: bool
 
 
 def run(
@@ -71,12 +61,16 @@ def run(
         recipe = parse_recipe(dict(recipe))
 
     _check_launch(os.environ)
-    from cifar_lab.runtime.world import World
-
     with stop_flag() as flag:
-        world = World.start()
+        die_with_parent()
+        from cifar_lab.running import start
+        from cifar_lab.runtime.start import start_world
+
+        hang_timeout = recipe.train.hang_timeout
+        # The watchdog knows who is at fault, so it must come before the backend's own, blind timeout.
+        world = start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout))
         try:
-            return _run_in(world, recipe, flag, _Place(runs, run_dir, fresh))
+            return start(world, recipe, flag, Place(runs, run_dir, fresh))
         finally:
             world.close()
 
@@ -94,84 +88,6 @@ def _check_launch(environ: Mapping[str, str]) -> None:
             "alone. On CPUs start with `torchrun --nproc-per-node N`, or `ACCELERATE_USE_CPU=true accelerate launch "
             "--config_file accelerate_configs/cpu.yaml --num_processes N`."
         )
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the user wants the run directory."""
-
-    runs: str
-    run_dir: str | None
-    fresh: bool
-
-
-def _run_in(world: World, recipe: Recipe, flag: StopFlag, place: _Place) -> Outcome:
-    from cifar_lab.finish import finish
-    from cifar_lab.memory import out_of_memory_advice
-    from cifar_lab.session import open_session
-    from cifar_lab.trainer import fit
-
-    if not world.is_main:
-        logging.getLogger("cifar_lab").setLevel(logging.ERROR)  # rank 0 speaks for all
-    run_dir = world.from_main(lambda: _locate(recipe, place))
-    status = world.from_main(run_dir.status)
-    if status is not None and status.state == "completed":
-        if world.is_main:
-            print(f"{run_dir.path} is completed already; --fresh starts another beside it", file=sys.stderr)
-        return Outcome(run_dir, completed=True)
-    _check_shared(world, run_dir)
-    session = None
-    try:
-        session = open_session(recipe, run_dir, world, flag)
-        completed = fit(session) and finish(session)
-        if not completed and world.is_main:
-            session.progress.message(f"stopped at step {session.state.step}; start again to continue")
-        return Outcome(run_dir, completed)
-    except BaseException as error:
-        advice = out_of_memory_advice(error, recipe, session.schedule if session else None)
-        if world.is_main:
-            _write_failure(run_dir, advice or str(error) or type(error).__name__, world.world_size)
-        if advice:
-            if not world.is_main:  # this process alone knows; errors that all share are told by rank 0
-                print(f"process {world.rank}: {advice}", file=sys.stderr, flush=True)
-            raise UserError(advice) from error
-        raise
-    finally:
-        if session is not None:
-            session.close()
-
-
-def _locate(recipe: Recipe, place: _Place) -> RunDir:
-    run_dir = RunDir.locate(recipe, runs=place.runs, run_dir=place.run_dir, fresh=place.fresh)
-    status = run_dir.status() if run_dir.path.is_dir() else None
-    if status is None or status.state != "completed":  # what a completed run was started with stays on record
-        run_dir.create(recipe)
-    return run_dir
-
-
-def _check_shared(world: World, run_dir: RunDir) -> None:
-    """Every process must see what rank 0 writes."""
-    token = world.from_main(lambda: os.urandom(8).hex())
-    world.from_main(lambda: run_dir.write_token(token))
-
-    def read() -> None:
-        if run_dir.read_token() != token:
-            raise RunDirError(
-                f"the run directory {run_dir.path} is not shared: process {world.rank} does not see what process 0 "
-                "wrote there; name a folder on a shared file system with --runs DIR"
-            )
-
-    world.everyone(read)
-
-
-def _write_failure(run_dir: RunDir, reason: str, world_size: int) -> None:
-    """Say in status.json why the run failed, keeping the step it had reached."""
-    try:
-        last = run_dir.status()
-        step, total = (last.step, last.total_steps) if last else (0, 0)
-        run_dir.write_status("failed", step, total, reason=reason, world_size=world_size)
-    except (OSError, ValueError) as problem:  # the error itself matters more
-        print(f"cannot write {run_dir.path / 'status.json'}: {problem}", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:

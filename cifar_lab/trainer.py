@@ -56,18 +56,20 @@ def fit(session: Session) -> bool:
     loss_sum = _restored_loss_sum(session)
     losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
     if _owes_validation(session) and not validate(session):
-        return _stop(session)
+        return stop(session)
     clock = Clock()
     for step in range(session.state.step, schedule.total_steps):
         for index, m in enumerate(micro_batches):
             batch = stream.micro_batch(step, m)
             loss_sum += engine.forward_backward(batch, index=index, torch_seed=torch_seed(seed, step, m))
+            session.heartbeat.advance()
         engine.step(step, schedule.lr_at(step))
 
         done = step + 1
         clock.steps += 1
         session.state = replace(session.state, step=done, loss_steps=session.state.loss_steps + 1)
         session.progress.update(done)
+        session.heartbeat.step(done)
         logging_due = schedule.logs(done)
         validating = session.validation is not None and schedule.due(done, schedule.eval_every)
         stopping = stop_agreed(session)
@@ -83,10 +85,11 @@ def fit(session: Session) -> bool:
             if validating and not stopping:
                 stopping = not validate(session)
             if saving or stopping:
-                session.saver.save(replace(session.state, seconds=session.seconds()))
+                with session.heartbeat.during("save"):
+                    session.saver.save(replace(session.state, seconds=session.seconds()))
             clock.resume()
         if stopping:
-            return _stop(session)
+            return stop(session)
     return True
 
 
@@ -94,9 +97,10 @@ def validate(session: Session) -> bool:
     """Measure the held-out images and log the result; False if all agreed to stop meanwhile. Collective."""
     assert session.validation is not None
     state, schedule = session.state, session.schedule
-    result = evaluate(
-        session.engine, session.validation, tta=session.recipe.eval.tta, stop=lambda: stop_agreed(session)
-    )
+    with session.heartbeat.during("validation"):
+        result = evaluate(
+            session.engine, session.validation, tta=session.recipe.eval.tta, stop=lambda: stop_agreed(session)
+        )
     if result is None:
         return False
     epoch = schedule.epoch_at(state.step)
@@ -109,9 +113,11 @@ def validate(session: Session) -> bool:
 
 def stop_agreed(session: Session) -> bool:
     """Whether all processes agreed to stop; also lets a save that all have written be committed. Collective."""
+    session.heartbeat.advance()
     if not session.vote.due():
         return False
-    asked = session.flag.reason is not None or (session.world.is_main and session.run_dir.stop_requested())
+    session.presence.attempt.check()
+    asked = session.presence.flag.reason is not None or (session.world.is_main and session.run_dir.stop_requested())
     ballot = session.vote.cast(stop=asked, save=session.saver.progress)
     if ballot.save is Save.FAILED:
         session.saver.wait()
@@ -120,10 +126,12 @@ def stop_agreed(session: Session) -> bool:
     return ballot.stop
 
 
-def _stop(session: Session) -> bool:
+def stop(session: Session) -> bool:
     """Finish saving and say that the run can be resumed."""
+    session.heartbeat.phase("save")
     session.saver.wait()
-    reason = session.flag.reason or ("STOP" if session.run_dir.stop_requested() else "another process was asked")
+    asked_here = session.presence.flag.reason or (session.run_dir.stop_requested() and "STOP")
+    reason = asked_here or "another process was asked to stop"
     if session.world.is_main:
         write_status(session, "stopped", reason)
         session.run_dir.clear_stop()
@@ -133,7 +141,12 @@ def _stop(session: Session) -> bool:
 def write_status(session: Session, state: State, reason: str | None = None) -> None:
     """Write status.json for the step that the session is at; rank 0 only."""
     session.run_dir.write_status(
-        state, session.state.step, session.schedule.total_steps, reason=reason, world_size=session.world.world_size
+        state,
+        session.state.step,
+        session.schedule.total_steps,
+        reason=reason,
+        world_size=session.world.world_size,
+        attempt=session.presence.attempt.number,
     )
 
 
@@ -159,6 +172,7 @@ def _check(session: Session, health: Health) -> None:
     allowed = train.max_skipped if train.on_nonfinite == "skip" else 0
     if health.skipped <= allowed:
         return
+    session.saver.wait()
     kept = [path.name for path in list_checkpoints(session.run_dir.checkpoints)]
     raise NonFiniteError(
         f"step {health.first_bad_step}: the gradient of {health.first_bad_tensor} is not finite "

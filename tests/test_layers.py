@@ -21,6 +21,7 @@ LEVELS: dict[int, set[str]] = {
         "schedule",
         "rundir",
         "placement",
+        "planning",
         "report",
         "progress",
         "metrics",
@@ -34,8 +35,20 @@ LEVELS: dict[int, set[str]] = {
         "heartbeat",
         "hang",
         "watchdog",
+        "outcome",
     },
-    1: {"data", "models", "model_factory", "model_size", "optim", "mixing", "memory"},
+    1: {
+        "data",
+        "models",
+        "model_factory",
+        "model_size",
+        "plan_activations",
+        "plan_inputs",
+        "plan_warning",
+        "optim",
+        "mixing",
+        "memory",
+    },
     2: {
         "runtime",
         "evaluation",
@@ -45,7 +58,7 @@ LEVELS: dict[int, set[str]] = {
         "tracking",
         "wandb_mirror",
     },
-    3: {"session", "trainer", "finish"},
+    3: {"session", "trainer", "finish", "running"},
     4: {"cli", "dry_run", "resume_verdict"},
 }
 COMMAND_LEVEL = 4
@@ -55,7 +68,7 @@ LEVEL_0_MAY_IMPORT = {"yaml", "pydantic", "pydantic_core"}
 REPORT_MAY_IMPORT = {"numpy", "matplotlib"}
 HEAVY = {"torch", "torchvision", "accelerate", "timm", "deepspeed", "wandb", "datasets", "transformers"}
 # Commands that answer before torch is there.
-TORCH_FREE = {"cli", "dry_run"}
+TORCH_FREE = {"cli", "dry_run", "plan", "plan_inputs", "plan_warning"}
 ONLY_IN = {
     "accelerate": ("cifar_lab.runtime",),
     "deepspeed": ("cifar_lab.runtime.zero",),

@@ -27,7 +27,7 @@ class Curve:
         hull: list[Line] = []
         for slope in sorted(best):
             new = (best[slope], slope)
-            while hull and (_at(new, 1) >= _at(hull[-1], 1) or (len(hull) > 1 and _covered(*hull[-2:], new))):
+            while hull and (_at(new, 1) >= _at(hull[-1], 1) or (len(hull) > 1 and _covered(hull[-2], hull[-1], new))):
                 hull.pop()
             hull.append(new)
         return cls(tuple(hull))

@@ -59,7 +59,7 @@ def options(
     strategies: tuple[str, ...] = STRATEGIES,
     micro_batch: int | None = None,
 ) -> list[Option]:
-    """All combinations that make sense, with `micro_batch` alone if given. Raises PlanError where it does not divide."""
+    """All combinations that make sense, with `micro_batch` alone if given; PlanError where it does not divide."""
     world = setup.topology.world_size
     candidates = divisors(recipe, world, micro_batch)
     possible = ALONE if world == 1 else TOGETHER

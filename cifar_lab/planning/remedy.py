@@ -29,7 +29,7 @@ def nearest_that_works(
         if best is not None:
             need = best.memory.total / GIB
             lines.append(f"what works: {words}, {_with(best)} (micro-batch {best.micro_batch}, {need:.1f} GiB)")
-            if len(lines) == 3:
+            if other is setup or len(lines) == 3:
                 break
     if len(lines) == 1:
         lines.append("nothing in the table of GPUs holds it: make data.image_size or the model smaller")

@@ -53,7 +53,7 @@ def _link_words(links: Mapping[str, str | None]) -> Iterable[tuple[str, str]]:
 
 def _heading() -> list[str]:
     short = ["params", "grads", "optim", "ema", "activ", "data", "work"]
-    return ["", "strategy", "ckpt", "batch", *short, "total", "s/step", "h/epoch", "h/run", "GB sent", "s comm"]
+    return ["", "strategy", "ckpt", "b x acc", *short, "total", "s/step", "h/epoch", "h/run", "GB sent", "s comm"]
 
 
 def _row(option: Mapping[str, Any], chosen: bool) -> list[str]:
@@ -65,7 +65,7 @@ def _row(option: Mapping[str, Any], chosen: bool) -> list[str]:
         f"{option['micro_batch']}x{option['accumulation_steps']}",
         *(_gib(memory[part]) for part in PARTS),
         _gib(memory["total"]),
-        f"{seconds['step']:.3g}",
+        _seconds(seconds["step"]),
         f"{seconds['epoch'] / 3600:.2f}",
         f"{seconds['run'] / 3600:.1f}",
         f"{sent['bytes'] / 1e9:.2f}",
@@ -86,7 +86,7 @@ def _choice(plan: Mapping[str, Any], choice: Mapping[str, Any]) -> list[tuple[st
     )
     rows = [
         ("the fastest", layout),
-        ("step", f"{seconds['step']:.3g} s for {choice['flops_per_step'] / 1e12:,.4g} TFLOP"),
+        ("step", f"{_seconds(seconds['step'])} s for {choice['flops_per_step'] / 1e12:,.4g} TFLOP"),
         ("run", f"{seconds['run'] / 3600:.1f} h, {seconds['epoch'] / 60:.1f} min an epoch, evaluation not counted"),
         ("evaluation", f"{choice['eval_batch']} images a batch, {_gib(memory['evaluation'])} GiB besides the state"),
         ("checkpoint", f"{plan['model']['checkpoint_bytes'] / 1e9:.2f} GB"),
@@ -97,6 +97,10 @@ def _choice(plan: Mapping[str, Any], choice: Mapping[str, Any]) -> list[tuple[st
     if memory["host"]:
         rows.append(("host memory", f"{_gib(memory['host'])} GiB a process"))
     return rows
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _gib(size: int) -> str:

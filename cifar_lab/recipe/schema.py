@@ -114,6 +114,9 @@ class Train(Section):
     sync_batchnorm: bool = identity(False, "Batch statistics over all processes (GPUs only).")
     deterministic: bool = operational(False, "Refuse kernels whose result depends on timing (slower on GPUs).")
     on_nonfinite: Literal["stop", "skip"] = identity("stop", "What a non-finite gradient does.")
+    hang_timeout: PositiveFloat | None = operational(
+        300.0, "Seconds without a step after which the watchdog ends the run; null: never."
+    )
     max_skipped: PositiveInt = identity(20, "Steps that `on_nonfinite: skip` may skip before the run stops.")
 
 

@@ -15,10 +15,10 @@ from cifar_lab.runtime.world import World
 OF_THE_EXTRA = ("deepspeed", "transformers")
 
 
-def start_world() -> World:
-    """World.start(), with DeepSpeed made ready if `accelerate launch` asks for it. Raises OptionError, WorldError."""
+def start_world(timeout: float | None = None) -> World:
+    """World.start, with DeepSpeed made ready if `accelerate launch` asks for it. Raises OptionError, WorldError."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") != "true":
-        return World.start()
+        return World.start(timeout)
     missing = [name for name in OF_THE_EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise OptionError(
@@ -31,7 +31,7 @@ def start_world() -> World:
 
     prepare_deepspeed()
     try:
-        return World.start()
+        return World.start(timeout)
     except UserError:
         raise
     except ValueError as error:

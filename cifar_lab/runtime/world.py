@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +24,15 @@ class WorldError(UserError):
     exit_status = 2
 
 
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a collective failed because another process, or the link to it, is gone."""
+    if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
+        return True
+    # gloo tells it as a plain RuntimeError.
+    signs = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
 @dataclass(frozen=True)
 class World:
     """One process's view of all of them."""
@@ -33,16 +43,21 @@ class World:
     device: torch.device
 
     @classmethod
-    def start(cls) -> World:
-        """Join the other processes of this launch (torchrun, accelerate launch, or none)."""
+    def start(cls, timeout: float | None = None) -> World:
+        """Join the other processes of this launch (torchrun, accelerate launch, or none).
+
+        A collective that waits longer than `timeout` seconds fails; None keeps PyTorch's own limits.
+        """
         on_cpu = not torch.accelerator.is_available()
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+        limits = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+        # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
+        group = InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl", **limits)
         accelerator = Accelerator(
             cpu=on_cpu and not deepspeed,  # it would turn DeepSpeed into DDP without a word
             mixed_precision="no",  # the engine autocasts itself, alike on every backend
-            # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
-            kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and several else [],
+            kwargs_handlers=[group] if several else [],
         )
         # Accelerate numbers CPUs, and moving a module to "cpu:0" replaces its buffers by copies.
         device = torch.device("cpu") if on_cpu else accelerator.device

@@ -86,7 +86,8 @@ def read_file(path: str) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OptionError(f"deepspeed_config_file {path} cannot be read as JSON: {error}") from error
-    return _without_auto(content)
+    known: dict[str, Any] = _without_auto(content)
+    return known
 
 
 def deepspeed_config(

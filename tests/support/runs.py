@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from cifar_lab.attempt import claim
+from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.rundir import RunDir
 from cifar_lab.runtime import vote
 from cifar_lab.runtime.world import World
-from cifar_lab.session import Session, open_session
+from cifar_lab.session import Presence, Session, open_session
 from cifar_lab.signals import StopFlag
 from cifar_lab.trainer import fit
 
 
-def opened(mapping, path) -> Session:
-    """A session of the recipe `mapping` in the run directory `path`."""
+def opened(mapping, path, world=None) -> Session:
+    """A session of the recipe `mapping` in the run directory `path`; called by every rank of `world`."""
+    world = world or World.start()
     recipe, run_dir = parse_recipe(mapping), RunDir(path)
-    run_dir.create(recipe)
-    return open_session(recipe, run_dir, World.start(), StopFlag())
+    world.from_main(lambda: run_dir.create(recipe))
+    attempt = world.from_main(lambda: claim(run_dir.path))
+    heartbeat = Heartbeat(run_dir.path, world.rank)  # not started: no thread, no file
+    return open_session(recipe, world, Presence(run_dir, attempt, heartbeat, StopFlag()))
 
 
 def train(mapping, path, stop_at=None, monkeypatch=None) -> Session:
@@ -27,13 +32,14 @@ def train(mapping, path, stop_at=None, monkeypatch=None) -> Session:
 
         def ask(step, **values):
             if step == stop_at:
-                session.flag.reason = "TEST"
+                session.presence.flag.reason = "TEST"
             update(step, **values)
 
         session.progress.update = ask
     assert fit(session) == (stop_at is None)
     session.saver.wait()
     session.close()
+    session.presence.attempt.release()
     return session
 
 

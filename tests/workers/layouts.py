@@ -12,20 +12,16 @@ import json
 import sys
 from pathlib import Path
 
-from cifar_lab.recipe import parse_recipe
-from cifar_lab.rundir import RunDir
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.runs import opened
+
 from cifar_lab.runtime.world import World
-from cifar_lab.session import open_session
-from cifar_lab.signals import StopFlag
 from cifar_lab.trainer import fit
 
 
 def record(world, name, mapping, runs):
     """Train one recipe; its layout, the pictures by (step, micro-batch) and the train and val lines of its metrics."""
-    recipe = parse_recipe(mapping)
-    run_dir = RunDir(Path(runs) / name)
-    world.from_main(lambda: run_dir.create(recipe))
-    session = open_session(recipe, run_dir, world, StopFlag())
+    session = opened(mapping, Path(runs) / name, world)
     pictures = {}
     original = session.stream.micro_batch
 
@@ -39,7 +35,7 @@ def record(world, name, mapping, runs):
     assert fit(session)
     session.saver.wait()
     session.close()
-    lines = run_dir.metrics()
+    lines = session.run_dir.metrics()
     return {
         "world_size": world.world_size,
         "micro_batch": session.schedule.micro_batch,

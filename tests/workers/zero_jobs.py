@@ -15,12 +15,11 @@ from pathlib import Path
 
 import torch
 
-from cifar_lab.recipe import parse_recipe
-from cifar_lab.rundir import RunDir
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.runs import opened
+
 from cifar_lab.runtime import zero_config
 from cifar_lab.runtime.start import start_world
-from cifar_lab.session import open_session
-from cifar_lab.signals import StopFlag
 from cifar_lab.trainer import fit
 
 KINDS = ("weights", "optimizer", "ema", "buffers")
@@ -34,9 +33,7 @@ def run(world, job):
         plugin.offload_optimizer_device = job.get("offload", "none")
         plugin.offload_param_device = job.get("offload", "none") if job["stage"] == 3 else "none"
         zero_config.PERSISTENCE_THRESHOLD = job.get("persistence", 100_000)
-    recipe, run_dir = parse_recipe(job["recipe"]), RunDir(Path(job["run"]))
-    world.from_main(lambda: run_dir.create(recipe))
-    session = open_session(recipe, run_dir, world, StopFlag())
+    session = opened(job["recipe"], Path(job["run"]), world)
     poison(session, job.get("bad_steps", ()))
     before, images = state(session), session.stream.micro_batch(0, 0).images.clone()
     logits = session.engine.predict(images)
