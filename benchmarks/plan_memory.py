@@ -15,6 +15,7 @@ import ctypes
 import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "vit_base_4_zero1": ("zero1", 2, recipe(timm("vit_base_patch16_224"), 8, size=224)),
     "vit_base_4_zero2": ("zero2", 2, recipe(timm("vit_base_patch16_224"), 8, size=224)),
     "vit_base_4_zero3": ("zero3", 2, recipe(timm("vit_base_patch16_224"), 8, size=224)),
+    "vit_base_4_zero3_bf16": ("zero3", 2, recipe(timm("vit_base_patch16_224"), 8, size=224, precision="bf16")),
 }  # fmt: skip
 
 
@@ -166,10 +168,13 @@ def measured(name: str) -> int:
             torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
             command = [sys.executable, *(torchrun if processes > 1 else [])]
         else:
-            stage = ["--use_deepspeed", "--zero_stage", strategy[4], "--mixed_precision", "no"]
-            command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
-            command += ["--num_processes", str(processes), "--dynamo_backend", "no", "--main_process_port", "0", *stage]
-            environment["ACCELERATE_USE_CPU"] = "true"
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = str(free.getsockname()[1])
+            command = [sys.executable, "-m", "accelerate.commands.launch", "--use_deepspeed", "--num_machines", "1"]
+            command += ["--zero_stage", strategy[4], "--num_processes", str(processes), "--main_process_port", port]
+            command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+            environment["DS_ACCELERATOR"] = "cpu"
         done = subprocess.run([*command, *script, folder], env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{name}: {done.stderr[-3000:]}")
@@ -185,14 +190,14 @@ def main() -> int:
         work(*arguments.work)
         return 0
     results: dict[str, Any] = {}
-    print(f"{'row':32} {'strategy':8} {'plan MiB':>9} {'real MiB':>9} {'error':>7}", flush=True)
+    print(f"{'row':28} {'strategy':8} {'plan MiB':>9} {'real MiB':>9} {'error':>7}", flush=True)
     for name in arguments.rows:
         plan, real = predicted(name), measured(name)
         error = plan["total"] / real - 1
         tolerance = TOLERANCE_ZERO if ROWS[name][0].startswith("zero") else TOLERANCE
         results[name] = {"plan": plan, "measured": real, "error": error, "within": abs(error) <= tolerance}
         plan_mib, real_mib = plan["total"] / 2**20, real / 2**20
-        print(f"{name:32} {ROWS[name][0]:8} {plan_mib:9.0f} {real_mib:9.0f} {error:+7.1%}", flush=True)
+        print(f"{name:28} {ROWS[name][0]:8} {plan_mib:9.0f} {real_mib:9.0f} {error:+7.1%}", flush=True)
     print(json.dumps(results))
     return 0 if all(result["within"] for result in results.values()) else 1
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lab import checkpoint
+from cifar_lab import atomic, checkpoint
 from cifar_lab.attempt import Attempt
 from cifar_lab.checkpoint import Saver, TrainingState
 from cifar_lab.data.images import ImageSet, load_images
@@ -148,6 +149,8 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
         if unreadable:
             log.warning("%d unreadable lines were dropped from %s", unreadable, run_dir.path / "metrics.jsonl")
         run_dir.write_env(env)
+        if engine.config is not None:
+            atomic.write_json(run_dir.path / "deepspeed.json", engine.config)
         number = presence.attempt.number
         run_dir.write_status("running", state.step, schedule.total_steps, world_size=world.world_size, attempt=number)
 
@@ -156,6 +159,8 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
     tracker = Tracker(run_dir, recipe, env, world.is_main, message=progress.message)
     if world.is_main:
         progress.message(_headline(run_dir, schedule, engine, state))
+        if engine.config is not None:
+            progress.message(f"DeepSpeed: {json.dumps(engine.config)}")
     if recipe.train.compile:
         presence.heartbeat.phase("compile")  # the first step will be long
     saver = Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last, before_commit=presence.attempt.check)

@@ -62,6 +62,8 @@ def test_the_files_of_a_completed_run(runs, name):
     run_dir = runs[name]
     names = {path.name for path in run_dir.path.iterdir() if not path.name.startswith(".")}
     assert names == {
+        "attempt.json",
+        "heartbeat",
         "recipe.yaml",
         "env.json",
         "metrics.jsonl",

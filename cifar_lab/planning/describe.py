@@ -9,7 +9,7 @@ from typing import Any
 
 from cifar_lab.planning.footprint import Footprint
 from cifar_lab.planning.memory import CUDA_CONTEXT, FP32, FRAGMENTATION, NCCL_BUFFERS
-from cifar_lab.planning.options import FILL, Option, Setup, fastest, num_moments
+from cifar_lab.planning.options import FILL, HOST_MEMORY, Option, Setup, fastest, num_moments
 from cifar_lab.recipe import Recipe
 from cifar_lab.schedule import Schedule
 
@@ -68,6 +68,7 @@ def assumptions(setup: Setup) -> dict[str, Any]:
         "nccl_bytes": NCCL_BUFFERS if cuda and setup.topology.world_size > 1 else 0,
         "fragmentation": FRAGMENTATION[setup.device],
         "memory_filled": FILL,
+        "host_bytes_a_process": HOST_MEMORY,
     }
 
 

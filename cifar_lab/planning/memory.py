@@ -15,8 +15,8 @@ STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "zero3_offload")
 FP32, BF16 = 4, 2
 
 # Elements, as cifar_lab/runtime/zero_config.py sets them (tests/planning/test_memory.py compares).
-REDUCE_BUCKET = 50_000_000
-PREFETCH_BUCKET = 50_000_000
+BUCKET = 10_000_000
+LIVE_PARAMETERS = 50_000_000
 PERSISTENCE_THRESHOLD = 100_000
 
 # Assumed, not measured here: context and library workspaces of a CUDA process, and the buffers of NCCL.
@@ -96,11 +96,12 @@ def memory(
     state = _state(footprint, training, strategy, world_size)
     one_pass = footprint.passes["checkpointed" if training.checkpointing else "plain"]
     activations = one_pass.activations.at(micro_batch)
-    at_peak = activations + state.gradients
-    if strategy == "single" and not training.accumulates:
-        at_peak = one_pass.with_gradients.at(micro_batch)
-    # Moments of a step: the backward pass, and the optimizer, when activations are gone.
-    peak = max(at_peak, state.gradients_at_step)
+    kept = state.gradients if training.accumulates else state.kept_gradients
+    # Gradients that are not there yet appear while activations go; of a part of them, that part (an upper bound).
+    appearing = (state.gradients - kept) / (FP32 * footprint.num_trainable)
+    growing = round(appearing * (one_pass.with_gradients.at(micro_batch) - activations))
+    # The other moment: the optimizer, when activations are gone.
+    peak = max(kept + activations + growing, state.gradients_at_step)
     evaluation = footprint.evaluation.at(pictures.eval_batch) if pictures.has_validation else 0
     context = CUDA_CONTEXT + (NCCL_BUFFERS if world_size > 1 else 0) if device == "cuda" else 0
     return Memory(
@@ -111,14 +112,17 @@ def memory(
         activations=min(activations, peak),
         data=_data(pictures, micro_batch, device),
         workspace=context + state.buffers + round(FRAGMENTATION[device] * peak),
-        evaluation=evaluation + (state.gradients if strategy == "ddp" else 0),
+        evaluation=evaluation + state.kept_gradients,
         host=state.host,
     )
 
 
 @dataclass(frozen=True)
 class _State:
+    """`kept_gradients` are buffers that live between steps, `gradients` what a whole pass leaves."""
+
     parameters: int
+    kept_gradients: int
     gradients: int
     gradients_at_step: int
     optimizer: int
@@ -132,39 +136,34 @@ def _state(footprint: Footprint, training: Training, strategy: str, world_size: 
     frozen = FP32 * footprint.num_parameters - whole
     moments, ema = training.moments * whole, whole if training.has_ema else 0
     if strategy in ("single", "ddp"):
-        # DDP's buckets are the gradients and stay between steps; torch makes both as large as the parameters.
-        return _State(frozen + whole, whole, whole, moments, ema and ema + footprint.buffer_bytes)
+        kept = whole if strategy == "ddp" else 0  # its buckets are the gradients
+        return _State(frozen + whole, kept, whole, whole, moments, ema and ema + footprint.buffer_bytes)
     part = -(-whole // world_size)
     shares = {"optimizer": moments // world_size, "ema": -(-ema // world_size)}
     bucket = _bucket_bytes(footprint, training)
-    if strategy == "zero1":
-        # The flat weights, this process's fp32 copy of its part, whole gradients until the step flattens its part.
-        return _State(frozen + whole + part, whole, whole + part, buffers=bucket, **shares)
-    if strategy == "zero2":
-        return _State(frozen + whole + part, part, 2 * part, buffers=bucket, **shares)
+    if strategy in ("zero1", "zero2"):
+        # The flat weights, and this process's fp32 copy of its part; the step flattens its part of the gradients.
+        left = whole if strategy == "zero1" else part
+        return _State(frozen + whole + part, 0, left, max(left, 2 * part), buffers=bucket, **shares)
     persistent = FP32 * footprint.small
     gathered = _gathered(footprint, training)
     if strategy == "zero3":
-        return _State(frozen + part + persistent, part, 2 * part, buffers=bucket + gathered, **shares)
+        return _State(frozen + part + persistent, part, part, 2 * part, buffers=bucket + gathered, **shares)
     # Gradients and weights travel: what stays on the device is what is gathered, and the bucket.
     host = 3 * part + sum(shares.values())
-    return _State(frozen + persistent, 0, 0, 0, 0, buffers=bucket + gathered, host=host)
+    return _State(frozen + persistent, 0, 0, 0, 0, 0, buffers=bucket + gathered, host=host)
 
 
 def _bucket_bytes(footprint: Footprint, training: Training) -> int:
     """DeepSpeed's reduce bucket: one in each type that gradients travel in."""
-    elements = min(REDUCE_BUCKET, footprint.num_trainable)
+    elements = min(BUCKET, footprint.num_trainable)
     return elements * (FP32 + (BF16 if training.precision == "bf16" else 0))
 
 
 def _gathered(footprint: Footprint, training: Training) -> int:
-    """Weights that ZeRO-3 holds gathered: all of them, up to its reuse distance of 1e9 elements (DeepSpeed's default).
-
-    Under bf16 they are gathered as bf16, which stands in for the casts that `activations` already has.
-    """
-    if training.precision == "bf16":
-        return BF16 * min(PREFETCH_BUCKET, footprint.num_trainable)
-    return FP32 * footprint.num_trainable
+    """Weights that ZeRO-3 holds gathered or on their way, in the type in which they travel."""
+    elements = max(min(LIVE_PARAMETERS, footprint.num_trainable), footprint.largest)
+    return (BF16 if training.precision == "bf16" else FP32) * elements
 
 
 def _data(pictures: Pictures, micro_batch: int, device: str) -> int:

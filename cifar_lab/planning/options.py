@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import Gpu, PlanError
+from cifar_lab.planning.hardware import GIB, Gpu, PlanError
 from cifar_lab.planning.memory import STRATEGIES, Memory, Pictures, Training, memory
 from cifar_lab.planning.network import Topology, Traffic, traffic
 from cifar_lab.planning.timing import Timing, timing
@@ -15,6 +15,8 @@ from cifar_lab.schedule import mixes
 
 # Part of a device's memory that a plan may fill.
 FILL = 0.95
+# Bytes of a machine's memory that each process may take for offloading: assumed, as nodes of 1 TiB with 8 GPUs have.
+HOST_MEMORY = 120 * GIB
 # Strategies of one process, which shards nothing, and of several.
 ALONE = ("single", "zero3_offload")
 TOGETHER = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
@@ -122,17 +124,18 @@ def _option(
             device=setup.device,
         )
 
-    # The recipe's evaluation batch if it fits beside the smallest micro-batch, else what does.
-    smallest = candidates[0]
-    evals = [e for e in _halves(pictures.eval_batch) if at(smallest, e).total <= setup.memory]
-    eval_batch = evals[0] if evals else 1
-    fitting = [b for b in candidates if at(b, eval_batch).total <= setup.memory]
-    batch = fitting[-1] if fitting else smallest
+    # An evaluation may be as large as the recipe says, but never takes room from training.
+    fitting = [b for b in candidates if at(b, min(b, pictures.eval_batch)).total <= setup.memory]
+    batch = fitting[-1] if fitting else candidates[0]
+    evals = [e for e in _halves(pictures.eval_batch) if at(batch, e).total <= setup.memory]
+    eval_batch = evals[0] if evals else min(batch, pictures.eval_batch)
     needs = at(batch, eval_batch)
     refused = unsupported(recipe, device=setup.device, strategy=strategy)
     problem = "; ".join(refused) or None
     if not fitting and problem is None:
-        problem = f"needs {needs.total / 2**30:.1f} GiB at micro-batch {batch}, {setup.memory / 2**30:.1f} are usable"
+        problem = f"needs {needs.total / GIB:.1f} GiB at micro-batch {batch}, {setup.memory / GIB:.1f} are usable"
+    if needs.host > HOST_MEMORY and problem is None:
+        problem = f"needs {needs.host / GIB:.0f} GiB of host memory a process, {HOST_MEMORY / GIB:.0f} are assumed"
     sent = traffic(
         footprint,
         strategy,

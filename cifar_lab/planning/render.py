@@ -53,7 +53,7 @@ def _link_words(links: Mapping[str, str | None]) -> Iterable[tuple[str, str]]:
 
 def _heading() -> list[str]:
     short = ["params", "grads", "optim", "ema", "activ", "data", "work"]
-    return ["", "strategy", "ckpt", "b x acc", *short, "total", "s/step", "h/epoch", "h/run", "GB sent", "s comm"]
+    return ["", "strategy", "ckpt", "b x acc", *short, "total", "s/step", "min/epoch", "h/run", "GB sent", "s comm"]
 
 
 def _row(option: Mapping[str, Any], chosen: bool) -> list[str]:
@@ -66,7 +66,7 @@ def _row(option: Mapping[str, Any], chosen: bool) -> list[str]:
         *(_gib(memory[part]) for part in PARTS),
         _gib(memory["total"]),
         _seconds(seconds["step"]),
-        f"{seconds['epoch'] / 3600:.2f}",
+        f"{seconds['epoch'] / 60:.1f}",
         f"{seconds['run'] / 3600:.1f}",
         f"{sent['bytes'] / 1e9:.2f}",
         f"{sent['seconds']:.3f}",

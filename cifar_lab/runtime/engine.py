@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Engine(Protocol):
     strategy: str
     has_ema: bool
     has_batch_norm: bool
+    config: dict[str, Any] | None  # what the strategy's library was told, written into the run
 
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
         """Add micro-batch `index` (of accumulation_steps) to the gradient; its mean loss, a scalar on the device."""

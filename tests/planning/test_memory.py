@@ -1,0 +1,169 @@
+"""Bytes of each part, the largest micro-batch, and constants that live in two places."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cifar_lab.planning import memory as planned
+from cifar_lab.planning.footprint import Curve, Footprint, Pass
+from cifar_lab.planning.hardware import LINKS, PlanError, find_gpu, find_link
+from cifar_lab.planning.memory import Memory, Pictures, Training, memory
+from cifar_lab.planning.network import Topology
+from cifar_lab.planning.options import Setup, divisors, fastest, options
+from cifar_lab.planning.remedy import nearest_that_works
+from cifar_lab.recipe import Recipe, parse_recipe
+
+MB = 10**6
+PICTURES = Pictures(num=60_000, source=32, image_size=32, eval_batch=100, has_validation=False)
+TRAINING = Training(precision="fp32", moments=2, has_ema=True, accumulates=True, checkpointing=False)
+
+
+def made(numel: int = 100 * MB, slope: int = 50 * MB) -> Footprint:
+    """A model of `numel` parameters whose activations are `slope` bytes an image, a tenth with checkpointing."""
+
+    def one_pass(per_image: int) -> Pass:
+        return Pass(Curve(((0, per_image),)), Curve(((0, per_image), (4 * numel, 0))))
+
+    return Footprint(
+        num_parameters=numel,
+        num_trainable=numel,
+        num_tensors=100,
+        largest=numel // 10,
+        small=0,
+        buffer_bytes=0,
+        flops_per_image=10**12,
+        passes={"plain": one_pass(slope), "checkpointed": one_pass(slope // 10)},
+        evaluation=Curve(((0, slope // 10),)),
+    )
+
+
+def at(strategy: str, world_size: int = 4, **changes: object) -> Memory:
+    training = replace(TRAINING, **changes)  # type: ignore[arg-type]
+    return memory(made(), training, PICTURES, strategy=strategy, world_size=world_size, micro_batch=8)
+
+
+def recipe(global_batch: int = 256, **train: object) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "made",
+            "data": {"image_size": 32},
+            "model": {"name": "vit"},
+            "optim": {"name": "adamw", "lr": 1e-3},
+            "train": {"epochs": 1, "global_batch": global_batch, **train},
+        }
+    )
+
+
+def setup(gpu: str = "a100-40gb", gpus: int = 4, nodes: int = 1) -> Setup:
+    found = find_gpu(gpu)
+    return Setup(found, Topology(gpus, nodes, LINKS[found.link], find_link("ib-200g")), 0.4)
+
+
+def test_one_process_has_everything_whole() -> None:
+    found = at("single", world_size=1)
+    assert (found.parameters, found.gradients, found.optimizer, found.ema) == (400 * MB, 400 * MB, 800 * MB, 400 * MB)
+    assert found.activations == 8 * 50 * MB
+    assert found.data == 60_000 * 3072 + 8 * 3072 * 4 + 8 * 3072 * 8  # CIFAR-10's 184 MB, images and scratch
+    assert found.total == found.state + 800 * MB
+    # Without accumulation gradients appear while activations go.
+    assert at("single", world_size=1, accumulates=False).gradients == 0
+
+
+def test_what_each_stage_shards() -> None:
+    ddp, one, two, three = (at(strategy) for strategy in ("ddp", "zero1", "zero2", "zero3"))
+    assert ddp.gradients == one.gradients == 400 * MB
+    assert two.gradients == three.gradients == 100 * MB
+    assert one.optimizer == two.optimizer == three.optimizer == ddp.optimizer // 4
+    assert one.ema == ddp.ema // 4
+    assert one.parameters == 500 * MB  # flat weights, and a master copy of a quarter
+    assert three.parameters == 100 * MB
+    offloaded = at("zero3_offload")
+    assert (offloaded.parameters, offloaded.gradients, offloaded.optimizer) == (0, 0, 0)
+    assert offloaded.host >= 400 * MB
+
+
+def test_options_of_the_recipe_count() -> None:
+    assert at("ddp", moments=1).optimizer == 400 * MB
+    assert at("ddp", has_ema=False).ema == 0
+    assert at("ddp", checkpointing=True).activations == 40 * MB
+    assert (
+        at("ddp").workspace
+        - memory(made(), TRAINING, PICTURES, strategy="ddp", world_size=4, micro_batch=8, device="cpu").workspace
+        > planned.CUDA_CONTEXT + planned.NCCL_BUFFERS
+    )
+
+
+def test_evaluation_can_be_the_peak() -> None:
+    pictures = replace(PICTURES, has_validation=True, eval_batch=5000)
+    found = memory(made(), TRAINING, pictures, strategy="zero2", world_size=4, micro_batch=1)
+    assert found.evaluation == 5000 * 5 * MB
+    assert found.total == found.state + found.evaluation > found.training
+
+
+def test_constants_are_those_of_the_runtime() -> None:
+    source = Path(planned.__file__).parents[1] / "runtime" / "zero_config.py"
+    assigned = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and
+        node.targets[0].id in ("BUCKET", "LIVE_PARAMETERS", "PERSISTENCE_THRESHOLD")
+    }  # fmt: skip
+    assert assigned == {name: getattr(planned, name) for name in assigned}
+    assert len(assigned) == 3
+
+
+def test_the_largest_micro_batch_that_fits() -> None:
+    where = setup()
+    for option in options(recipe(), made(slope=1000 * MB), PICTURES, where):
+        assert option.problem is None
+        assert option.micro_batch * option.accumulation_steps * 4 == 256
+        assert option.memory.total <= where.memory
+        larger = [b for b in divisors(recipe(), 4) if b > option.micro_batch]
+        if larger:
+            (forced,) = options(
+                recipe(), made(slope=1000 * MB), PICTURES, where, strategies=(option.strategy,), micro_batch=larger[0]
+            )[option.grad_checkpointing : option.grad_checkpointing + 1]
+            assert "GiB" in str(forced.problem)
+
+
+def test_the_fastest_does_not_recompute_in_vain() -> None:
+    best = fastest(options(recipe(), made(), PICTURES, setup()))
+    assert best is not None
+    assert (best.strategy, best.grad_checkpointing) == ("ddp", False)
+    # 10 billion parameters: 160 GB of state are too much for each of four.
+    best = fastest(options(recipe(), made(10_000 * MB), PICTURES, setup("h200-141gb", gpus=8)))
+    assert best is not None
+    assert best.strategy.startswith("zero")
+
+
+def test_micro_batches_are_those_of_the_schedule() -> None:
+    assert divisors(recipe(96), 4) == [1, 2, 3, 4, 6, 8, 12, 24]
+    assert divisors(recipe(96, micro_batch=6), 4) == [1, 2, 3, 4, 6]
+    with pytest.raises(PlanError, match=r"--micro-batch 5 .* use 4 or 6"):
+        divisors(recipe(96), 4, 5)
+    for strategy, gpus in (("single", 4), ("ddp", 1)):
+        with pytest.raises(PlanError, match=f"--strategy {strategy} is not for"):
+            options(recipe(), made(), PICTURES, setup(gpus=gpus), strategies=(strategy,))
+
+
+def test_too_small_for_any_strategy_names_what_works() -> None:
+    huge, where = made(10_000 * MB), setup("t4-16gb", gpus=1)
+    found = options(recipe(), huge, PICTURES, where)
+    assert fastest(found) is None
+    message = nearest_that_works(recipe(), huge, PICTURES, where, found)
+    first, *others = message.splitlines()
+    assert first.startswith("made does not fit on 1 x t4-16gb: zero3_offload with gradient checkpointing needs ")
+    assert first.endswith("needs 186 GiB of host memory a process, 120 are assumed")
+    assert others
+    for line in others:
+        assert line.startswith("what works: ")
+
+
+def test_nothing_works() -> None:
+    huge, where = made(10**12), setup("t4-16gb", gpus=1)
+    found = options(recipe(), huge, PICTURES, where)
+    assert "nothing in the table of GPUs holds it" in nearest_that_works(recipe(), huge, PICTURES, where, found)

@@ -1,0 +1,105 @@
+"""Traffic and seconds against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from cifar_lab.planning.footprint import Curve, Footprint, Pass
+from cifar_lab.planning.hardware import GPUS, LINKS, PlanError, find_gpu, find_link
+from cifar_lab.planning.network import Topology, Traffic, traffic
+from cifar_lab.planning.timing import exposed_seconds, timing
+
+NUMEL = 10**8
+NOTHING = Curve(((0.0, 0.0),))
+MODEL = Footprint(NUMEL, NUMEL, 40, NUMEL, 0, 0, 10**9, {"plain": Pass(NOTHING, NOTHING)}, NOTHING)
+
+
+def sent(strategy: str, gpus: int = 4, nodes: int = 1, accumulation_steps: int = 1, precision: str = "fp32") -> Traffic:
+    topology = Topology(gpus, nodes, LINKS["nvlink4"], find_link("10"))
+    return traffic(MODEL, strategy, topology, precision=precision, accumulation_steps=accumulation_steps)
+
+
+def test_volumes_of_a_step() -> None:
+    weights, part = 4 * NUMEL, 3 / 4
+    assert sent("single", gpus=1).bytes == 0
+    assert sent("ddp").bytes == 2 * part * weights
+    assert sent("ddp", accumulation_steps=8).bytes == 2 * part * weights  # DDP reduces once
+    assert sent("zero1").bytes == sent("zero2").bytes == 2 * part * weights
+    assert sent("zero2", accumulation_steps=8).bytes == (8 + 1) * part * weights
+    assert sent("zero3").bytes == 3 * part * weights
+    assert sent("zero3", accumulation_steps=8).bytes == 24 * part * weights
+    assert sent("zero3", precision="bf16").bytes == 3 * part * weights / 2
+    assert sent("ddp", precision="bf16").bytes == 2 * part * weights  # DDP sends fp32 gradients
+
+
+def test_the_slowest_link_decides() -> None:
+    inside, between = sent("ddp", gpus=4), sent("ddp", gpus=2, nodes=2)
+    assert inside.bytes == between.bytes
+    assert inside.bottleneck == "nvlink4"
+    assert between.bottleneck == "10 Gbit/s"
+    # 600 MB at 10 Gbit/s of which TCP leaves 94 %, and 96 messages of 50 us each way.
+    assert between.seconds == pytest.approx(0.6e9 / (1.25e9 * 0.94), rel=0.05)
+    assert inside.seconds < between.seconds / 100
+
+
+def test_seconds_of_a_step() -> None:
+    one = Topology(1, 1, LINKS["nvlink4"], None)
+    nothing = Traffic(0, 0.0, None, overlapped=False)
+
+    def seconds(precision: str, *, checkpointing: bool = False, topology: Topology = one):
+        return timing(
+            MODEL,
+            GPUS["h100-80gb"],
+            topology,
+            nothing,
+            strategy="single",
+            global_batch=1000,
+            precision=precision,
+            moments=2,
+            has_ema=False,
+            checkpointing=checkpointing,
+            utilisation=0.5,
+        )
+
+    assert seconds("bf16").flops == 3e12
+    assert seconds("bf16", checkpointing=True).flops == 4e12
+    assert seconds("bf16").compute == pytest.approx(3e12 / (989e12 * 0.5))
+    assert seconds("fp32").compute == pytest.approx(3e12 / (67e12 * 0.5))
+    assert seconds("fp32", topology=Topology(8, 2, LINKS["nvlink4"], None)).compute * 16 == seconds("fp32").compute
+    # Weights and two moments read and written, gradients read.
+    assert seconds("bf16").optimizer == pytest.approx(4 * NUMEL * 7 / 3350e9)
+    assert GPUS["t4-16gb"].flops("bf16") == GPUS["t4-16gb"].fp32  # no bf16 hardware
+
+
+def test_what_the_backward_pass_hides() -> None:
+    assert exposed_seconds(Traffic(1, 1.0, "x", overlapped=True), compute=3.0) == 0
+    assert exposed_seconds(Traffic(1, 3.0, "x", overlapped=True), compute=3.0) == pytest.approx(1.0)
+    assert exposed_seconds(Traffic(1, 3.0, "x", overlapped=False), compute=3.0) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("find", "name", "message"),
+    [
+        (find_gpu, "h100", "--gpu h100: there is no such GPU: did you mean h100-80gb"),
+        (find_gpu, "H100_80GB ", "no such GPU: did you mean h100-80gb"),
+        (find_gpu, "abacus", "choose one of b200-180gb, "),
+        (find_link, "nvlink", "--link nvlink: there is no such link"),
+        (find_link, "0", "more than 0 Gbit/s"),
+        (find_link, "-3", "more than 0 Gbit/s"),
+        (find_link, "nan", "more than 0 Gbit/s"),
+    ],
+)
+def test_unknown_names(find, name: str, message: str) -> None:
+    with pytest.raises(PlanError) as error:
+        find(name)
+    assert message in str(error.value)
+
+
+def test_names_are_forgiving() -> None:
+    assert find_gpu("H100_80GB").name == "h100-80gb"
+    assert find_link("25").bandwidth == 25e9 / 8
+
+
+def test_every_gpu_has_a_link() -> None:
+    assert {gpu.link for gpu in GPUS.values()} <= set(LINKS)
+    assert all(name == gpu.name and gpu.memory > 10 * 2**30 for name, gpu in GPUS.items())
