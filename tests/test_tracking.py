@@ -187,6 +187,7 @@ def test_missing_package_is_one_line(run: RunDir, monkeypatch: pytest.MonkeyPatc
     # A folder named wandb, such as W&B itself makes, is not the package.
     (run.path / "wandb").mkdir()
     monkeypatch.setattr(sys, "path", [str(run.path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)  # another test may have imported it
     (message,) = track(run, 5)
     assert "not installed" in message
     assert len(run.metrics()) == 4

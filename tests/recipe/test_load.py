@@ -37,7 +37,7 @@ def test_the_study_and_the_demo_are_shipped() -> None:
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_a_shipped_recipe(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path, check_files=False)
-    assert recipe.name == path.stem
+    assert recipe.name == path.stem + ("_strong" if path.parent.name == "strong" else "")
     header = path.read_text(encoding="utf-8").split("name:")[0]
     assert header.startswith("# yaml-language-server: $schema=")
     assert f"-m cifar_lab.train {path.relative_to(SCHEMA_PATH.parents[1])}" in header

@@ -45,8 +45,8 @@ def fields_read(module: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             owner = node.value
             name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
-            if name in names:
-                yield f"{names[name]}.{node.attr}"
+            if name.lstrip("_") in names:
+                yield f"{names[name.lstrip('_')]}.{node.attr}"
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,14 @@ def opened(mapping, path, world=None) -> Session:
     return open_session(recipe, world, Presence(run_dir, attempt, heartbeat, StopFlag()))
 
 
+def closed(session) -> None:
+    """Finish saving, close the session and let go of its run directory."""
+    session.saver.wait()
+    session.close()
+    if session.world.is_main:
+        session.presence.attempt.release()
+
+
 def train(mapping, path, stop_at=None, monkeypatch=None) -> Session:
     """Train until the end, or until a stop is asked for after step `stop_at` is done."""
     session = opened(mapping, path)
@@ -37,9 +45,7 @@ def train(mapping, path, stop_at=None, monkeypatch=None) -> Session:
 
         session.progress.update = ask
     assert fit(session) == (stop_at is None)
-    session.saver.wait()
-    session.close()
-    session.presence.attempt.release()
+    closed(session)
     return session
 
 

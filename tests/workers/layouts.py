@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support.runs import opened
+from support.runs import closed, opened
 
 from cifar_lab.runtime.world import World
 from cifar_lab.trainer import fit
@@ -33,8 +33,7 @@ def record(world, name, mapping, runs):
 
     session.stream.micro_batch = micro_batch
     assert fit(session)
-    session.saver.wait()
-    session.close()
+    closed(session)
     lines = session.run_dir.metrics()
     return {
         "world_size": world.world_size,

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support.runs import opened
+from support.runs import closed, opened
 
 from cifar_lab.runtime import zero_config
 from cifar_lab.runtime.start import start_world
@@ -42,9 +42,8 @@ def run(world, job):
         averaged_logits = session.engine.predict(images)
     restored = equal(before, state(session)) and torch.equal(logits, session.engine.predict(images))
     assert fit(session)
-    session.saver.wait()
     (health, _), last = session.engine.health(torch.zeros(())), state(session)
-    session.close()
+    closed(session)
     return {
         "strategy": session.engine.strategy,
         "world_size": world.world_size,
