@@ -80,11 +80,8 @@ def work(folder: str, rates: list[float]) -> None:
     seconds_of(3)
     found = {"unlimited": seconds_of(UNLIMITED_STEPS)}
     for rate in rates:
-        subprocess.run(
-            ["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", f"{rate:g}mbit", "burst", "128kb"]
-            + ["latency", "200ms"],
-            check=True,
-        )
+        limit = ["tbf", "rate", f"{rate:g}mbit", "burst", "128kb", "latency", "200ms"]
+        subprocess.run(["tc", "qdisc", "replace", "dev", "eth0", "root", *limit], check=True)
         expected = 2 * 4 * sum(p.numel() for p in model.parameters()) / (rate * 1e6 / 8) / 2
         found[f"{rate:g}"] = seconds_of(max(1, min(UNLIMITED_STEPS, round(SECONDS_A_RATE / expected))))
     (Path(folder) / f"{world.rank}.json").write_text(json.dumps(found))
@@ -135,7 +132,8 @@ def measured(rates: list[float]) -> dict[str, float]:
             command = ["ip", "netns", "exec", name, sys.executable, str(Path(__file__).resolve())]
             command += ["--work", folder, "--rates", *map(str, rates)]
             processes.append(subprocess.Popen(command, env=environment))
-        if any([process.wait() for process in processes]):
+        statuses = [process.wait() for process in processes]
+        if any(statuses):
             raise SystemExit("a process failed")
         found = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(2)]
     return {name: max(one[name] for one in found) for name in found[0]}

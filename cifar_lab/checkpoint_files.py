@@ -177,7 +177,19 @@ def _verify_file(checkpoint: Path, name: str, entry: Any) -> str | None:
         return f"{size} bytes, the manifest says {entry.get('size')}"
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
-    return None if digest.hexdigest() == entry.get("sha256") else "its sha256 is not the manifest's"
+    if digest.hexdigest() != entry.get("sha256"):
+        return "its sha256 is not the manifest's"
+    return _verify_header(path) if path.suffix == ".safetensors" else None
+
+
+def _verify_header(path: Path) -> str | None:
+    """Why a file is no safetensors file, whatever its name: a pickle, say."""
+    try:
+        tensors = read_header(path)
+    except CheckpointError:
+        return "not a safetensors file"
+    unknown = sorted({spec.dtype for spec in tensors.values()} - ITEM_BYTES.keys())
+    return f"tensors of type {', '.join(unknown)} are not ours" if unknown else None
 
 
 def _digest(file: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cifar_lab.errors import UserError
 from cifar_lab.plan_inputs import data_sizes, kept_footprint, pictures_of
-from cifar_lab.planning.memory import STRATEGIES, memory
+from cifar_lab.planning.memory import STRATEGIES, Memory, memory
 from cifar_lab.planning.options import divisors, training_of
 from cifar_lab.recipe import Recipe
 
@@ -27,7 +27,7 @@ def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | 
         return None
     share = recipe.train.global_batch // num_gpus
 
-    def needs(batch: int) -> int:
+    def needs(batch: int) -> Memory:
         return memory(
             footprint,
             training_of(recipe, share > batch, checkpointing),
@@ -35,19 +35,22 @@ def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | 
             strategy=strategy,
             world_size=num_gpus,
             micro_batch=batch,
-        ).total
+        )
 
     batch = batches[-1]
-    if needs(batch) <= gpu_bytes:
+    whole = needs(batch)
+    if whole.total <= gpu_bytes:
         return None
-    smaller = [b for b in batches if needs(b) <= gpu_bytes]
-    if smaller:
+    smaller = [b for b in batches if needs(b).training <= gpu_bytes]
+    if whole.training <= gpu_bytes:
+        advice = f"an evaluation is what is too large: lower eval.batch ({recipe.eval.batch})"
+    elif smaller:
         advice = f"set train.micro_batch={smaller[-1]}"
     elif not checkpointing and "checkpointed" in footprint.passes:
         advice = "set train.grad_checkpointing=true, or ask `cifar-lab plan`"
     else:
         advice = "ask `cifar-lab plan` for a set-up that does"
     return (
-        f"the plan says that this will not fit: about {needs(batch) / 2**30:.1f} GiB at micro-batch {batch} under "
+        f"the plan says that this will not fit: about {whole.total / 2**30:.1f} GiB at micro-batch {batch} under "
         f"{strategy}, and there are {gpu_bytes / 2**30:.1f} GiB; {advice}"
     )

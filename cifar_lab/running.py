@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -19,6 +20,8 @@ from cifar_lab.session import Presence, open_session
 from cifar_lab.signals import StopFlag
 from cifar_lab.trainer import fit
 from cifar_lab.watchdog import Watchdog
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 class InterruptedRunError(UserError):
@@ -88,6 +91,9 @@ def _explain(error: BaseException, advice: str | None, world: World) -> tuple[Ba
         return UserError(advice), "failed"
     if is_lost_peer(error):
         return InterruptedRunError(f"another process was lost ({_first_line(error)}); start again"), "interrupted"
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = error.filename or "the run directory"
+        return UserError(f"cannot write {where}: {error.strerror}; make room and start again to continue"), "failed"
     return error, "failed"
 
 

@@ -90,7 +90,7 @@ def command(call: Call, recipe: Recipe, setup: Setup, option: Option) -> str:
     if topology.nodes > 1:
         words += ["--num_machines", str(topology.nodes), "--machine_rank", "R"]
         words += ["--main_process_ip", "HOST", "--main_process_port", "29511"]
-    if topology.world_size > 1 or option.strategy.startswith("zero"):
+    if name != "single_gpu":
         words += ["--num_processes", str(topology.world_size)]
     prefix = "ACCELERATE_USE_CPU=true " if setup.device == "cpu" and name == "cpu" else ""
     return prefix + shlex.join([*words, "-m", "cifar_lab.train", path, *overrides, *_overrides(recipe, setup, option)])

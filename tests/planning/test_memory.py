@@ -81,6 +81,9 @@ def test_what_each_stage_shards() -> None:
     assert one.ema == ddp.ema // 4
     assert one.parameters == 500 * MB  # flat weights, and a master copy of a quarter
     assert three.parameters == 100 * MB
+    # At the peak of a pass that does not accumulate, only buffers that live between steps hold gradients.
+    fresh = [at(strategy, accumulates=False).gradients for strategy in ("ddp", "zero1", "zero2", "zero3")]
+    assert fresh == [400 * MB, 0, 0, 100 * MB]
     offloaded = at("zero3_offload")
     assert (offloaded.parameters, offloaded.gradients, offloaded.optimizer) == (0, 0, 0)
     assert offloaded.host >= 400 * MB
