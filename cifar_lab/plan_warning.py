@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cifar_lab.errors import UserError
 from cifar_lab.plan_inputs import data_sizes, kept_footprint, pictures_of
-from cifar_lab.planning.memory import STRATEGIES, Memory, memory
-from cifar_lab.planning.options import divisors, training_of
+from cifar_lab.planning.memory import STRATEGIES, memory
+from cifar_lab.planning.options import divisors, halves, training_of
 from cifar_lab.recipe import Recipe
 
 
@@ -27,23 +29,23 @@ def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | 
         return None
     share = recipe.train.global_batch // num_gpus
 
-    def needs(batch: int) -> Memory:
+    def needs(batch: int, eval_batch: int) -> int:
         return memory(
             footprint,
             training_of(recipe, share > batch, checkpointing),
-            pictures_of(recipe, sizes),
+            replace(pictures_of(recipe, sizes), eval_batch=eval_batch),
             strategy=strategy,
             world_size=num_gpus,
             micro_batch=batch,
-        )
+        ).total
 
-    batch = batches[-1]
-    whole = needs(batch)
-    if whole.total <= gpu_bytes:
+    batch, eval_batch = batches[-1], recipe.eval.batch
+    if needs(batch, eval_batch) <= gpu_bytes:
         return None
-    smaller = [b for b in batches if needs(b).training <= gpu_bytes]
-    if whole.training <= gpu_bytes:
-        advice = f"an evaluation is what is too large: lower eval.batch ({recipe.eval.batch})"
+    smaller = [b for b in batches if needs(b, min(b, eval_batch)) <= gpu_bytes]
+    evals = [e for e in halves(eval_batch) if needs(batch, e) <= gpu_bytes]
+    if evals:
+        advice = f"set eval.batch={evals[0]}"
     elif smaller:
         advice = f"set train.micro_batch={smaller[-1]}"
     elif not checkpointing and "checkpointed" in footprint.passes:
@@ -51,6 +53,6 @@ def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | 
     else:
         advice = "ask `cifar-lab plan` for a set-up that does"
     return (
-        f"the plan says that this will not fit: about {whole.total / 2**30:.1f} GiB at micro-batch {batch} under "
-        f"{strategy}, and there are {gpu_bytes / 2**30:.1f} GiB; {advice}"
+        f"the plan says that this will not fit: about {needs(batch, eval_batch) / 2**30:.1f} GiB at micro-batch "
+        f"{batch} under {strategy}, and there are {gpu_bytes / 2**30:.1f} GiB; {advice}"
     )

@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lab import atomic, checkpoint
+import torch
+
+from cifar_lab import atomic
 from cifar_lab.attempt import Attempt
 from cifar_lab.checkpoint import Saver, TrainingState
 from cifar_lab.data.images import ImageSet, load_images
@@ -19,8 +21,10 @@ from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.environment import environment
 from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.model_factory import build_model, own_normalisation
+from cifar_lab.plan_warning import fits
 from cifar_lab.progress import Progress
 from cifar_lab.recipe import Recipe
+from cifar_lab.resume import starting_state
 from cifar_lab.rundir import RunDir, cache_root
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.make import make_engine
@@ -121,8 +125,13 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
     model = build_model(recipe.model, train.num_classes, image_size, seed=recipe.seed)
     channels_last = uses_channels_last(model, recipe)
     engine = make_engine(world, recipe, model, schedule.accumulation_steps)
+    if world.is_main and world.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(world.device).total_memory
+        warning = fits(recipe, world.world_size, memory, engine.strategy)
+        if warning:
+            log.warning(warning)
     training = train.subset(train_ids).to(world.device)
-    state = _starting_state(recipe, run_dir, world, schedule, training.fingerprint, engine)
+    state = starting_state(run_dir, world, schedule, training.fingerprint, engine)
     stream: Stream | IndexLog = Stream(
         training,
         augment=data.augment,
@@ -183,39 +192,6 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
         started=started,
         brought_seconds=state.seconds,
     )
-
-
-def _starting_state(
-    recipe: Recipe, run_dir: RunDir, world: World, schedule: Schedule, fingerprint: str, engine: Engine
-) -> TrainingState:
-    """The state of the newest checkpoint, put into `engine`, or step 0."""
-    found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
-    if found is None:
-        return TrainingState(
-            step=0,
-            skipped=0,
-            loss_sum=0.0,
-            loss_steps=0,
-            data_fingerprint=fingerprint,
-            micro_batch=schedule.micro_batch,
-            world_size=world.world_size,
-            strategy=engine.strategy,
-            seconds=0.0,
-        )
-    path, state = found
-    if state.data_fingerprint != fingerprint:
-        raise checkpoint.CheckpointError(
-            f"{path} was trained on other data than are found now: set data.root (or CIFAR_LAB_DATA) to the data of "
-            "the first start, or begin anew with --fresh"
-        )
-    if state.micro_batch != schedule.micro_batch and engine.has_batch_norm and world.is_main:
-        log.warning(
-            "resuming at micro-batch %d what was trained at %d: batch norm will see other batches (train.micro_batch)",
-            schedule.micro_batch,
-            state.micro_batch,
-        )
-    checkpoint.load(path, engine, state)
-    return state
 
 
 def _eval_stream(

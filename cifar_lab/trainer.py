@@ -53,7 +53,7 @@ def fit(session: Session) -> bool:
     """Train from `session.state` to the end; False if the run was asked to stop and has saved itself."""
     schedule, engine, stream = session.schedule, session.engine, session.stream
     seed, micro_batches = session.recipe.seed, session.schedule.micro_batches(session.world.rank)
-    loss_sum = _restored_loss_sum(session)
+    loss_sum, share = _restored_loss_sum(session), schedule.micro_batch / schedule.global_batch
     losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
     if _owes_validation(session) and not validate(session):
         return stop(session)
@@ -61,7 +61,8 @@ def fit(session: Session) -> bool:
     for step in range(session.state.step, schedule.total_steps):
         for index, m in enumerate(micro_batches):
             batch = stream.micro_batch(step, m)
-            loss_sum += engine.forward_backward(batch, index=index, torch_seed=torch_seed(seed, step, m))
+            loss = engine.forward_backward(batch, index=index, torch_seed=torch_seed(seed, step, m))
+            loss_sum.add_(loss, alpha=share)
             session.heartbeat.advance()
         engine.step(step, schedule.lr_at(step))
 
@@ -151,7 +152,7 @@ def write_status(session: Session, state: State, reason: str | None = None) -> N
 
 
 def _restored_loss_sum(session: Session) -> Tensor:
-    """Sum of micro-batch losses since the last log line; what a checkpoint brought is rank 0's."""
+    """Sum over steps of the mean loss, since the last log line; what a checkpoint brought is rank 0's."""
     brought = session.state.loss_sum if session.world.is_main else 0.0
     return torch.tensor(brought, dtype=torch.float64, device=session.world.device)
 
@@ -186,8 +187,7 @@ def _log_training(session: Session, health: Health, clock: Clock, losses: deque[
     """Write the train line for the steps since the last one; resets the running sums of the state."""
     state, schedule = session.state, session.schedule
     seconds, steps = clock.lap()
-    micro_batches = state.loss_steps * schedule.accumulation_steps * schedule.world_size
-    loss, epoch = state.loss_sum / micro_batches, schedule.epoch_at(state.step)
+    loss, epoch = state.loss_sum / state.loss_steps, schedule.epoch_at(state.step)
     if len(losses) == SPIKE_WINDOW and loss > SPIKE * statistics.median(losses):
         session.progress.message(
             f"step {state.step}: the loss {loss:.4g} is more than {SPIKE:g} times the recent median "

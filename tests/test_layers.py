@@ -58,7 +58,7 @@ LEVELS: dict[int, set[str]] = {
         "tracking",
         "wandb_mirror",
     },
-    3: {"session", "trainer", "finish", "running"},
+    3: {"session", "resume", "trainer", "finish", "running"},
     4: {"cli", "dry_run", "resume_verdict"},
 }
 COMMAND_LEVEL = 4

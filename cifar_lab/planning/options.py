@@ -127,7 +127,7 @@ def _option(
     # An evaluation may be as large as the recipe says, but never takes room from training.
     fitting = [b for b in candidates if at(b, min(b, pictures.eval_batch)).total <= setup.memory]
     batch = fitting[-1] if fitting else candidates[0]
-    evals = [e for e in _halves(pictures.eval_batch) if at(batch, e).total <= setup.memory]
+    evals = [e for e in halves(pictures.eval_batch) if at(batch, e).total <= setup.memory]
     eval_batch = evals[0] if evals else min(batch, pictures.eval_batch)
     needs = at(batch, eval_batch)
     refused = unsupported(recipe, device=setup.device, strategy=strategy)
@@ -181,7 +181,7 @@ def num_moments(recipe: Recipe) -> int:
     return 1 if recipe.optim.momentum else 0
 
 
-def _halves(batch: int) -> list[int]:
+def halves(batch: int) -> list[int]:
     """`batch`, its half, its quarter, ... 1."""
     found = [batch]
     while found[-1] > 1:

@@ -96,7 +96,7 @@ def test_gradients_and_checkpointing(vit: Footprint) -> None:
         for batch in (1, 8, 64):
             whole = curves.with_gradients.at(batch)
             assert curves.activations.at(batch) <= whole <= curves.activations.at(batch) + gradients
-    # Gradients are not counted as activations: those of one image, recomputed, are gone when the last gradient is there.
+    # Gradients are not counted as activations: those of one recomputed image are fewer.
     assert checkpointed.activations.at(1) < 0.9 * gradients
     assert checkpointed.activations.at(64) < 0.55 * plain.activations.at(64)
     assert vit.evaluation.at(64) < 0.3 * plain.activations.at(64)
