@@ -83,7 +83,9 @@ def test_interrupt_is_130_without_traceback(tmp_path: Path) -> None:
         "def main(argv):\n    print('up', flush=True)\n    import time; time.sleep(60)"
     )
     code = (
-        "import sys; from cifar_lab import cli\n"
+        # A shell starts commands in the background with the signal ignored.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from cifar_lab import cli\n"
         "cli.COMMANDS['sleep'] = cli.Command('sleeping', '')\nsys.exit(cli.main(['sleep']))"
     )
     child = subprocess.Popen(
