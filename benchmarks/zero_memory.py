@@ -52,7 +52,7 @@ def work(strategy: str, folder: str) -> None:
         for thing in gc.get_objects():
             if issubclass(type(thing), Tensor):
                 for tensor in (thing, thing.grad if thing.is_leaf else None):
-                    if tensor is not None:
+                    if tensor is not None and not tensor.is_meta:
                         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return sum(storages.values())
 

@@ -61,8 +61,8 @@ def run(
         recipe = parse_recipe(dict(recipe))
 
     _check_launch(os.environ)
-    # OpenMP threads spin for each other by default, and on cores that others use too they spin for nothing: the demo ran at
-    # 240 images/s on two busy cores, and at 4,400 so. Read when torch is loaded.
+    # OpenMP threads spin for each other by default, for nothing on cores that others use too: on two busy ones the demo
+    # ran at 240 images/s, and at 4,400 so. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with stop_flag() as flag:
         die_with_parent()
