@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from cifar_lab import checkpoint
 from cifar_lab.checkpoint import TrainingState
@@ -15,10 +16,18 @@ from cifar_lab.schedule import Schedule
 log = logging.getLogger("cifar_lab")
 
 
+Found = tuple[Path, TrainingState]
+
+
+def find_checkpoint(run_dir: RunDir, world: World) -> Found | None:
+    """The newest checkpoint that verifies, None before the first. Collective."""
+    return world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
+
+
 def starting_state(
-    run_dir: RunDir, world: World, schedule: Schedule, fingerprint: str, engine: Engine
+    found: Found | None, world: World, schedule: Schedule, fingerprint: str, engine: Engine
 ) -> TrainingState:
-    """The state of the newest checkpoint, put into `engine`, or step 0."""
+    """The state of the checkpoint `found`, put into `engine`, or step 0. Collective."""
     fresh = TrainingState(
         step=0,
         skipped=0,
@@ -30,7 +39,6 @@ def starting_state(
         strategy=engine.strategy,
         seconds=0.0,
     )
-    found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
     if found is None:
         return fresh
     path, state = found

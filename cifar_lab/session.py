@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from cifar_lab import atomic
 from cifar_lab.attempt import Attempt
@@ -24,7 +25,7 @@ from cifar_lab.model_factory import build_model, own_normalisation
 from cifar_lab.plan_warning import fits
 from cifar_lab.progress import Progress
 from cifar_lab.recipe import Recipe
-from cifar_lab.resume import starting_state
+from cifar_lab.resume import find_checkpoint, starting_state
 from cifar_lab.rundir import RunDir, cache_root
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.make import make_engine
@@ -122,7 +123,13 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
     )
     preparation = Preparation(image_size, data.interpolation, tuple(mean), tuple(std))
 
-    model = build_model(recipe.model, train.num_classes, image_size, seed=recipe.seed)
+    found = find_checkpoint(run_dir, world)
+
+    def build() -> nn.Module:
+        return build_model(recipe.model, train.num_classes, image_size, seed=recipe.seed, pretrained_ok=found is None)
+
+    # Published weights are fetched by one process, and not at all where a checkpoint comes next.
+    model = world.main_first(build) if recipe.model.pretrained and found is None else build()
     channels_last = uses_channels_last(model, recipe)
     engine = make_engine(world, recipe, model, schedule.accumulation_steps)
     if world.is_main and world.device.type == "cuda":
@@ -131,7 +138,7 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
         if warning:
             log.warning(warning)
     training = train.subset(train_ids).to(world.device)
-    state = starting_state(run_dir, world, schedule, training.fingerprint, engine)
+    state = starting_state(found, world, schedule, training.fingerprint, engine)
     stream: Stream | IndexLog = Stream(
         training,
         augment=data.augment,

@@ -92,6 +92,12 @@ class World:
         result: T = outcome[0]
         return result
 
+    def main_first(self, work: Callable[[], T]) -> T:
+        """What `work` returns here, done by rank 0 before the others, who find what it has fetched."""
+        results: list[T] = []
+        self.from_main(lambda: results.append(work()))
+        return results[0] if self.is_main else work()
+
     def everyone(self, work: Callable[[], T]) -> T:
         """What `work` returns here; if it raises anywhere, an error is raised on every rank."""
         result, problem = None, None
