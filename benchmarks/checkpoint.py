@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as cifar_lab.train does, before torch is loaded
+
 import torch
 
 from cifar_lab.attempt import claim

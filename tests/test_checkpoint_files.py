@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from cifar_lab import checkpoint_files as files
 from cifar_lab.checkpoint_files import TensorSpec
+from cifar_lab.direct_file import write_bytes
 
 
 def write_checkpoint(folder, step=7):
@@ -21,8 +22,8 @@ def write_checkpoint(folder, step=7):
     entries = {}
     for plan in files.plan_files("weights", specs, limit=200):
         data = b"".join(arrays[name].tobytes() for name in plan.specs)
-        entries[plan.name] = files.write_file(partial / plan.name, plan.header(), data)
-    entries["state.json"] = files.write_file(partial / "state.json", b'{"step": 7}')
+        entries[plan.name] = write_bytes(partial / plan.name, plan.header() + data)
+    entries["state.json"] = write_bytes(partial / "state.json", b'{"step": 7}')
     return files.commit(partial, entries), arrays
 
 

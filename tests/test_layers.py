@@ -29,6 +29,7 @@ LEVELS: dict[int, set[str]] = {
         "errors",
         "signals",
         "checkpoint_files",
+        "direct_file",
         "process",
         "orphans",
         "attempt",
@@ -38,6 +39,7 @@ LEVELS: dict[int, set[str]] = {
         "outcome",
     },
     1: {
+        "checkpoint_buffers",
         "data",
         "models",
         "model_factory",
