@@ -1,8 +1,7 @@
 """Saving while training goes on, and loading the newest checkpoint that verifies.
 
-The main thread gathers (a collective) into host buffers that are kept between saves; a thread writes files and
-nothing else. When every process has written (the vote knows), rank 0 commits: manifest, rename, verify, and only then
-removes what is older than `keep_last`.
+The main thread gathers (a collective) into host buffers that are kept; a thread writes files, reads them back, and
+does nothing else. Once all have written (the vote knows), rank 0 writes the manifest, renames, and removes older ones.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from cifar_lab.runtime.vote import Save
 
 log = logging.getLogger("cifar_lab")
 
+NICENESS = 10  # of the writing thread; at 19 a save could last until the next one
 # Which of the engine's tensors go into which kind of file.
 CONTENTS: dict[str, tuple[StateKind, ...]] = {
     "weights": ("weights", "buffers"),
@@ -243,7 +243,7 @@ def _check(checkpoint: Path, specs: dict[str, tuple[torch.dtype, torch.Size]], t
 def _step_back() -> None:
     """Let the calling thread, and on Linux it alone, take what the training threads leave of the processors."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _json(value: dict[str, Any]) -> bytes:

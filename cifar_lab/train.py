@@ -62,8 +62,8 @@ def run(
 
     _check_launch(os.environ)
     if "OMP_WAIT_POLICY" not in os.environ:
-        # By default OpenMP threads spin for each other for long, which is lost on cores that others use too: the demo ran
-        # at 240 images/s on two busy ones, so at 4,300; on idle ones it is as fast. Read when torch is loaded.
+        # By default OpenMP threads spin for each other for long, lost on cores that others use too: the demo ran at
+        # 240 images/s on two busy ones, so at 4,300; on idle ones it is as fast. Read when torch is loaded.
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     with stop_flag() as flag:
         die_with_parent()
