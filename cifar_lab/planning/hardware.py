@@ -1,4 +1,4 @@
-"""What a plan knows of GPUs and links: vendors' data sheets, dense rates, one direction of a link."""
+"""What a plan knows of GPUs and links: nominal dense rates and one direction of a link, not checked on hardware."""
 
 from __future__ import annotations
 
