@@ -136,7 +136,7 @@ def work(name: str, folder: str) -> None:
 
 def predicted(name: str) -> dict[str, int]:
     """The plan's parts for one process of a row."""
-    from cifar_lab.plan_inputs import data_sizes, model_footprint, pictures_of
+    from cifar_lab.plan_inputs import known_sizes, model_footprint, pictures_of
     from cifar_lab.planning.memory import memory
     from cifar_lab.planning.options import training_of
     from cifar_lab.recipe import parse_recipe
@@ -144,7 +144,7 @@ def predicted(name: str) -> dict[str, int]:
 
     strategy, processes, mapping = ROWS[name]
     parsed = parse_recipe(mapping)
-    sizes = data_sizes(parsed)
+    sizes = known_sizes(parsed)
     schedule = Schedule.make(parsed, sizes.num_train, processes)
     found = memory(
         model_footprint(parsed, sizes),

@@ -120,7 +120,7 @@ class Saver:
             self.folder.mkdir(exist_ok=True)
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial.mkdir()
-            needed = sum(plan.nbytes for plan in self.plans) + 2**20
+            needed = sum(plan.file_bytes for plan in self.plans) + 2**20
             free = shutil.disk_usage(self.folder).free
         except OSError as error:
             raise CheckpointError(f"cannot write a checkpoint into {self.folder}: {error.strerror}") from error
@@ -174,7 +174,9 @@ class Saver:
             for plan in self._mine()
         }
         if world.is_main:
-            entries[files.STATE_FILE] = write_bytes(partial / files.STATE_FILE, _json(asdict(state)))
+            # Python's own reader takes the NaN of a sum of losses in which a step was skipped.
+            text = json.dumps(asdict(state), indent=2) + "\n"
+            entries[files.STATE_FILE] = write_bytes(partial / files.STATE_FILE, text.encode())
         write_json(partial / f"rank-{world.rank}.json", entries)
         if world.world_size == 1:
             self._commit(partial)
@@ -244,7 +246,3 @@ def _step_back() -> None:
     """Let the calling thread, and on Linux it alone, take what the training threads leave of the processors."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from cifar_lab import atomic
+from cifar_lab.data_sizes import DataSizes, data_sizes
 from cifar_lab.errors import UserError
-from cifar_lab.recipe import Recipe, RecipeError, experiment_id, load_recipe, origins
+from cifar_lab.kept_answer import Question
+from cifar_lab.recipe import Recipe, experiment_id, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
-from cifar_lab.rundir import RunDir, RunDirError, cache_root
-from cifar_lab.schedule import Schedule, ScheduleError
+from cifar_lab.rundir import RunDir
+from cifar_lab.schedule import Schedule
 
 UNKNOWN = "known after the data are read"
 SCHEDULE_FIELDS = ("global_batch", "micro_batch", "accumulation_steps", "steps_per_epoch", "total_steps")
 
 
 class DryRunError(UserError):
-    """The model of a recipe cannot be built, or a number asked for makes no sense."""
+    """A number asked for makes no sense."""
 
 
 def show(
@@ -43,7 +39,7 @@ def show(
         recipe = load_recipe(path, overrides)
         run = RunDir.locate(recipe, runs=runs, run_dir=run_dir, fresh=fresh)
         description = describe(recipe, origins(path, overrides), world_size, run)
-    except (RecipeError, ScheduleError, RunDirError, DryRunError) as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(description, indent=2) if as_json else render(description))
@@ -54,12 +50,12 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
     """Everything that is known before the data are read, as JSON values; null is what is not.
 
     `recipe` (dotted key to value and origin), `experiment_id`, `run_dir`, `state`, `world_size`, `data` (num_train
-    after the validation split and limits, num_val, num_test, num_classes, image_size), `batch` (the fields of
+    after the validation split and limits, num_val, num_test, num_classes, source_size, image_size), `batch` (fields of
     Schedule) and `model` (num_parameters, flops_per_image). Raises ScheduleError for a topology that does not divide.
     """
     if world_size < 1:
         raise DryRunError(f"--world-size is {world_size}: it must be at least 1")
-    data = _data(recipe)
+    sizes = data_sizes(recipe)
     status = run.status()
     return {
         "recipe": {key: {"value": value, "origin": where[key]} for key, value in flatten(recipe).items()},
@@ -67,9 +63,9 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
         "run_dir": str(run.path),
         "state": None if status is None else status.state,
         "world_size": world_size,
-        "data": data,
-        "batch": _batch(recipe, None if data is None else data["num_train"], world_size),
-        "model": None if data is None else _model_size(recipe, data["num_classes"], data["image_size"]),
+        "data": None if sizes is None else asdict(sizes),
+        "batch": _batch(recipe, None if sizes is None else sizes.num_train, world_size),
+        "model": None if sizes is None else _model_size(recipe, sizes),
     }
 
 
@@ -95,28 +91,6 @@ def render(description: Mapping[str, Any]) -> str:
     return "\n".join([*_columns(values), "", *_columns(lines)])
 
 
-def _data(recipe: Recipe) -> dict[str, int] | None:
-    data = recipe.data
-    info = importlib.import_module(f"cifar_lab.data.sources.{data.name}").info(**data.args)
-    if info is None:
-        return None
-    left = info.num_train - data.val_size
-    if left < (data.limit or 1):
-        limit = "" if data.limit is None else f" and data.limit={data.limit}"
-        raise DryRunError(
-            f"data.val_size={data.val_size}{limit} are too many: there are {info.num_train} training images"
-        )
-    if info.num_test < (data.test_limit or 1):
-        raise DryRunError(f"data.test_limit={data.test_limit} is more than the {info.num_test} test images")
-    return {
-        "num_train": data.limit or left,
-        "num_val": data.val_size,
-        "num_test": data.test_limit or info.num_test,
-        "num_classes": info.num_classes,
-        "image_size": data.image_size or info.image_size,
-    }
-
-
 def _batch(recipe: Recipe, num_train: int | None, world_size: int) -> dict[str, int | None]:
     if num_train is not None:
         schedule = Schedule.make(recipe, num_train, world_size)
@@ -131,37 +105,9 @@ def _batch(recipe: Recipe, num_train: int | None, world_size: int) -> dict[str, 
     return known | {"steps_per_epoch": None, "total_steps": recipe.train.steps}
 
 
-def _model_size(recipe: Recipe, num_classes: int, image_size: int) -> dict[str, int]:
+def _model_size(recipe: Recipe, sizes: DataSizes) -> dict[str, Any]:
     """The size as a child process counts it, or as one did before: importing torch here would take seconds."""
-    model = recipe.model.model_dump(mode="json")
-    # Which weights it starts from does not change its size.
-    model |= {"pretrained": False, "weights": None}
-    question = json.dumps({"model": model, "num_classes": num_classes, "image_size": image_size}, sort_keys=True)
-    kept = cache_root() / "model_size" / f"{hashlib.sha256((question + _code()).encode()).hexdigest()[:32]}.json"
-    try:
-        answer: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        return answer
-    except (OSError, ValueError):
-        pass
-    child = subprocess.run(
-        [sys.executable, "-m", "cifar_lab.model_size"], input=question, capture_output=True, text=True, check=False
-    )
-    if child.returncode != 0:
-        raise DryRunError(f"the model cannot be built: {(child.stderr.strip().splitlines() or ['?'])[-1]}")
-    answer = json.loads(child.stdout.splitlines()[-1])
-    if "error" in answer:
-        raise DryRunError(answer["error"])
-    with suppress(OSError):  # an answer that cannot be kept is counted again
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(kept, answer)
-    return answer
-
-
-def _code() -> str:
-    """Changes when the code that builds and counts models may."""
-    package = Path(__file__).parent
-    files = [package / "model_factory.py", package / "model_size.py", *sorted((package / "models").glob("*.py"))]
-    return "".join(file.read_text(encoding="utf-8") for file in files) + version("torch") + version("timm")
+    return Question.about(recipe.model, "model_size", num_classes=sizes.num_classes, image_size=sizes.image_size).ask()
 
 
 def _images(data: Mapping[str, int]) -> str:

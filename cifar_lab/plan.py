@@ -11,8 +11,9 @@ import os
 import sys
 from typing import Any
 
+from cifar_lab.data_sizes import DataSizes
 from cifar_lab.errors import UserError
-from cifar_lab.plan_inputs import DataSizes, data_sizes, model_footprint, pictures_of
+from cifar_lab.plan_inputs import known_sizes, model_footprint, pictures_of
 from cifar_lab.planning.describe import describe
 from cifar_lab.planning.footprint import Footprint
 from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, Gpu, PlanError, find_gpu, find_link
@@ -63,7 +64,7 @@ def plan(
     recipe: Recipe, setup: Setup, strategy: str, micro_batch: int | None
 ) -> tuple[DataSizes, Footprint, list[Option], Schedule]:
     """All options for a recipe on a set-up. Raises PlanError and ScheduleError for what cannot be laid out."""
-    sizes = data_sizes(recipe)
+    sizes = known_sizes(recipe)
     schedule = Schedule.make(recipe, sizes.num_train, setup.topology.world_size)
     divisors(recipe, setup.topology.world_size, micro_batch)  # before anything is measured
     footprint = model_footprint(recipe, sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cifar_lab.errors import UserError
-from cifar_lab.plan_inputs import data_sizes, kept_footprint, pictures_of
+from cifar_lab.plan_inputs import kept_footprint, known_sizes, pictures_of
 from cifar_lab.planning.memory import STRATEGIES, memory
 from cifar_lab.planning.options import divisors, halves, training_of
 from cifar_lab.recipe import Recipe
@@ -19,7 +19,7 @@ def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | 
     if strategy not in STRATEGIES:
         return None
     try:
-        sizes = data_sizes(recipe)
+        sizes = known_sizes(recipe)
         footprint = kept_footprint(recipe, sizes)
         batches = divisors(recipe, num_gpus)
     except UserError:

@@ -51,11 +51,13 @@ def compare(folder: Path, *, exact: bool) -> Verdict:
     largest = 0.0
     for one, other in zip(expected, found, strict=False):
         for key in ("loss", "accuracy", "count"):
-            if key in one:
-                difference = abs(one[key] - other.get(key, float("inf"))) / max(abs(one[key]), 1e-12)
+            if one.get(key) is not None and other.get(key) is not None:
+                difference = abs(one[key] - other[key]) / max(abs(one[key]), 1e-12)
                 largest = max(largest, difference)
                 if difference > (0 if exact else TOLERANCE):
-                    problems.append(f"{key} of {one['split']} at step {one['step']}: {one[key]} and {other.get(key)}")
+                    problems.append(f"{key} of {one['split']} at step {one['step']}: {one[key]} and {other[key]}")
+            elif one.get(key) != other.get(key):
+                problems.append(f"{key} of {one['split']} at step {one['step']}: {one.get(key)} and {other.get(key)}")
     tensors, other_tensors = (_tensors(run) for run in (reference, resumed))
     if tensors.keys() != other_tensors.keys():
         problems.append("the final checkpoints hold different tensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -193,7 +194,8 @@ def _log_training(session: Session, health: Health, clock: Clock, losses: deque[
             f"step {state.step}: the loss {loss:.4g} is more than {SPIKE:g} times the recent median "
             f"{statistics.median(losses):.4g}"
         )
-    losses.append(loss)
+    if math.isfinite(loss):  # not the line of a skipped step
+        losses.append(loss)
     values = {
         "loss": loss,
         "lr": schedule.lr_at(state.step - 1),

@@ -31,7 +31,7 @@ ORPHAN_SECONDS = 30.0
 
 
 class VerifyResumeError(UserError):
-    """The runs that were to be compared did not get through."""
+    """The runs that were to be compared did not get through, or have no place."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("overrides", metavar="key=value", nargs="*")
-    parser.add_argument("--kills", type=int, default=3, metavar="N", help="how often to kill (default: 3)")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of each run (default: 1)")
+    parser.add_argument("--kills", type=_at_least_one, default=3, metavar="N", help="how often to kill (default: 3)")
+    parser.add_argument(
+        "--processes", type=_at_least_one, default=1, metavar="N", help="processes of each run (default: 1)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random moments (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the runs there (default: a temporary folder)")
     options = parser.parse_intermixed_args(argv)
     try:
         load_recipe(options.recipe, options.overrides)
         with tempfile.TemporaryDirectory(prefix="verify-resume-") as temporary:
-            folder = options.out or Path(temporary)
-            folder.mkdir(parents=True, exist_ok=True)
-            trial = Trial(options.recipe, tuple(options.overrides), options.processes, folder.absolute())
+            folder = _empty(options.out or Path(temporary))
+            trial = Trial(options.recipe, tuple(options.overrides), options.processes, folder)
             verdict = verify(trial, options.kills, random.Random(options.seed))
     except UserError as error:
         print(f"cifar-lab verify-resume: {error}", file=sys.stderr)
@@ -103,19 +104,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if verdict.holds else 1
 
 
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def _empty(folder: Path) -> Path:
+    """`folder`, made. Raises VerifyResumeError; what lies there already would be compared in place of new runs."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise VerifyResumeError(f"{folder} is not empty: name a new folder with --out")
+    except OSError as error:
+        raise VerifyResumeError(f"cannot write {folder}: {error.strerror}; name another with --out") from error
+    return folder.absolute()
+
+
 def verify(trial: Trial, kills: int, chance: random.Random) -> Verdict:
     """Train `trial` undisturbed and with `kills` kills, print each kill, and compare."""
     began = time.monotonic()
     trial.finish("undisturbed", trial.start("undisturbed"))
     seconds = time.monotonic() - began
     print(f"undisturbed: {trial.run_dir('undisturbed').path}, {seconds:.0f} s")
+    done = 0
     for number in range(kills):
         victim = VICTIMS[number % len(VICTIMS)] if trial.processes > 1 else "group"
         kill = _disturb(trial, AIMS[number % len(AIMS)], victim, chance, seconds)
         if kill is None:
             print(f"kill {number + 1}: the run completed first")
             break
-        print(f"kill {number + 1}: {kill.victim} during {kill.aim}, after step {kill.step}", flush=True)
+        done += 1
+        print(f"kill {done}: {kill.victim} during {kill.aim}, after step {kill.step}", flush=True)
+    if not done:
+        raise VerifyResumeError("the run completed before it could be killed, so nothing was proven: make it longer")
     trial.finish("killed", trial.start("killed"))
     return compare(trial.folder, exact=trial.processes == 1)
 
@@ -128,31 +151,35 @@ def _disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds
     try:
         before = metrics.stat().st_size if metrics.exists() else 0
         _until(process, lambda: metrics.exists() and metrics.stat().st_size > before)
-        time.sleep(chance.uniform(0.0, 0.2 * seconds / 4))
+        time.sleep(chance.uniform(0.0, 0.03 * seconds))
         if aim == "save":
-            _until(process, lambda: any(run_dir.checkpoints.glob("*.partial/*")))
+            hit = _until(process, lambda: any(run_dir.checkpoints.glob("*.partial/*")))
         elif aim == "evaluation":
-            _until(process, lambda: _evaluating(run_dir))
+            hit = _until(process, lambda: _evaluating(run_dir))
         else:
             time.sleep(chance.uniform(0.0, 0.1))
+            hit = True
         if process.poll() is not None:
             return None
         _kill(process, victim, chance)
         steps = [line["step"] for line in run_dir.metrics()]
-        return Kill(aim, victim, max(steps, default=0))
+        return Kill(aim if hit else AIMS[-1], victim, max(steps, default=0))
     finally:
         _end_group(process)
 
 
-def _until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
-    """Wait until `condition()` holds, the process ends, or a minute is over."""
+def _until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> bool:
+    """Wait until `condition()` holds, the process ends, or a minute is over; whether it held."""
     deadline = time.monotonic() + AIM_SECONDS
-    while process.poll() is None and time.monotonic() < deadline and not condition():
+    while process.poll() is None and time.monotonic() < deadline:
+        if condition():
+            return True
         time.sleep(POLL_SECONDS)
+    return False
 
 
 def _evaluating(run_dir: RunDir) -> bool:
-    """Whether the main process says that it evaluates."""
+    """Whether the main process said so in its last heartbeat, of the last half second."""
     try:
         return '"validation"' in (run_dir.path / "heartbeat" / "0.json").read_text(encoding="utf-8")
     except OSError:

@@ -22,7 +22,7 @@ from pathlib import Path
 from cifar_lab.errors import UserError
 from cifar_lab.model_factory import ModelError, build_model, num_parameters
 from cifar_lab.models.timm_zoo import pretrained_file
-from cifar_lab.plan_inputs import data_sizes
+from cifar_lab.plan_inputs import known_sizes
 from cifar_lab.recipe import Recipe, load_recipe
 
 
@@ -49,7 +49,7 @@ def fetch(recipe: Recipe) -> Path:
 
 def check(recipe: Recipe, file: Path) -> int:
     """Load `file` into the recipe's model, as training would; its number of parameters. Raises ModelError."""
-    sizes = data_sizes(recipe)
+    sizes = known_sizes(recipe)
     section = recipe.model.model_copy(update={"pretrained": False, "weights": str(file)})
     return num_parameters(build_model(section, sizes.num_classes, sizes.image_size, seed=0))
 

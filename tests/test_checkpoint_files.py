@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from support.damage import cut, empty, flip, link
 
 from cifar_lab import checkpoint_files as files
 from cifar_lab.checkpoint_files import TensorSpec
@@ -49,26 +50,7 @@ def test_the_plan_follows_from_names_and_sizes_alone():
     assert files.plan_files("optimizer", {}) == []
 
 
-def truncate(path):
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def flip_a_bit(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
-
-
-def empty(path):
-    os.truncate(path, 0)
-
-
-def to_link(path):
-    path.rename(path.with_suffix(".elsewhere"))
-    path.symlink_to(path.with_suffix(".elsewhere"))
-
-
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, os.unlink, to_link])
+@pytest.mark.parametrize("damage", [cut, flip, empty, os.unlink, link])
 def test_damage_to_any_file_is_found_and_named(tmp_path, damage):
     names = sorted(os.listdir(write_checkpoint(tmp_path / "whole")[0]))
     assert len(names) == 5

@@ -44,7 +44,14 @@ def test_json_form(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         "run_dir": str(runs / "small" / f"3-{identity}"),
         "state": None,
         "world_size": 2,
-        "data": {"num_train": 1000, "num_val": 200, "num_test": 300, "num_classes": 10, "image_size": 32},
+        "data": {
+            "num_train": 1000,
+            "num_val": 200,
+            "num_test": 300,
+            "num_classes": 10,
+            "source_size": 32,
+            "image_size": 32,
+        },
         "batch": {
             "global_batch": 48,
             "micro_batch": 24,
@@ -79,7 +86,14 @@ def test_text_form(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_limits_are_counted(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = described(capsys, recipe_file, "data.limit=480", "data.test_limit=100", "data.image_size=64")["data"]
-    assert data == {"num_train": 480, "num_val": 200, "num_test": 100, "num_classes": 10, "image_size": 64}
+    assert data == {
+        "num_train": 480,
+        "num_val": 200,
+        "num_test": 100,
+        "num_classes": 10,
+        "source_size": 32,
+        "image_size": 64,
+    }
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ LEVELS: dict[int, set[str]] = {
         "model_size",
         "plan_activations",
         "plan_inputs",
+        "data_sizes",
+        "kept_answer",
         "plan_warning",
         "optim",
         "mixing",
@@ -70,7 +72,7 @@ LEVEL_0_MAY_IMPORT = {"yaml", "pydantic", "pydantic_core"}
 REPORT_MAY_IMPORT = {"numpy", "matplotlib"}
 HEAVY = {"torch", "torchvision", "accelerate", "timm", "deepspeed", "wandb", "datasets", "transformers"}
 # Commands that answer before torch is there.
-TORCH_FREE = {"cli", "dry_run", "plan", "plan_inputs", "plan_warning"}
+TORCH_FREE = {"data_sizes", "kept_answer", "cli", "dry_run", "plan", "plan_inputs", "plan_warning"}
 ONLY_IN = {
     "accelerate": ("cifar_lab.runtime",),
     "deepspeed": ("cifar_lab.runtime.zero",),

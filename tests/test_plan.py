@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cifar_lab import plan, plan_inputs
+from cifar_lab import kept_answer, plan, plan_inputs
 from cifar_lab.plan_warning import fits
 from cifar_lab.recipe import load_recipe
 from cifar_lab.schedule import Schedule
@@ -39,7 +39,7 @@ def path(tmp_path_factory) -> str:
 def measured(path) -> str:
     """The recipe, its model measured by the child and kept."""
     recipe = load_recipe(path)
-    plan_inputs.model_footprint(recipe, plan_inputs.data_sizes(recipe))
+    plan_inputs.model_footprint(recipe, plan_inputs.known_sizes(recipe))
     return path
 
 
@@ -138,17 +138,17 @@ def test_impossible_set_ups(arguments, message, measured, capsys) -> None:
 
 
 def test_what_was_measured_is_kept(measured, monkeypatch) -> None:
-    monkeypatch.setattr(plan_inputs.subprocess, "run", None)  # a child would be a TypeError
+    monkeypatch.setattr(kept_answer.subprocess, "run", None)  # a child would be a TypeError
     recipe = load_recipe(measured, ["optim.lr=0.5", "model.weights=null", "train.global_batch=256"])
-    assert plan_inputs.model_footprint(recipe, plan_inputs.data_sizes(recipe)).num_parameters > 50_000
+    assert plan_inputs.model_footprint(recipe, plan_inputs.known_sizes(recipe)).num_parameters > 50_000
     assert (
-        plan_inputs.kept_footprint(load_recipe(measured, ["model.args.depth=3"]), plan_inputs.data_sizes(recipe))
+        plan_inputs.kept_footprint(load_recipe(measured, ["model.args.depth=3"]), plan_inputs.known_sizes(recipe))
         is None
     )
 
 
 def test_a_run_is_warned(measured, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(plan_inputs.subprocess, "run", None)
+    monkeypatch.setattr(kept_answer.subprocess, "run", None)
     small_eval = "eval.batch=1"
     ddp = [measured, small_eval, "--gpus", "2", "--strategy", "ddp"]
     whole, half = (

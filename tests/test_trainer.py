@@ -1,11 +1,13 @@
 """What the loop does besides training: it finds non-finite gradients, warns, and leaves the device alone."""
 
+import numpy as np
 import pytest
 import torch
 from support.host_syncs import HostSyncs
 from support.runs import lines, opened, tensors, train
-from support.small import small
+from support.small import small, with_batch_norm
 
+from cifar_lab import checkpoint
 from cifar_lab.trainer import NonFiniteError, fit
 
 
@@ -53,6 +55,24 @@ def test_skipping_goes_on_counts_and_has_a_cap(tmp_path):
     with pytest.raises(NonFiniteError, match="3 such steps, 2 allowed"):
         fit(over)
     over.close()
+
+
+def test_skipping_spares_running_statistics_and_can_be_saved_in_between(tmp_path):
+    """A NaN picture reaches batch norm before any gradient exists, and the sum of losses before a log line."""
+    recipe = with_batch_norm(
+        train__on_nonfinite="skip", train__ema_decay=0.9, log__every_steps=10, checkpoint__every_steps=4
+    )
+    session = poisoned(recipe, tmp_path / "run", {5})
+    assert fit(session)
+    session.saver.wait()
+    session.close()
+    assert session.state.skipped == 1
+    assert all(torch.isfinite(t).all() for t in tensors(session).values())
+    train, val = ([line["loss"] for line in lines(session) if line["split"] == split] for split in ("train", "val"))
+    assert train[0] is None
+    assert all(np.isfinite(train[1:] + val))
+    _, state = checkpoint.newest(session.run_dir.checkpoints)
+    assert state.step == 20
 
 
 def test_a_jump_of_the_loss_is_told(tmp_path, capsys):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.damage import cut, empty, flip
 from support.runs import train
 from support.small import small
 
@@ -28,20 +29,6 @@ RECIPE = small(
 def checkpoints(tmp_path_factory):
     """The folder of two whole checkpoints, of steps 3 and 6."""
     return train({**RECIPE, "train": {**RECIPE["train"], "ema_decay": 0.9}}, tmp_path_factory.mktemp("c") / "run")
-
-
-def cut(path):
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 1
-    path.write_bytes(data)
-
-
-def empty(path):
-    os.truncate(path, 0)
 
 
 @pytest.mark.parametrize("damage", [cut, flip, empty, os.unlink])
@@ -183,7 +170,6 @@ def test_a_full_disk_keeps_the_first_checkpoint(tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.launch
 def test_running_out_of_space_in_the_middle_of_a_write(tmp_path, monkeypatch):
     """The check before a write cannot see what others take meanwhile."""
     session = train(RECIPE, tmp_path / "run")

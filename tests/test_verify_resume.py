@@ -62,3 +62,15 @@ def test_every_difference_is_found(proof, tmp_path):
     log.write_text(log.read_text() + json.dumps({**entry, "ids": entry["ids"][::-1]}) + "\n")
     assert compare(folder, exact=True).problems == (f"samples of step {entry['step']}, micro-batch 0",)
     assert not compare(folder, exact=True).holds
+
+
+def test_a_proof_needs_a_place_of_its_own_and_kills(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(small()))
+    (tmp_path / "file").touch()
+    assert verify_resume.main([str(recipe), "--out", str(tmp_path)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert verify_resume.main([str(recipe), "--out", str(tmp_path / "file" / "below")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        verify_resume.main([str(recipe), "--kills", "0"])

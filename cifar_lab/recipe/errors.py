@@ -19,6 +19,9 @@ class RecipeError(UserError):
         self.problems = list(problems)
         super().__init__("\n".join(problems))
 
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[list[str]]]:
+        return type(self), (self.problems,)  # rank 0 sends its errors to the others
+
 
 @dataclass(frozen=True)
 class Problem:

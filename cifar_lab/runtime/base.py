@@ -43,6 +43,10 @@ class BaseEngine:
         self.moments = MOMENTS[recipe.optim.name]
         if recipe.optim.name == "sgd" and recipe.optim.momentum == 0:
             self.moments = ()
+        # A skipped step must not leave its NaN in the running statistics, which would stay there for good.
+        self._good_buffers = (
+            [b.clone() for b in self.floating_buffers().values()] if train.on_nonfinite == "skip" else []
+        )
         self.ema_decay = train.ema_decay
         self.has_ema = train.ema_decay is not None
 
@@ -70,6 +74,13 @@ class BaseEngine:
             *(self.ema[name] for name in self.ema if name in self.buffers),
         ]:
             self.world.sum_(buffer).div_(self.world.world_size)
+
+    def settle_buffers(self, bad: Tensor | bool) -> None:
+        """Put floating buffers back to what they were before a `bad` step (a scalar, on the device or known)."""
+        for good, buffer in zip(self._good_buffers, self.floating_buffers().values(), strict=False):
+            flag = torch.as_tensor(bad, device=buffer.device)
+            buffer.copy_(torch.where(flag, good, buffer))
+            good.copy_(buffer)
 
     def floating_buffers(self) -> dict[str, Tensor]:
         """The persistent buffers that have an average: running statistics, not counters."""

@@ -54,6 +54,7 @@ class PlainEngine(BaseEngine):
         missing = [name for name, p in self.parameters.items() if p.grad is None]
         assert not missing, f"parameters without a gradient: {missing[:3]}"
         self.optimizer.grad_scale, self.optimizer.found_inf = self.guard.check(grads, step)
+        self.settle_buffers(self.optimizer.found_inf > 0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.has_ema:
@@ -87,6 +88,7 @@ class PlainEngine(BaseEngine):
     def load_state(self, kind: StateKind, tensors: dict[str, Tensor]) -> None:
         for name, tensor in self._tensors(kind).items():
             tensor.copy_(tensors[name])
+        self.settle_buffers(False)
 
     def resume_at(self, step: int, skipped: int) -> None:
         self.guard.skipped.fill_(skipped)

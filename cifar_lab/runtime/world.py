@@ -132,11 +132,6 @@ class World:
         dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
-    def barrier(self) -> None:
-        """Wait until every process is here."""
-        if self.world_size > 1:
-            dist.barrier()
-
     def close(self) -> None:
         """Leave the process group, so that the interpreter ends without waiting for peers."""
         if dist.is_initialized():

@@ -79,7 +79,9 @@ class ZeroEngine(BaseEngine):
         set_lr(self.optimizer, lr)
         skipped = self.engine.skipped_steps
         self.engine.step()
-        if self.engine.skipped_steps > skipped and self.first_bad_step is None:
+        bad = self.engine.skipped_steps > skipped
+        self.settle_buffers(bad)
+        if bad and self.first_bad_step is None:
             self.first_bad_step = step
         if self.has_ema:
             with torch.no_grad():
@@ -133,6 +135,7 @@ class ZeroEngine(BaseEngine):
                 whole[name].copy_(tensors[name])
             else:
                 self.partitions.write(*self._place(kind, name), tensors[name])
+        self.settle_buffers(False)
         if kind == "weights":
             self.partitions.publish()
 
