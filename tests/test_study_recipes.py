@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from support.study import RECIPES, REDUCED, TABLE, WEIGHTS, quarters, recipe_path, reduced, train_losses
 
-from cifar_lab import dry_run, model_size
+from cifar_lab import kept_answer, model_size
 from cifar_lab.model_factory import build_model, num_parameters
 from cifar_lab.recipe import load_recipe
 from cifar_lab.recipe.schema import Model
@@ -30,7 +30,7 @@ def in_this_process(monkeypatch):
             size = model_size.model_size(Model(**question["model"]), question["num_classes"], question["image_size"])
             self.stdout = json.dumps(vars(size))
 
-    monkeypatch.setattr(dry_run.subprocess, "run", Answer)
+    monkeypatch.setattr(kept_answer.subprocess, "run", Answer)
 
 
 def test_these_are_the_recipes_of_the_study():
