@@ -18,6 +18,7 @@ from cifar_lab.recipe import Recipe, load_recipe, to_yaml
 
 State = Literal["running", "completed", "stopped", "interrupted", "failed"]
 STATES: tuple[State, ...] = get_args(State)
+STOP_CHARACTERS = 200
 
 __all__ = ["STATES", "RunDir", "RunDirError", "State", "Status", "cache_root"]
 
@@ -152,9 +153,15 @@ class RunDir:
         """Folder of checkpoints; may not exist yet."""
         return self.path / "checkpoints"
 
-    def stop_requested(self) -> bool:
-        """Whether somebody created the file STOP."""
-        return (self.path / "STOP").exists()
+    def stop_request(self) -> str | None:
+        """What the file STOP says, "STOP" when it is empty, None without one; wrappers write why they ask."""
+        try:
+            with open(self.path / "STOP", encoding="utf-8", errors="replace") as file:
+                return " ".join(file.read(STOP_CHARACTERS).split()) or "STOP"
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return "STOP"
 
     def clear_stop(self) -> None:
         """Remove STOP once it was obeyed, or the next start would stop at once."""

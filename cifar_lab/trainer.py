@@ -119,7 +119,9 @@ def stop_agreed(session: Session) -> bool:
     if not session.vote.due():
         return False
     session.presence.attempt.check()
-    asked = session.presence.flag.reason is not None or (session.world.is_main and session.run_dir.stop_requested())
+    asked = session.presence.flag.reason is not None or (
+        session.world.is_main and session.run_dir.stop_request() is not None
+    )
     ballot = session.vote.cast(stop=asked, save=session.saver.progress)
     if ballot.save is Save.FAILED:
         session.saver.wait()
@@ -132,8 +134,7 @@ def stop(session: Session) -> bool:
     """Finish saving and say that the run can be resumed."""
     session.heartbeat.phase("save")
     session.saver.wait()
-    asked_here = session.presence.flag.reason or (session.run_dir.stop_requested() and "STOP")
-    reason = asked_here or "another process was asked to stop"
+    reason = session.presence.flag.reason or session.run_dir.stop_request() or "another process was asked to stop"
     if session.world.is_main:
         write_status(session, "stopped", reason)
         session.run_dir.clear_stop()

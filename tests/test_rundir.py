@@ -200,7 +200,7 @@ def test_summary_env_token_and_stop(run: RunDir) -> None:
     assert run.summary() is None
     assert run.env() == {}
     assert run.read_token() is None
-    assert not run.stop_requested()
+    assert run.stop_request() is None
     run.write_summary({"test": {"accuracy": 0.5}})
     run.write_env({"host": "here"})
     run.write_token("proof")
@@ -208,9 +208,11 @@ def test_summary_env_token_and_stop(run: RunDir) -> None:
     assert run.summary() == {"test": {"accuracy": 0.5}}
     assert run.env() == {"host": "here"}
     assert run.read_token() == "proof"
-    assert run.stop_requested()
+    assert run.stop_request() == "STOP"
+    (run.path / "STOP").write_text("job 7 ends\nsoon\n")
+    assert run.stop_request() == "job 7 ends soon"
     run.clear_stop()
-    assert not run.stop_requested()
+    assert run.stop_request() is None
 
 
 def test_cache_root_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
