@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_lab.data.stream import EvalStream
+from cifar_lab.recipe.schema import TestTimeAugmentation
 from cifar_lab.runtime.engine import Engine
 
 
@@ -33,12 +34,33 @@ class Evaluation:
     predictions: Predictions | None = None
 
 
+def views(images: Tensor, tta: TestTimeAugmentation) -> list[tuple[float, Tensor]]:
+    """Weights (their sum is 1) and images (b, 3, s, s) to average over: the pictures, mirror images, translations."""
+    shifted = [images]
+    weights = [1.0]
+    if tta == "translate":
+        size = images.size(-1)
+        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+        shifted += [padded[..., :size, :size], padded[..., 2:, 2:]]
+        weights = [0.5, 0.25, 0.25]
+    if not tta:
+        return list(zip(weights, shifted, strict=True))
+    return [
+        (weight / 2, view) for weight, image in zip(weights, shifted, strict=True) for view in (image, image.flip(-1))
+    ]
+
+
 def evaluate(
-    engine: Engine, stream: EvalStream, *, tta: bool = False, keep: bool = False, stop: Callable[[], bool] | None = None
+    engine: Engine,
+    stream: EvalStream,
+    *,
+    tta: TestTimeAugmentation = False,
+    keep: bool = False,
+    stop: Callable[[], bool] | None = None,
 ) -> Evaluation | None:
     """Measure `stream` with the final weights (the moving average if there is one). Collective.
 
-    With `tta` the logits of a picture and of its mirror image are averaged. `keep` also returns each sample's
+    With `tta` logits are averaged over the `views` of a picture. `keep` also returns each sample's
     prediction. None if `stop`, which is asked after every batch and must answer alike on all ranks, said so.
     """
     device = engine.world.device
@@ -48,9 +70,7 @@ def evaluate(
     engine.average_buffers()
     with engine.use_ema():
         for batch in stream:
-            logits = engine.predict(batch.images)
-            if tta:
-                logits = (logits + engine.predict(batch.images.flip(-1))) / 2
+            logits = torch.stack([weight * engine.predict(view) for weight, view in views(batch.images, tta)]).sum(0)
             real = batch.weight
             losses = F.cross_entropy(logits, batch.labels, reduction="none")
             loss += torch.where(real > 0, losses, 0).double().sum()

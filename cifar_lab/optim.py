@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cifar_lab.errors import UserError
+from cifar_lab.muon import Muon
 from cifar_lab.recipe.schema import Optim
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
@@ -21,11 +22,13 @@ class OptimError(UserError):
 
 
 def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """Fused SGD or AdamW over the trainable parameters of `model`.
+    """Fused SGD or AdamW, or Muon, over the trainable parameters of `model`.
 
     Each group carries `lr_scale` (1 but for layer-wise decay), `weight_decay` and the `names` of its parameters.
-    Fused optimizers honour scalar tensors `grad_scale` and `found_inf` set on them, on every device.
+    All honour scalar tensors `grad_scale` and `found_inf` set on them, on every device.
     """
+    if optim.name == "muon":
+        return _make_muon(model, optim)
     groups = parameter_groups(model, weight_decay=optim.weight_decay, layer_decay=optim.layer_decay)
     optimizer: torch.optim.Optimizer
     if optim.name == "sgd":
@@ -33,6 +36,27 @@ def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     else:
         first, second = optim.betas
         optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=(first, second), eps=optim.eps, fused=True)
+    set_lr(optimizer, optim.lr)
+    return optimizer
+
+
+def _make_muon(model: nn.Module, optim: Optim) -> Muon:
+    """Muon with three kinds of groups: kernels, other decayed parameters (`head_lr`), undecayed ones (`bias_lr`)."""
+    kernels: dict[str, Any] = {"params": [], "names": [], "lr_scale": 1.0, "weight_decay": 0.0, "orthogonal": True}
+    groups = [kernels]
+    for group in parameter_groups(model, weight_decay=optim.weight_decay):
+        lr = (optim.head_lr if group["weight_decay"] else optim.bias_lr) or optim.lr
+        rest = {**group, "params": [], "names": [], "lr_scale": lr / optim.lr, "momentum": optim.rest_momentum}
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            into = kernels if parameter.ndim == 4 else rest
+            into["params"].append(parameter)
+            into["names"].append(name)
+        groups.append(rest)
+    if not kernels["params"]:
+        raise OptimError(f"optim.name: muon is for convolutions; {type(model).__name__} has none: use sgd or adamw")
+    optimizer = Muon(
+        [group for group in groups if group["params"]], lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov
+    )
     set_lr(optimizer, optim.lr)
     return optimizer
 

@@ -9,7 +9,7 @@ from support.runs import train
 from support.small import small, with_batch_norm
 
 from cifar_lab.data.stream import EvalStream
-from cifar_lab.evaluation import evaluate
+from cifar_lab.evaluation import evaluate, views
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.schedule import Schedule
 
@@ -127,6 +127,20 @@ def test_tta_is_the_mean_of_a_picture_and_its_mirror_image(session, by_hand):
     assert found.accuracy == int((mean.argmax(1) == session.test.labels).sum()) / 60
     assert torch.equal(found.predictions.predictions, mean.argmax(1))
     assert found.loss != pytest.approx(float(F.cross_entropy(by_hand[0].double(), session.test.labels)), rel=1e-5)
+
+
+def test_translated_views_of_test_time_augmentation(session):
+    images = torch.randn(2, 3, 5, 5)
+    assert [weight for weight, _ in views(images, False)] == [1.0]
+    found = views(images, "translate")
+    assert sum(weight for weight, _ in found) == 1
+    assert [weight for weight, _ in found] == [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]
+    up, down = found[2][1], found[4][1]  # moved down and to the right, then up and to the left, mirrored at the edge
+    assert torch.equal(up[..., 1:, 1:], images[..., :-1, :-1]) and torch.equal(up[..., 0, 1:], images[..., 1, :-1])
+    assert torch.equal(down[..., :-1, :-1], images[..., 1:, 1:])
+    assert torch.equal(found[5][1], down.flip(-1))
+    losses = {tta: evaluate(session.engine, stream(session, 13), tta=tta).loss for tta in (False, True, "translate")}
+    assert len(set(losses.values())) == 3
 
 
 def test_huge_logits_give_finite_numbers(session):

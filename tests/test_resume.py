@@ -19,6 +19,12 @@ RECIPES = {
         log__every_steps=4,
         eval__every_epochs=0.35,
     ),
+    "muon": small(
+        data__args={"num_train": 400, "num_test": 60, "image_size": 32},
+        optim={"name": "muon", "lr": 0.2, "momentum": 0.6, "nesterov": True, "head_lr": 100, "bias_lr": 10},
+        model={"name": "speednet", "args": {"width": 4, "whiten": True, "dirac": True, "scaled_norms": False}},
+        eval__tta="translate",
+    ),
     "sgd": small(optim__name="sgd", optim__weight_decay=5e-4, model__name="resnet", model__args={"width": 4}),
 }
 
@@ -28,7 +34,9 @@ def uninterrupted(tmp_path_factory):
     return {name: train(recipe, tmp_path_factory.mktemp(name) / "run") for name, recipe in RECIPES.items()}
 
 
-@pytest.mark.parametrize(("name", "stops"), [("everything", (3, 14, 15)), ("everything", (20,)), ("sgd", (7,))])
+@pytest.mark.parametrize(
+    ("name", "stops"), [("everything", (3, 14, 15)), ("everything", (20,)), ("sgd", (7,)), ("muon", (7,))]
+)
 def test_resumed_is_bit_identical(tmp_path, monkeypatch, uninterrupted, name, stops):
     reference = uninterrupted[name]
     for stop in stops:

@@ -178,7 +178,7 @@ def num_moments(recipe: Recipe) -> int:
     """fp32 copies of the parameters that the optimizer keeps."""
     if recipe.optim.name == "adamw":
         return 2
-    return 1 if recipe.optim.momentum else 0
+    return 1 if recipe.optim.momentum or recipe.optim.name == "muon" else 0
 
 
 def halves(batch: int) -> list[int]:

@@ -10,6 +10,17 @@ from cifar_lab.recipe.schema import Augment, Optim, Recipe, Section
 
 # Families whose models know the depth of each parameter.
 LAYER_DECAY_FAMILIES = ("timm_zoo", "vit")
+# Fields of `optim` that only some optimizers have.
+OPTIMIZERS_WITH = {
+    "momentum": ("sgd", "muon"),
+    "nesterov": ("sgd", "muon"),
+    "head_lr": ("muon",),
+    "bias_lr": ("muon",),
+    "rest_momentum": ("muon",),
+    "betas": ("adamw",),
+    "eps": ("adamw",),
+    "layer_decay": ("sgd", "adamw"),
+}
 
 
 def contradictions(recipe: Recipe) -> Iterator[Problem]:
@@ -110,15 +121,13 @@ def _initial_weights(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _optimizer(optim: Optim) -> Iterator[Problem]:
-    dead = {"adamw": ("momentum", "nesterov"), "sgd": ("betas", "eps")}[optim.name]
-    owner = "sgd" if optim.name == "adamw" else "adamw"
-    for name in dead:
-        if not _is_default(optim, name):
+    for name, owners in OPTIMIZERS_WITH.items():
+        if optim.name not in owners and not _is_default(optim, name):
             yield Problem(
                 (f"optim.{name}", "optim.name"),
-                f"has no effect, since `optim.name` is {optim.name} and only {owner} has it; delete it",
+                f"has no effect, since `optim.name` is {optim.name} and only {' and '.join(owners)} has it; delete it",
             )
-    if optim.name == "sgd" and optim.nesterov and optim.momentum == 0:
+    if optim.nesterov and optim.momentum == 0:
         yield Problem(("optim.nesterov", "optim.momentum"), "needs `optim.momentum` above 0; set one of them")
     if len(optim.betas) != 2 or any(not 0 <= beta < 1 for beta in optim.betas):
         yield Problem(("optim.betas",), "expected two numbers of at least 0 and below 1, such as [0.9, 0.999]")

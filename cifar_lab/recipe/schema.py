@@ -18,6 +18,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # YAML has lists only; `strict` would refuse them for a tuple.
+TestTimeAugmentation = bool | Literal["translate"]
 Floats = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
 
 
@@ -82,10 +83,15 @@ class Model(Section):
 class Optim(Section):
     """Optimizer and learning-rate schedule; the rate is a pure function of the step."""
 
-    name: Literal["sgd", "adamw"] = identity("sgd", "Optimizer.")
+    name: Literal["sgd", "adamw", "muon"] = identity(
+        "sgd", "Optimizer; muon orthogonalises the updates of convolutions and takes SGD steps for the rest."
+    )
     lr: PositiveFloat = identity(..., "Peak learning rate at the recipe's global batch.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = identity(0.9, "Momentum (sgd).")
-    nesterov: bool = identity(False, "Nesterov momentum (sgd).")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = identity(0.9, "Momentum (sgd, muon).")
+    nesterov: bool = identity(False, "Nesterov momentum (sgd, muon).")
+    head_lr: PositiveFloat | None = identity(None, "Peak rate of weights that are no kernels (muon); null: `lr`.")
+    bias_lr: PositiveFloat | None = identity(None, "Peak rate of norms, biases and 1-d parameters (muon); null: `lr`.")
+    rest_momentum: Annotated[float, Field(ge=0, lt=1)] = identity(0.9, "Momentum of what is no kernel (muon).")
     betas: Floats = identity((0.9, 0.999), "Moment decay rates (adamw).")
     eps: PositiveFloat = identity(1e-8, "Denominator term (adamw).")
     weight_decay: NonNegativeFloat = identity(0.0, "Decay of weights; norms, biases and 1-d parameters have none.")
@@ -125,7 +131,11 @@ class Eval(Section):
 
     every_epochs: PositiveFloat = operational(1.0, "Epochs between validations.")
     batch: PositiveInt = operational(500, "Samples of one forward pass on one process.")
-    tta: bool = identity(False, "Test-time augmentation: average the logits of a picture and its mirror image.")
+    tta: TestTimeAugmentation = identity(
+        False,
+        "Test-time augmentation: true averages the logits of a picture and its mirror image, `translate` also those of "
+        "both moved by a pixel along the diagonal (arXiv 2404.00498).",
+    )
 
 
 class Checkpoint(Section):

@@ -35,6 +35,13 @@ TABLE = (
         instead="set it to false, or use zero2 (accelerate_configs/zero2.yaml)",
     ),
     Unsupported(
+        option="optim.name",
+        where=("zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload"),
+        uses=lambda recipe: recipe.optim.name == "muon",
+        reason="muon needs whole kernels and ZeRO cuts them into flat parts",
+        instead="use sgd or adamw, or DDP (accelerate_configs/ddp.yaml)",
+    ),
+    Unsupported(
         option="train.ema_decay",
         where=("zero1_offload", "zero2_offload", "zero3_offload"),
         uses=lambda recipe: recipe.train.ema_decay is not None,

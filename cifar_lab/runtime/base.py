@@ -13,7 +13,7 @@ from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.batchnorm import RunningStatistics
 from cifar_lab.runtime.world import World
 
-MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq")}
+MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
 
 
 class BaseEngine:

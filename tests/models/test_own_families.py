@@ -71,6 +71,32 @@ def test_residual_nets_take_any_image_size(image_size):
         assert build(7, image_size, width=2)(torch.randn(2, 3, image_size, image_size)).shape == (2, 7)
 
 
+def test_speednet_whitens_patches_with_a_fixed_stem():
+    torch.manual_seed(0)
+    net = speednet.build(10, 32, width=4, whiten=True, scaled_norms=False, norm_momentum=0.4)
+    images = F.avg_pool2d(torch.randn(64, 3, 34, 34), 3, stride=1) * torch.tensor([1.0, 3.0, 0.5]).view(3, 1, 1)
+    net.initialise_from(images)
+    found = net.stem[0](images).permute(1, 0, 2, 3).flatten(1)
+    gram = found @ found.T / found.size(1)
+    torch.testing.assert_close(gram[:12, :12], torch.eye(12), atol=0.05, rtol=0)  # the small epsilon shows a little
+    torch.testing.assert_close(found[12:], -found[:12])
+    frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
+    assert {"stem.0.weight", "stem.0.bias", "blocks.0.2.weight", "blocks.2.5.weight"} <= frozen
+    assert net.blocks[0][2].momentum == 0.4
+
+
+def test_speednet_starts_as_the_identity():
+    torch.manual_seed(0)
+    net = speednet.build(10, 32, width=8, dirac=True)
+    images = torch.randn(2, 24, 8, 8)
+    torch.testing.assert_close(net.blocks[1][0](images[:, :8])[:, :8], images[:, :8])
+    assert net.head.weight.std().item() == pytest.approx(1, rel=1e-3)
+    assert net.logit_scale == 1 / 32
+    plain = speednet.build(10, 32, width=8)
+    plain.initialise_from(images)  # nothing to whiten
+    assert plain.logit_scale == 1 / 9
+
+
 def test_convolutions_start_with_he_initialisation():
     torch.manual_seed(0)
     stages = resnet_multiscale.build(10, 32).stages

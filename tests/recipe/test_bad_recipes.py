@@ -75,7 +75,7 @@ BAD_LINES = [
     (9, "    flip: yes", "9: data.augment.flip", 'found "yes" (did you mean `true`?)'),
     (9, "    flip: alternate", "9: data.augment.flip", "did you mean `alternating`?"),
     (9, "    erase_prob: 25", "9: data.augment.erase_prob", "expected a number from 0 to 1, found 25"),
-    (15, "  name: SGD", "15: optim.name", "expected one of `sgd`, `adamw`, found \"SGD\" (did you mean `sgd`?)"),
+    (15, "  name: SGD", "15: optim.name", '`sgd`, `adamw`, `muon`, found "SGD" (did you mean `sgd`?)'),
     (15, "  name: adam", "15: optim.name", "did you mean `adamw`?"),
     (15, "  momentum: 1", "15: optim.momentum", "expected a number of at least 0 and below 1, found 1"),
     (15, "  name: adamw\n  betas: 0.9, 0.95", "16: optim.betas", "did you mean `[0.9, 0.95]`?"),
