@@ -28,9 +28,16 @@ class Command:
 COMMANDS = {
     "train": Command("cifar_lab.train", "train a recipe, or continue its run; --dry-run only says what would be done"),
     "plan": Command("cifar_lab.plan", "what fits on which GPUs, how long it takes, how to start it; needs no GPU"),
+    "status": Command("cifar_lab.status", "what runs and their jobs do now: progress, pace, and why one ended"),
+    "sync": Command("cifar_lab.sync", "send to W&B what it has not got yet of runs"),
     "checkpoint": Command("cifar_lab.checkpoints", "list, verify and show the checkpoints of a run"),
     "verify-resume": Command("cifar_lab.verify_resume", "prove that kill -9 and resuming change nothing"),
-    "report": Command("cifar_lab.report.__main__", "a table of runs and the curves of each"),
+    "doctor": Command("cifar_lab.doctor.__main__", "can training run here, on these nodes, and what to do if not"),
+    "evaluate": Command("cifar_lab.evaluate", "how good a trained model is: classes, calibration, confusions"),
+    "predict": Command("cifar_lab.predict", "what a trained model sees in picture files, with a contact sheet"),
+    "export": Command("cifar_lab.export", "a trained model as a folder for timm and the hub, or as an ONNX file"),
+    "recipes": Command("cifar_lab.recipes", "list, show, compare and begin recipes; what they cost and reach"),
+    "report": Command("cifar_lab.report.__main__", "runs on one page: ranked, drawn, claims checked; or in a terminal"),
 }
 
 USAGE = f"""\

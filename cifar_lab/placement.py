@@ -11,7 +11,9 @@ from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe, experiment_id, identity_fields, load_recipe
 
 # What a directory named by --run-dir may hold before its first recipe.yaml (logs of the launcher, say).
-EXPECTED_BEFORE_START = re.compile(r"STOP|heartbeat|attempt\.json|logs?|.*\.(log|out|err)|\..*")
+EXPECTED_BEFORE_START = re.compile(
+    r"STOP|heartbeat|attempt\.json|job\.json|requeues\.jsonl|logs?|.*\.(log|out|err)|\..*"
+)
 
 
 class RunDirError(UserError):

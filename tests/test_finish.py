@@ -63,6 +63,7 @@ def test_the_files_of_a_completed_run(runs, name):
     names = {path.name for path in run_dir.path.iterdir() if not path.name.startswith(".")}
     assert names == {
         "attempt.json",
+        "augmented.png",
         "heartbeat",
         "recipe.yaml",
         "env.json",

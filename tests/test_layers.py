@@ -9,75 +9,19 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from support.layers import (
+    COMMAND_LEVEL,
+    HEAVY,
+    LEVEL_0_MAY_IMPORT,
+    LEVELS,
+    ONLY_IN,
+    REPORT_MAY_IMPORT,
+    TORCH_FREE,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cifar_lab"
 MAX_LINES = 250
-
-# Top-level modules and packages of cifar_lab by level. What is not listed and defines main(argv) is a command.
-LEVELS: dict[int, set[str]] = {
-    0: {
-        "recipe",
-        "schedule",
-        "rundir",
-        "placement",
-        "planning",
-        "report",
-        "progress",
-        "metrics",
-        "atomic",
-        "errors",
-        "signals",
-        "checkpoint_files",
-        "direct_file",
-        "process",
-        "orphans",
-        "attempt",
-        "heartbeat",
-        "hang",
-        "watchdog",
-        "outcome",
-    },
-    1: {
-        "checkpoint_buffers",
-        "data",
-        "models",
-        "model_factory",
-        "model_size",
-        "plan_activations",
-        "plan_inputs",
-        "data_sizes",
-        "kept_answer",
-        "plan_warning",
-        "optim",
-        "mixing",
-        "memory",
-    },
-    2: {
-        "runtime",
-        "evaluation",
-        "checkpoint",
-        "environment",
-        "mistakes",
-        "tracking",
-        "wandb_mirror",
-    },
-    3: {"session", "resume", "trainer", "finish", "running"},
-    4: {"cli", "dry_run", "resume_verdict"},
-}
-COMMAND_LEVEL = 4
-
-# Third-party packages that level 0 may import, and those that report/ and nothing else there may.
-LEVEL_0_MAY_IMPORT = {"yaml", "pydantic", "pydantic_core"}
-REPORT_MAY_IMPORT = {"numpy", "matplotlib"}
-HEAVY = {"torch", "torchvision", "accelerate", "timm", "deepspeed", "wandb", "datasets", "transformers"}
-# Commands that answer before torch is there.
-TORCH_FREE = {"data_sizes", "kept_answer", "cli", "dry_run", "plan", "plan_inputs", "plan_warning"}
-ONLY_IN = {
-    "accelerate": ("cifar_lab.runtime",),
-    "deepspeed": ("cifar_lab.runtime.zero",),
-    "wandb": ("cifar_lab.wandb_mirror", "cifar_lab.sync"),
-}
 
 
 @cache
@@ -152,7 +96,7 @@ def inside(name: str, place: str) -> bool:
 def test_every_module_has_a_level() -> None:
     unplaced = [name for name in modules() if level(name) is None]
     assert not unplaced, (
-        f"{unplaced}: add each to LEVELS in tests/test_layers.py, at the lowest level that its imports allow "
+        f"{unplaced}: add each to LEVELS in tests/support/layers.py, at the lowest level that its imports allow "
         "(0: no torch; 1: torch, knows nothing of ranks; 2: knows the engine; 3: the loop), or give it main(argv): "
         "then it is a command"
     )

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Those of slurm/ are copied by sbatch, and run from where it was called.
 SHELL_FILES = sorted(
     path
-    for folder in (".ci", "scripts", "launch", "slurm")
+    for folder in (".ci", "scripts", "launch")
     for path in (ROOT / folder).glob("*")
     if path.is_file() and re.match(r"#!.*\b(ba)?sh\b", path.read_text(errors="replace").split("\n")[0])
 )

@@ -2,127 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import json
+import re
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
+import numpy as np
 
-from cifar_lab.errors import UserError
-from cifar_lab.rundir import RunDir, RunDirError, Status
+from cifar_lab.report.curves import Metrics, read_metrics
+from cifar_lab.report.record import Predictions, RunRecord
+from cifar_lab.report.yaml_file import load_yaml
+from cifar_lab.rundir import STATES
 
 T = TypeVar("T")
-NUMBER = (int, float)
-
-
-class ReportError(UserError):
-    """Nothing to report on; the message names the way out."""
-
-    exit_status = 2
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """One run directory; what is missing is empty, what is damaged is empty and named in `problems`."""
-
-    path: Path
-    recipe: dict[str, Any] = field(default_factory=dict)
-    status: Status | None = None
-    summary: dict[str, Any] = field(default_factory=dict)
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def label(self) -> str:
-        """Recipe name and run, `resnet18/0-1a2b3c4d`."""
-        return f"{self.path.parent.name}/{self.path.name}"
-
-    @property
-    def model(self) -> str | None:
-        """Family, with the architecture or the depth where it has one."""
-        model = self.recipe.get("model")
-        if not isinstance(model, dict) or "name" not in model:
-            return None
-        args = model.get("args")
-        args = args if isinstance(args, dict) else {}
-        return " ".join(str(part) for part in (model["name"], args.get("arch"), args.get("depth")) if part is not None)
-
-    @property
-    def state(self) -> str:
-        """State of status.json, `corrupt` when anything could not be read, `not started` without a status."""
-        if self.problems:
-            return "corrupt"
-        return self.status.state if self.status else "not started"
-
-    @property
-    def reason(self) -> str | None:
-        """Why the run has no final numbers, as far as it is known."""
-        if self.problems:
-            return "; ".join(self.problems)
-        if self.status is None or self.status.state == "completed":
-            return None
-        where = f"at step {self.status.step} of {self.status.total_steps}"
-        return f"{where}: {self.status.reason}" if self.status.reason else where
-
-    def result(self, split: str, key: str) -> float | None:
-        """Latest `key` of a split: the summary's, else that of the last line in metrics.jsonl."""
-        section = self.summary.get(split)
-        if isinstance(section, dict) and isinstance(section.get(key), NUMBER):
-            return float(section[key])
-        values = [line[key] for line in self._lines(split) if isinstance(line.get(key), NUMBER)]
-        return float(values[-1]) if values else None
-
-    def curve(self, split: str, key: str) -> tuple[list[float], list[float]]:
-        """Epochs and values of `key` on a split, in the order of training."""
-        lines = [line for line in self._lines(split) if all(isinstance(line.get(k), NUMBER) for k in ("epoch", key))]
-        return [float(line["epoch"]) for line in lines], [float(line[key]) for line in lines]
-
-    def _lines(self, split: str) -> list[dict[str, Any]]:
-        return [line for line in self.metrics if line.get("split") == split]
+STEP_FOLDER = re.compile(r"step_\d{8,}")
 
 
 def read_run(path: Path) -> RunRecord:
     """Read one run directory; never raises for what is in it."""
-    run, problems = RunDir(path), []
+    problems: list[str] = []
 
-    def attempt(read: Callable[[], T | None], empty: T) -> T:
+    def attempt(read: Callable[[], T], empty: T) -> T:
         try:
-            value = read()
+            return read()
         except (OSError, ValueError) as error:
-            problems.append(" ".join(str(error).split()))
+            problems.append(" ".join(str(error).split())[:500])
             return empty
-        return empty if value is None else value
 
+    metrics = attempt(lambda: read_metrics(path / "metrics.jsonl"), Metrics())
+    if metrics.unreadable:
+        lines = "1 line is" if metrics.unreadable == 1 else f"{metrics.unreadable:,} lines are"
+        problems.append(f"metrics.jsonl: {lines} unreadable, line {metrics.first_unreadable:,} first")
     return RunRecord(
-        path=run.path,
-        recipe=attempt(lambda: _read_recipe(run.path / "recipe.yaml"), {}),
-        status=attempt(run.status, None),
-        summary=attempt(run.summary, {}),
-        metrics=attempt(run.metrics, []),
+        path=path.absolute(),
+        recipe=attempt(lambda: _read_recipe(path / "recipe.yaml"), {}),
+        status=attempt(lambda: _read_status(path / "status.json"), {}),
+        summary=attempt(lambda: _read_json(path / "summary.json"), {}),
+        env=attempt(lambda: _read_json(path / "env.json"), {}),
+        classes=attempt(lambda: _read_classes(path / "model.json"), []),
+        metrics=metrics,
+        predictions=attempt(lambda: _read_predictions(path / "predictions.npz"), None),
+        fingerprint=_read_fingerprint(path / "checkpoints"),
         problems=problems,
     )
 
 
-def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Run directories among `paths` and below them, in order, each once; raises ReportError where there is none."""
-    found: dict[Path, None] = {}
-    for path in paths:
-        if not path.is_dir():
-            raise ReportError(f"{path} is not a directory; give run directories, or a folder of them such as runs")
-        here = [path] if (path / "recipe.yaml").exists() else sorted(p.parent for p in path.glob("**/recipe.yaml"))
-        if not here:
-            raise ReportError(f"no run in {path}: no recipe.yaml in it or below it")
-        found.update(dict.fromkeys(run.absolute() for run in here))
-    return list(found)
+def _read_text(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a file")  # a pipe would wait for ever
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    text = _read_text(path)
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} is damaged: it holds no JSON object")
+    return value
+
+
+def _read_status(path: Path) -> dict[str, Any]:
+    status = _read_json(path)
+    if status and status.get("state") not in STATES:
+        raise ValueError(f"{path.name} is damaged: it names no state")
+    return status
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     # Not load_recipe: a report must not refuse what another version of the schema wrote.
+    text = _read_text(path)
+    if text is None:
+        raise ValueError(f"{path.name} is missing")
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunDirError(f"{path} cannot be read: {error}") from error
+        recipe = load_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(recipe, dict):
-        raise RunDirError(f"{path} holds no recipe")
+        raise ValueError(f"{path.name} holds no recipe")
     return recipe
+
+
+def _read_classes(path: Path) -> list[str]:
+    classes = _read_json(path).get("classes")
+    return [str(name) for name in classes] if isinstance(classes, list) else []
+
+
+def _read_predictions(path: Path) -> Predictions | None:
+    if not path.is_file():
+        return None
+    try:
+        # Opened here: of what is no archive np.load forgets to close the file.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            ids, labels, predictions = (
+                np.asarray(arrays[key], dtype=np.int64).reshape(-1) for key in ("ids", "labels", "predictions")
+            )
+            confidences = np.asarray(arrays["confidences"], dtype=np.float64).reshape(-1)
+    except Exception as error:  # a damaged archive raises what zipfile, zlib and numpy please
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+    if not len(ids) == len(labels) == len(predictions) == len(confidences) or (labels < 0).any():
+        raise ValueError(f"{path.name} is damaged: its columns do not fit together")
+    return Predictions(labels, predictions, confidences, zlib.crc32(labels.tobytes(), zlib.crc32(ids.tobytes())))
+
+
+def _read_fingerprint(checkpoints: Path) -> str | None:
+    """Fingerprint of the training pictures, from the newest checkpoint; None when none tells."""
+    try:
+        folders = sorted(p for p in checkpoints.iterdir() if STEP_FOLDER.fullmatch(p.name))
+    except OSError:
+        return None
+    for folder in reversed(folders):
+        try:
+            value = _read_json(folder / "state.json").get("data_fingerprint")
+        except ValueError:
+            continue
+        if isinstance(value, str):
+            return value
+    return None

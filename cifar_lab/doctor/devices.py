@@ -1,0 +1,115 @@
+"""What torch finds on this machine: the program that imports it, and the checks of what it says.
+
+As a program: {"arch"} on standard input; on standard output the devices and where the weights of that timm
+architecture are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from cifar_lab.doctor.check import Check
+
+GIB = 2**30
+
+
+def device_checks(found: dict[str, Any], *, nproc: int, bf16: bool) -> Iterator[Check]:
+    """`found` is what the program said, `nproc` the processes on this node, `bf16` whether the recipe asks for it."""
+    if "torch" not in found:
+        fix = "install torch again (scripts/setup), or look at the file system if it was only slow"
+        yield Check("torch", "FAIL", f"cannot be imported: {found.get('error', 'no answer')}", fix)
+        return
+    yield Check("torch", "ok", f"{found['torch']}, {'CUDA ' + found['cuda'] if found['cuda'] else 'no CUDA'}")
+    if found["devices"]:
+        yield from _gpu_checks(found["devices"], nproc, bf16)
+        return
+    driver = _driver()
+    if driver and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        fix = (
+            "install the torch that fits the driver (https://pytorch.org/get-started/locally), or update the driver"
+            if found["cuda"]
+            else "install a torch with CUDA (https://pytorch.org/get-started/locally)"
+        )
+        yield Check("GPU", "FAIL", f"{driver} is there but torch cannot use it: {found.get('cuda_error') or '?'}", fix)
+    elif found["cuda"]:
+        says = "torch is built for CUDA, but there is no driver or no visible GPU: training runs on the CPU"
+        fix = "nothing if that is meant; else run on a node with GPUs (Slurm: --gpus-per-node)"
+        yield Check("GPU", "warning", says, fix)
+    cores, threads = len(os.sched_getaffinity(0)), found["threads"]
+    says = f"{cores} cores, {nproc} {'process' if nproc == 1 else 'processes'}"
+    if "OMP_NUM_THREADS" in os.environ and threads * nproc > cores:  # launch/node.sh sets it where it is not set
+        says += f" of {threads} threads each"
+        yield Check("CPU", "warning", says, f"OMP_NUM_THREADS={max(1, cores // nproc)}, or unset it")
+    else:
+        yield Check("CPU", "ok", says)
+
+
+def _gpu_checks(devices: list[dict[str, Any]], nproc: int, bf16: bool) -> Iterator[Check]:
+    kinds = sorted({f"{device['name']} {device['memory'] / GIB:.0f} GiB" for device in devices})
+    yield Check("GPU", "ok", f"{len(devices)} x {', '.join(kinds)}")
+    if nproc > len(devices):
+        says = f"{nproc} processes for {len(devices)} GPUs"
+        yield Check("GPU count", "FAIL", says, f"--nproc {len(devices)}")
+    for number, device in enumerate(devices):
+        if device["free"] < 0.9 * device["memory"]:
+            says = f"GPU {number}: only {device['free'] / GIB:.1f} of {device['memory'] / GIB:.1f} GiB are free"
+            yield Check("GPU memory", "warning", says, "see with nvidia-smi who uses the rest, or choose other GPUs")
+    if bf16 and not all(device["bf16"] for device in devices):
+        yield Check("bf16", "warning", "this GPU computes bf16 slowly, in software", "train.precision=fp32")
+
+
+def _driver() -> str | None:
+    """The driver as nvidia-smi tells it, None where there is none."""
+    if not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    versions = done.stdout.split()
+    return f"NVIDIA driver {versions[0]}" if done.returncode == 0 and versions else None
+
+
+def main() -> int:
+    """Answer the question on standard input, a line a step, so that what was found survives a crash."""
+    arch = json.load(sys.stdin)["arch"]
+    import torch
+
+    print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads()}))
+    print(json.dumps({"devices": [], "cuda_error": None}), flush=True)
+    try:
+        if torch.version.cuda:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        devices = [_device(number) for number in range(torch.cuda.device_count())]
+        print(json.dumps({"devices": devices}), flush=True)
+    except (RuntimeError, AssertionError) as error:
+        print(json.dumps({"cuda_error": str(error).splitlines()[0]}), flush=True)
+    if arch:
+        from cifar_lab.model_factory import ModelError
+        from cifar_lab.models.timm_zoo import pretrained_file
+
+        try:
+            print(json.dumps({"weights": str(pretrained_file(arch, local_only=True))}))
+        except ModelError as error:
+            print(json.dumps({"no_weights": str(error)}))
+    return 0
+
+
+def _device(number: int) -> dict[str, Any]:
+    import torch
+
+    free, memory = torch.cuda.mem_get_info(number)
+    with torch.cuda.device(number):
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"name": torch.cuda.get_device_name(number), "free": free, "memory": memory, "bf16": bf16}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

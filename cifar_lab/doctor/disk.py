@@ -1,0 +1,94 @@
+"""Places on disk: whether they can be written, and whether what a run leaves there has room."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cifar_lab.doctor.check import Check, State
+from cifar_lab.rundir import RunDirError, cache_root
+
+GIB = 2**30
+SHARED_MEMORY = 1 * GIB  # below it NCCL's buffers between the GPUs of a node may not fit
+OPEN_FILES = 1024
+
+
+def disk_checks(runs: Path, checkpoint_bytes: int | None) -> Iterator[Check]:
+    """The folder of runs and that of caches; `checkpoint_bytes` is what a run keeps at once, where known."""
+    yield _writable("runs", runs)
+    place = existing(runs)
+    free = shutil.disk_usage(place).free
+    says = f"{_size(free)} free in {place}"
+    if checkpoint_bytes is None:
+        yield Check("disk", "ok", says)
+    else:
+        says += f", {_size(checkpoint_bytes)} needed for checkpoints"
+        fix = "make room, choose another --runs DIR, or a smaller checkpoint.keep_last"
+        state: State = "FAIL" if free < checkpoint_bytes else "warning" if free < 2 * checkpoint_bytes else "ok"
+        yield Check("disk", state, says, "" if state == "ok" else fix)
+    try:
+        yield _writable("cache", cache_root(place))
+    except RunDirError as error:
+        yield Check("cache", "FAIL", str(error), "set CIFAR_LAB_CACHE to a folder that can be written")
+
+
+def beacon(runs: Path, token: str) -> Path:
+    """A file by which the other nodes of a job see whether they share the folder of runs."""
+    return existing(runs) / f".cifar_lab-doctor-{token}"
+
+
+def shared_check(runs: Path, token: str) -> Check:
+    """Whether this node sees what node 0 wrote."""
+    if beacon(runs, token).exists():
+        return Check("shared runs", "ok", f"{existing(runs)} is the same folder as on node 0")
+    says = f"{existing(runs)} is not the folder that node 0 writes"
+    return Check("shared runs", "FAIL", says, "name a folder on a shared file system with --runs DIR")
+
+
+def limit_checks(*, gpus: int) -> Iterator[Check]:
+    """Shared memory and open files."""
+    if Path("/dev/shm").is_dir():
+        size = shutil.disk_usage("/dev/shm").total
+        if gpus > 1 and size < SHARED_MEMORY:
+            fix = "start the container with --shm-size=8g or --ipc=host"
+            yield Check("/dev/shm", "warning", f"{size / GIB:.2f} GiB: NCCL may fail between the GPUs of a node", fix)
+        else:
+            yield Check("/dev/shm", "ok", f"{size / GIB:.1f} GiB")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
+        yield Check("open files", "warning", f"the limit is {soft}", f"ulimit -n {min(hard, 65536)}")
+    else:
+        yield Check("open files", "ok", f"the limit is {soft}")
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes >= GIB else f"{num_bytes / 2**20:,.1f} MiB"
+
+
+def existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _writable(name: str, path: Path) -> Check:
+    place = existing(path)
+    new = "" if place == path.absolute() else f" (it will be made below {place})"
+    fix = {"runs": "choose another with --runs DIR", "cache": "set CIFAR_LAB_CACHE to another"}[name]
+    if not place.is_dir():
+        return Check(name, "FAIL", f"{place} is a file, not a folder", fix)
+    try:
+        # A file is written for real: permission bits do not tell of read-only mounts and quotas.
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".cifar_lab-doctor-") as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return Check(name, "FAIL", f"{place} cannot be written: {error.strerror}", fix)
+    return Check(name, "ok", f"{path}{new}")

@@ -1,0 +1,61 @@
+"""Versions: what is installed, against the ranges of this package's own metadata."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Collection, Iterator
+
+from cifar_lab.doctor.check import Check
+
+OURS = "cifar-lab"
+SET_UP = "scripts/setup, or pip install -e '.[deepspeed,wandb]' in the checkout"
+
+
+def package_checks(extras: Collection[str]) -> Iterator[Check]:
+    """Python and every package; of an extra that is not in `extras` only what is installed and does not fit."""
+    try:
+        from packaging.requirements import Requirement
+        from packaging.specifiers import SpecifierSet
+    except ImportError:
+        yield Check("packages", "FAIL", "packaging, which accelerate brings along, is not installed", SET_UP)
+        return
+    try:
+        metadata = importlib.metadata.metadata(OURS)
+        required = importlib.metadata.requires(OURS) or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("packages", "warning", "cifar-lab itself is not installed, so no range is known", SET_UP)
+        return
+    python = SpecifierSet(metadata["Requires-Python"] or "")
+    version = platform.python_version()
+    if python.contains(version):
+        yield Check("python", "ok", version)
+    else:
+        yield Check("python", "FAIL", f"{version}, but {python} is needed", "make a new environment: scripts/setup")
+    fitting = []
+    for requirement in map(Requirement, required):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            asked = any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
+            ours = any(requirement.marker.evaluate({"extra": extra}) for extra in ("deepspeed", "wandb"))
+            if not ours:
+                continue
+        else:
+            asked = True
+        found = _version(requirement.name)
+        command = f"pip install '{requirement.name}{requirement.specifier}'"
+        if found is None:
+            if asked:
+                yield Check(requirement.name, "FAIL", f"not installed, {requirement.specifier} is needed", command)
+        elif requirement.specifier.contains(found, prereleases=True):
+            fitting.append(f"{requirement.name} {found}")
+        else:
+            says = f"{found}, but {requirement.specifier} is what the tests ran with"
+            yield Check(requirement.name, "FAIL" if asked else "warning", says, command)
+    yield Check("packages", "ok", ", ".join(fitting))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,74 @@
+"""Whether runs will show up at W&B, and where. None of it stops training, which falls back to offline."""
+
+from __future__ import annotations
+
+import importlib.util
+import netrc
+import os
+import threading
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+from cifar_lab.doctor.check import Check
+from cifar_lab.recipe import Recipe
+
+SECONDS = 5.0
+SILENT = f"does not answer within {SECONDS:.0f} s"
+LATER = "nothing if that is meant; `cifar-lab sync` sends the run later"
+
+
+def wandb_check(recipe: Recipe | None) -> Check:
+    """What a run of the recipe, or any with a project, will do."""
+    if recipe is not None and not recipe.tracking.wandb_project:
+        return Check("W&B", "ok", "off: the recipe names no tracking.wandb_project")
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode == "disabled":
+        return Check("W&B", "ok", "off: WANDB_MODE=disabled")
+    spec = importlib.util.find_spec("wandb")
+    if spec is None or spec.origin is None:  # a folder named wandb has a spec without an origin
+        return Check("W&B", "warning", "off: wandb is not installed", "pip install 'cifar-lab[wandb]'")
+    if mode not in ("online", "shared"):
+        return Check("W&B", "ok", f"offline: WANDB_MODE={mode}; `cifar-lab sync` sends runs later")
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
+    if not os.environ.get("WANDB_API_KEY") and not _in_netrc(urlsplit(url).hostname or ""):
+        says = f"offline: no key for {url} in WANDB_API_KEY or netrc"
+        return Check("W&B", "warning", says, "wandb login, or WANDB_MODE=offline; runs can be sent later")
+    problem = _unreachable(url)
+    if problem:
+        return Check("W&B", "warning", f"offline: {url} {problem}", LATER)
+    project = f" (project {recipe.tracking.wandb_project})" if recipe else ""
+    return Check("W&B", "ok", f"online: {url}{project}")
+
+
+def _in_netrc(host: str) -> bool:
+    path = os.path.expanduser(os.environ.get("NETRC") or "~/.netrc")
+    try:
+        return netrc.netrc(path).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _unreachable(url: str) -> str | None:
+    """Why nothing answers at `url` within SECONDS; in a thread, since looking a name up has no time limit."""
+    answers: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(url, timeout=SECONDS).close()
+        except urllib.error.HTTPError:
+            answers.append(None)  # an answer, whatever it says
+        except TimeoutError:
+            answers.append(SILENT)
+        except urllib.error.URLError as error:
+            late = isinstance(error.reason, TimeoutError)
+            answers.append(SILENT if late else f"cannot be reached: {error.reason}")
+        except (OSError, ValueError) as error:
+            answers.append(f"cannot be reached: {error}")
+        else:
+            answers.append(None)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(SECONDS + 0.5)
+    return answers[0] if answers else SILENT

@@ -1,0 +1,135 @@
+"""Where this node stands among the nodes of its job: a pure function of the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cifar_lab.errors import UserError
+
+FIRST_PORT, NUM_PORTS = 20_000, 10_000
+PORTS_A_JOB = 16  # job ids follow each other, so steps and restarts of one do not meet those of the next
+LOOPBACK = re.compile(r"localhost(\.localdomain)?|ip6-localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0", re.IGNORECASE)
+
+
+class PlaceError(UserError):
+    """The environment puts this node nowhere; the message names the variable or option to mend."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of `num_nodes`; `hosts` are their names by rank where the scheduler tells, else empty.
+
+    `master_port` 0 stands for any free one. `token` is equal for the nodes of one launch and no other.
+    """
+
+    num_nodes: int
+    rank: int
+    host: str
+    master_addr: str
+    master_port: int
+    hosts: tuple[str, ...]
+    token: str
+
+    def name(self, rank: int) -> str:
+        """`node 1 (node2)`, for messages."""
+        host = self.host if rank == self.rank else self.hosts[rank] if rank < len(self.hosts) else ""
+        return f"node {rank} ({host})" if host else f"node {rank}"
+
+
+def find_node(environ: Mapping[str, str], host: str | None = None) -> Node:
+    """By NNODES and NODE_RANK if both are set, else by srun's variables, else alone. Raises PlaceError.
+
+    MASTER_ADDR and MASTER_PORT are taken where set; under srun they default to the step's first node and a port that
+    follows from the job.
+    """
+    host = host or environ.get("SLURMD_NODENAME") or socket.gethostname()
+    if environ.get("NNODES") and environ.get("NODE_RANK"):
+        return _by_hand(environ, host)
+    if environ.get("SLURM_STEP_ID", "").isdigit() and "SLURM_STEP_NUM_NODES" in environ:
+        return _by_slurm(environ, host)
+    if _number(environ, "NNODES", 1) > 1:
+        raise PlaceError("NNODES is set but not NODE_RANK: set it on each node, 0 to NNODES-1")
+    if _number(environ, "SLURM_JOB_NUM_NODES", 1) > 1:
+        raise PlaceError(
+            f"this Slurm job has {environ['SLURM_JOB_NUM_NODES']} nodes and only one of them was told to start: put "
+            "`srun --ntasks-per-node=1` in front"
+        )
+    return Node(1, 0, host, "127.0.0.1", 0, (host,), "")
+
+
+def _by_hand(environ: Mapping[str, str], host: str) -> Node:
+    num_nodes, rank = _number(environ, "NNODES"), _number(environ, "NODE_RANK")
+    if not 0 <= rank < num_nodes:
+        raise PlaceError(f"NODE_RANK={rank} with NNODES={num_nodes}: ranks are 0 to NNODES-1")
+    if num_nodes == 1:
+        return Node(1, 0, host, "127.0.0.1", _number(environ, "MASTER_PORT", 0), (host,), "")
+    address = environ.get("MASTER_ADDR")
+    if not address:
+        raise PlaceError(f"NNODES={num_nodes} needs MASTER_ADDR, the name or address of node 0")
+    port = _number(environ, "MASTER_PORT", 29500)
+    _check_address(address, "set it to the name of node 0, as the others know it")
+    return Node(num_nodes, rank, host, address, port, (), _token(address, port))
+
+
+def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
+    num_nodes, rank = _number(environ, "SLURM_STEP_NUM_NODES"), _number(environ, "SLURM_NODEID")
+    tasks = _number(environ, "SLURM_STEP_NUM_TASKS", num_nodes)
+    if tasks != num_nodes:
+        raise PlaceError(
+            f"srun started {tasks} tasks on {num_nodes} nodes: start node.sh once a node with "
+            "--ntasks-per-node=1; it starts the processes itself (--nproc)"
+        )
+    job, step = _number(environ, "SLURM_JOB_ID"), _number(environ, "SLURM_STEP_ID")
+    restart = _number(environ, "SLURM_RESTART_COUNT", 0)
+    port = FIRST_PORT + (job * PORTS_A_JOB + step + restart) % NUM_PORTS
+    if num_nodes == 1:
+        return Node(1, 0, host, "127.0.0.1", port, (host,), "")
+    hosts = tuple(expand_hosts(environ["SLURM_STEP_NODELIST"]))
+    address = environ.get("MASTER_ADDR") or hosts[0]
+    _check_address(address, f"unset it, and the first node of the job ({hosts[0]}) is taken")
+    port = _number(environ, "MASTER_PORT", port)
+    cluster = environ.get("SLURM_CLUSTER_NAME", "")
+    return Node(num_nodes, rank, host, address, port, hosts, _token(cluster, job, step, restart))
+
+
+def _check_address(address: str, fix: str) -> None:
+    if LOOPBACK.fullmatch(address):
+        raise PlaceError(f"MASTER_ADDR={address} is on each node that node itself, so they would never meet: {fix}")
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environ.get(name) or ("" if default is None else str(default))
+    if not text.isdecimal():
+        raise PlaceError(f"{name}={text} is not a number")
+    return int(text)
+
+
+def _token(*parts: object) -> str:
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def expand_hosts(text: str) -> list[str]:
+    """The names of a Slurm host list in its order: `gpu[01-03,7],login` is gpu01 gpu02 gpu03 gpu7 login."""
+    names: list[str] = []
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
+        names += _expand(part)
+    return names
+
+
+def _expand(part: str) -> list[str]:
+    """One element, with any number of brackets."""
+    match = re.fullmatch(r"([^\[]*)\[([^\]]*)\](.*)", part)
+    if not match:
+        return [part]
+    head, ranges, tail = match.groups()
+    numbers: list[str] = []
+    for piece in ranges.split(","):
+        first, _, last = piece.partition("-")
+        numbers += [str(n).zfill(len(first)) for n in range(int(first), int(last or first) + 1)]
+    return [head + number + rest for number in numbers for rest in _expand(tail)]

@@ -1,0 +1,197 @@
+"""What the study claims, checked against the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cifar_lab.report.flat import differing, fields
+from cifar_lab.report.groups import Experiment
+from cifar_lab.report.stats import Difference, Spread, difference, pooled_spread
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "not enough runs"
+# Below so many seeds on a side, a difference within noise says nothing yet.
+ENOUGH_SEEDS = 3
+INITIAL_WEIGHTS = ("model.pretrained", "model.weights")
+NETWORK = ("model.name", "model.args.depth", *INITIAL_WEIGHTS)
+TITLES = {
+    "plain18": "Plain18",
+    "plain34": "Plain34",
+    "resnet18": "ResNet18",
+    "resnet34": "ResNet34",
+    "resnet18_ms": "ResNet18-MS",
+    "vit_tiny": "pretrained ViT",
+    "vit_tiny_scratch": "ViT from scratch",
+    "vit_custom": "custom ViT",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One difference of mean test errors and what it is the difference of."""
+
+    what: str
+    sides: list[tuple[str, Experiment]]
+    difference: Difference
+    caveats: list[str]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, its verdict and why."""
+
+    title: str
+    sentence: str
+    verdict: str
+    because: str
+    evidence: list[Evidence]
+
+
+def check_claims(experiments: Sequence[Experiment]) -> list[Claim]:
+    """The study's claims on the experiments of one protocol; each is there, with or without the runs for it."""
+    cast = Cast(experiments)
+    return [
+        _degradation(cast),
+        _residual(cast),
+        _better(cast, "Shortcuts help at 18 layers", "ResNet18 has a lower error than Plain18", "plain18", "resnet18"),
+        _better(cast, "Shortcuts help at 34 layers", "ResNet34 has a lower error than Plain34", "plain34", "resnet34"),
+        _better(
+            cast,
+            "Multi-scale features help",
+            "ResNet18-MS has a lower error than the plain residual ResNet18",
+            "resnet18",
+            "resnet18_ms",
+        ),
+        _transfer(cast),
+        *_other_transfers(cast),
+    ]
+
+
+class Cast:
+    """Which experiment plays which part: those of a recipe's name, of several the pair that differs least."""
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        self.experiments = experiments
+        self.pooled: Spread | None = pooled_spread([experiment.sample for experiment in experiments])
+
+    def named(self, role: str) -> list[Experiment]:
+        """Candidates for a part, those with most seeds first, then by validation error: never by test error."""
+        found = [e for e in self.experiments if e.name == role and (role != "vit_tiny" or starts_from_weights(e))]
+        return sorted(found, key=lambda e: (-len(e.runs), e.val_error if e.val_error is not None else 1.0, e.identity))
+
+    def pair(self, first: str, second: str) -> tuple[Experiment, Experiment] | None:
+        """The two experiments of these parts that differ in the fewest other settings."""
+        pairs = [(a, b) for a in self.named(first) for b in self.named(second)]
+        return min(pairs, key=lambda pair: len(other_settings(*pair))) if pairs else None
+
+    def missing(self, *roles: str) -> list[str]:
+        """The parts that no run plays."""
+        return [TITLES[role] for role in roles if not self.named(role)]
+
+    def evidence(self, what: str, *parts: tuple[int, Experiment]) -> Evidence:
+        """The signed sum of mean errors, and the settings in which its experiments also differ."""
+        measured = difference([(sign, experiment.sample) for sign, experiment in parts], self.pooled)
+        caveats = dict.fromkeys(key for _, e in parts[1:] for key in other_settings(parts[0][1], e))
+        return Evidence(what, [(TITLES.get(e.name, e.name), e) for _, e in parts], measured, list(caveats))
+
+
+def starts_from_weights(experiment: Experiment) -> bool:
+    """Whether training started from weights of another task."""
+    model = experiment.recipe.get("model")
+    return isinstance(model, dict) and (model.get("pretrained") is True or bool(model.get("weights")))
+
+
+def other_settings(a: Experiment, b: Experiment) -> list[str]:
+    """Settings in which two experiments differ besides the network and its initial weights."""
+    return [key for key in differing([fields(a.runs[0]), fields(b.runs[0])]) if key not in NETWORK]
+
+
+def _verdict(measured: Difference, seeds: int) -> tuple[str, str]:
+    """Whether a difference that is claimed to be positive is, and why."""
+    if not measured.seeds_known:
+        return OPEN, "one seed each: the spread over seeds is not known; train seed=1 and seed=2"
+    if measured.low > 0:
+        return HOLDS, "the difference is beyond the noise"
+    if measured.high < 0:
+        return FAILS, "the difference is beyond the noise, the other way round"
+    if seeds < ENOUGH_SEEDS:
+        return OPEN, f"within the noise of so few seeds; {ENOUGH_SEEDS} or more a side may tell"
+    return FAILS, "no difference beyond the noise"
+
+
+def _seeds(evidence: Evidence) -> int:
+    return min(len(experiment.runs) for _, experiment in evidence.sides)
+
+
+def _lacking(title: str, sentence: str, missing: Sequence[str]) -> Claim:
+    return Claim(title, sentence, OPEN, f"no completed run of {', '.join(missing)}", [])
+
+
+def _compare(cast: Cast, title: str, sentence: str, worse: Experiment, better: Experiment) -> Claim:
+    names = [TITLES.get(e.name, e.name) for e in (worse, better)]
+    evidence = cast.evidence(f"{names[0]} minus {names[1]}", (1, worse), (-1, better))
+    verdict, because = _verdict(evidence.difference, _seeds(evidence))
+    return Claim(title, sentence, verdict, because, [evidence])
+
+
+def _better(cast: Cast, title: str, sentence: str, worse: str, better: str) -> Claim:
+    pair = cast.pair(worse, better)
+    if pair is None:
+        return _lacking(title, sentence, cast.missing(worse, better))
+    return _compare(cast, title, sentence, *pair)
+
+
+def _degradation(cast: Cast) -> Claim:
+    sentence = "without shortcuts the deeper net is worse: Plain34 has a higher error than Plain18"
+    return _better(cast, "Degradation", sentence, "plain34", "plain18")
+
+
+def _residual(cast: Cast) -> Claim:
+    title = "Shortcuts remove it"
+    sentence = "depth costs ResNet less than Plain, and ResNet34 is not worse than ResNet18"
+    plain, residual = cast.pair("plain34", "plain18"), cast.pair("resnet34", "resnet18")
+    if plain is None or residual is None:
+        return _lacking(title, sentence, cast.missing("plain18", "plain34", "resnet18", "resnet34"))
+    depth = cast.evidence("ResNet34 minus ResNet18", (1, residual[0]), (-1, residual[1]))
+    saved = cast.evidence(
+        "(Plain34 minus Plain18) minus (ResNet34 minus ResNet18)",
+        (1, plain[0]),
+        (-1, plain[1]),
+        (-1, residual[0]),
+        (1, residual[1]),
+    )
+    evidence = [depth, saved]
+    if not saved.difference.seeds_known:
+        return Claim(title, sentence, *_verdict(saved.difference, 1), evidence)
+    if depth.difference.low > 0:
+        return Claim(title, sentence, FAILS, "ResNet34 is worse than ResNet18 beyond the noise", evidence)
+    verdict, because = _verdict(saved.difference, _seeds(saved))
+    if verdict == HOLDS:
+        because = "depth costs less with shortcuts, and ResNet34 is not worse beyond the noise"
+    elif verdict == FAILS:
+        because = "depth does not cost less with shortcuts beyond the noise"
+    return Claim(title, sentence, verdict, because, evidence)
+
+
+def _transfer(cast: Cast) -> Claim:
+    sentence = "ViT-Tiny from pretrained weights has a lower error than the same net from random ones"
+    claim = _better(cast, "Pretraining helps", sentence, "vit_tiny_scratch", "vit_tiny")
+    if not claim.evidence and any(e.name == "vit_tiny" for e in cast.experiments) and not cast.named("vit_tiny"):
+        because = "vit_tiny ran without weights (model.pretrained=false and no model.weights)"
+        return Claim(claim.title, claim.sentence, OPEN, because, [])
+    return claim
+
+
+def _other_transfers(cast: Cast) -> Iterator[Claim]:
+    """Any two experiments that differ in their initial weights alone, one with and one without."""
+    chosen = cast.pair("vit_tiny_scratch", "vit_tiny")
+    flat = {id(experiment): fields(experiment.runs[0]) for experiment in cast.experiments}
+    for tuned in filter(starts_from_weights, cast.experiments):
+        for scratch in cast.experiments:
+            if starts_from_weights(scratch) or chosen == (scratch, tuned):
+                continue
+            if not set(differing([flat[id(tuned)], flat[id(scratch)]])) - set(INITIAL_WEIGHTS):
+                sentence = (
+                    f"the weights of {tuned.name} give a lower error than random ones in {scratch.name}, all else equal"
+                )
+                yield _compare(cast, f"Pretraining helps {tuned.name}", sentence, scratch, tuned)

@@ -1,0 +1,153 @@
+"""What a report says, worked out once for the page, the Markdown text and the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from cifar_lab.report import wording
+from cifar_lab.report.claims import TITLES, Claim, check_claims
+from cifar_lab.report.figure import Figure
+from cifar_lab.report.groups import Experiment, Protocol, Table, tables
+from cifar_lab.report.ranking import Row, rows
+from cifar_lab.report.record import RunRecord
+from cifar_lab.report.stats import ranks
+from cifar_lab.report.study import Missing, comparison, study_figures
+
+BEST = 6  # curves that can be told apart in one figure
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """One line of a ranked table."""
+
+    rank: str
+    label: str
+    experiment: Experiment
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """Everything about the experiments of one protocol."""
+
+    slug: str
+    protocol: str
+    ranked: list[Ranked]
+    rows: list[Row]
+    claims: list[Claim]
+    figures: list[Figure]
+    missing: list[Missing]
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """The whole report; `attention` are runs without a result, or with something unreadable."""
+
+    records: list[RunRecord]
+    sections: list[Section]
+    attention: list[RunRecord]
+    has_study: bool
+
+    @property
+    def num_counted(self) -> int:
+        """Runs that a table counts."""
+        return sum(len(ranked.experiment.runs) for section in self.sections for ranked in section.ranked)
+
+    @property
+    def num_experiments(self) -> int:
+        """Experiments in all tables."""
+        return sum(len(section.ranked) for section in self.sections)
+
+    @property
+    def ordered(self) -> list[RunRecord]:
+        """All runs: those of the tables in the order of these, their repeats, then the others."""
+        ranked = [ranked.experiment for section in self.sections for ranked in section.ranked]
+        first = [run for experiment in ranked for run in [*experiment.runs, *experiment.repeats]]
+        known = {id(run) for run in first}
+        return first + [record for record in self.records if id(record) not in known]
+
+
+def contents(records: Sequence[RunRecord]) -> Contents:
+    """Work out tables, claims and figures."""
+    found = tables(records)
+    has_study = any(record.name in TITLES for record in records)
+    headings = _headings([table.protocol for table in found])
+    sections = [
+        _section(table, heading, index, has_study=has_study, alone=len(found) == 1)
+        for index, (table, heading) in enumerate(zip(found, headings, strict=True))
+    ]
+    attention = [record for record in records if not record.counts or record.problems]
+    return Contents(list(records), sections, attention, has_study)
+
+
+def _section(table: Table, heading: str, index: int, *, has_study: bool, alone: bool) -> Section:
+    """The first table also tells which claims and figures lack runs; the others what they have."""
+    experiments = table.experiments
+    labels = wording.labels(experiments)
+    prefix = f"protocol{index + 1}-" if index else ""
+    claims = check_claims(experiments)
+    figures, missing = study_figures(experiments)
+    if index or not has_study:
+        claims, missing = [claim for claim in claims if claim.evidence], []
+    if not figures and (len(experiments) > 1 or alone):
+        best = list(zip(labels, experiments, strict=True))[:BEST]
+        title = best[0][0] if len(best) == 1 else f"The best {len(best)}" if len(experiments) > BEST else "All"
+        figures = comparison("best", title, best)
+    figures = [replace(figure, name=f"{prefix}{slug(figure.name)}") for figure in figures]
+    ranked = [
+        Ranked(rank, label, experiment)
+        for rank, label, experiment in zip(
+            ranks([experiment.sample for experiment in experiments]), labels, experiments, strict=True
+        )
+    ]
+    return Section(f"{prefix}ranking", heading, ranked, rows(experiments, labels), claims, figures, missing)
+
+
+def _headings(protocols: Sequence[Protocol]) -> list[str]:
+    """What tells the protocols apart: words, and digests of the pictures where these are equal."""
+    words = [protocol.describe() for protocol in protocols]
+    return [
+        text if words.count(text) == 1 else f"{text} (pictures {protocol.digests()})"
+        for text, protocol in zip(words, protocols, strict=True)
+    ]
+
+
+def slug(text: str) -> str:
+    """A text as part of a file name or an anchor."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:80]
+
+
+Column = tuple[str, Callable[[Ranked], str]]
+
+COLUMNS: tuple[Column, ...] = (
+    ("rank", lambda r: r.rank),
+    ("experiment", lambda r: r.label),
+    ("test error", lambda r: wording.mean_error(r.experiment.sample)),
+    ("seeds", lambda r: str(len(r.experiment.runs))),
+    ("val error", lambda r: wording.percent(r.experiment.val_error)),
+    ("parameters", lambda r: wording.scaled(r.experiment.mean("num_parameters"))),
+    ("FLOPs/image", lambda r: wording.scaled(r.experiment.mean("flops_per_image"))),
+    ("epochs", lambda r: wording.plain(r.experiment.mean("epochs"))),
+    ("images/s", lambda r: wording.whole(r.experiment.mean("images_per_second"))),
+    ("peak memory", lambda r: wording.memory(r.experiment.mean("peak_memory_bytes"))),
+    ("wall time", lambda r: wording.duration(r.experiment.mean("wall_seconds"))),
+    ("strategy and topology", lambda r: wording.topology(r.experiment.runs)),
+)
+TEXT_COLUMNS = ("rank", "experiment", "strategy and topology")
+
+NOTES = (
+    "Test error is the share of wrong test pictures, mean ± standard deviation (n - 1) over seeds; the other numbers "
+    "are means over seeds. Of several runs of one seed the latest counts.",
+    "A rank is shared (=) where the difference to the best of that rank is within noise: its 95 % interval contains "
+    "zero. The interval joins the spread over seeds and the binomial noise of the test pictures, with Student's t and "
+    "Welch's degrees of freedom; one seed borrows the pooled spread of the others. That all were measured on the same "
+    "pictures is not used, so that intervals are rather too wide.",
+    "Peak memory is that of the GPU, or of the process where there is none. FLOPs are of a forward pass; a "
+    "multiply-add counts as two.",
+)
+SEPARATE = (
+    "These runs were trained or measured under {count} protocols (other data, split sizes or pictures). Numbers of "
+    "different tables do not compare."
+)
+NO_STUDY = "None of the study's recipes is among these runs; its claims and figures are left out."

@@ -1,0 +1,128 @@
+"""A figure of curves as data: what is drawn, and on which axes; how is the business of svg.py and png.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cifar_lab.report.curves import EMPTY, Numbers
+
+# Above this share of its end value's range, the start of a curve is cut off rather than all else squeezed.
+EARLY = 0.12
+FEWEST_TO_CUT = 8
+MOST_TICKS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One curve; `look` chooses colour and marker, and a band goes from `low` to `high` where they are given."""
+
+    label: str
+    x: Numbers
+    y: Numbers
+    look: int = 0
+    dashed: bool = False
+    faint: bool = False
+    low: Numbers = field(default_factory=lambda: EMPTY)
+    high: Numbers = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where an axis starts and ends, and its ticks."""
+
+    low: float
+    high: float
+    ticks: list[float]
+
+    def text(self, value: float) -> str:
+        """A tick's label, with as many decimals as its step needs."""
+        if max(map(abs, self.ticks), default=0) >= 1e4:
+            return f"{value / 1000:g}k" if value else "0"
+        step = self.ticks[1] - self.ticks[0] if len(self.ticks) > 1 else 1.0
+        power = math.floor(math.log10(step) + 1e-9)
+        if power < -4:
+            return f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e") if value else "0"
+        between = abs(step / 10.0**power - 2.5) < 1e-6  # 2.5 has one digit more than 2
+        return f"{value:.{max(0, between - power)}f}"
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A title, lines, axis titles, and a caption that says what the lines cannot."""
+
+    name: str
+    title: str
+    lines: list[Line]
+    x_title: str = "epoch"
+    y_title: str = ""
+    caption: str = ""
+    from_zero: bool = False
+
+    def x_axis(self) -> Axis:
+        """From the start of training to its end."""
+        highest = max((float(line.x[-1]) for line in self.lines if len(line.x)), default=1.0)
+        return axis(0.0, max(highest, 1e-9), tight=True)
+
+    def y_axis(self) -> Axis:
+        """Where reading is easiest: as much room as the curves need once the first epochs are over."""
+        shown = [values for line in self.lines for values in (line.y, line.low, line.high) if len(values)]
+        if not shown:
+            return axis(0.0, 1.0)
+        low = min(float(values.min()) for values in shown)
+        high = max(float(values.max()) for values in shown)
+        if self.from_zero:
+            return axis(0.0, high)
+        calm = max(_after_start(line) for line in self.lines if len(line.y))
+        long = max(len(line.x) for line in self.lines) >= FEWEST_TO_CUT
+        if long and high - low > 1.6 * (calm - low) > 0:
+            high = calm + 0.15 * (calm - low)
+        return axis(0.0 if 0 <= low < 0.2 * high else low, high)
+
+    @property
+    def cut(self) -> bool:
+        """Whether the axis leaves something out above."""
+        top = self.y_axis().high
+        return any(len(line.y) and float(line.y.max()) > top for line in self.lines)
+
+
+def _after_start(line: Line) -> float:
+    """The highest value once `EARLY` of the training is over."""
+    values = line.high if len(line.high) else line.y
+    after = values[line.x >= line.x[0] + EARLY * (line.x[-1] - line.x[0])]
+    return float(after.max()) if len(after) else float(values.max())
+
+
+def axis(low: float, high: float, *, tight: bool = False) -> Axis:
+    """The finest round ticks that are at most `MOST_TICKS`; the axis itself is rounded to them unless `tight`."""
+    if not high > low:
+        margin = abs(high) * 0.1 or 1.0
+        low, high = (low - margin if low else 0.0), high + margin
+    power = 10.0 ** (math.floor(math.log10(high - low)) - 1)
+    for step in (m * power for m in (1, 2, 2.5, 5, 10, 20, 25, 50)):
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first < MOST_TICKS:
+            break
+    ticks = [round(i * step, 12) for i in range(first, last + 1)]
+    if tight:
+        return Axis(low, high, [tick for tick in ticks if low - 1e-9 <= tick <= high + 1e-9])
+    return Axis(ticks[0], ticks[-1], ticks)
+
+
+def band(curves: Sequence[tuple[Numbers, Numbers]]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """x, mean, lowest and highest over seeds, where all of them have a value; no band of a single one."""
+    curves = [(x, y) for x, y in curves if len(x)]
+    if not curves:
+        return EMPTY, EMPTY, EMPTY, EMPTY
+    longest = max((x for x, _ in curves), key=len)
+    start, end = max(float(x[0]) for x, _ in curves), min(float(x[-1]) for x, _ in curves)
+    grid = longest[(longest >= start - 1e-9) & (longest <= end + 1e-9)]
+    if not len(grid):
+        return *curves[0], EMPTY, EMPTY
+    values = np.stack([np.interp(grid, x, y) for x, y in curves])
+    if len(values) == 1:
+        return grid, values[0], EMPTY, EMPTY
+    return grid, values.mean(axis=0), values.min(axis=0), values.max(axis=0)

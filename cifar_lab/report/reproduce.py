@@ -1,0 +1,90 @@
+"""The command that repeats a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import cifar_lab
+from cifar_lab.recipe import Recipe
+from cifar_lab.report.flat import flat
+from cifar_lab.report.record import RunRecord
+from cifar_lab.report.yaml_file import load_yaml
+
+# Where a run lies, what it logs and how often it saves does not change it; the rest is given.
+LEFT_OUT = ("name", "data.root", "tracking.", "checkpoint.", "log.", "train.hang_timeout")
+
+
+def command(run: RunRecord) -> str:
+    """How to train this run again: the shipped recipe of its name with overrides, else its own recipe.yaml."""
+    start = _launcher(run)
+    shipped = shipped_recipe(run.name)
+    if shipped is None or not run.recipe:
+        return f"{start} {shlex.quote(str(run.path / 'recipe.yaml'))} --fresh"
+    path, recipe = shipped
+    parts = [f"{key}={_value(value)}" for key, value in overrides(recipe, run.recipe).items()]
+    return shlex.join([*start.split(), path, *parts, "--fresh"])
+
+
+def _launcher(run: RunRecord) -> str:
+    world_size = int(run.figure("world_size") or 1)
+    strategy = run.word("strategy") or ""
+    if strategy.startswith("zero"):
+        config = f"--config_file accelerate_configs/{strategy}.yaml --num_processes {world_size}"
+        return f"accelerate launch {config} -m cifar_lab.train"
+    if world_size > 1:
+        return f"torchrun --nproc-per-node {world_size} -m cifar_lab.train"
+    return "cifar-lab train"
+
+
+def overrides(shipped: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """What to change in the shipped recipe, both resolved."""
+    before, after = flat(shipped), flat(run)
+    changed = {key: value for key, value in after.items() if before.get(key) != value and not key.startswith(LEFT_OUT)}
+    for section in ("data", "model"):
+        prefix = f"{section}.args."
+        if any(key.startswith(prefix) and key not in after for key in before):
+            # A key cannot be taken away by an override of its own.
+            changed = {key: value for key, value in changed.items() if not key.startswith(prefix)}
+            part = run.get(section)
+            changed[f"{section}.args"] = part.get("args", {}) if isinstance(part, Mapping) else {}
+    return changed
+
+
+def _value(value: object) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+@cache
+def shipped_recipe(name: str) -> tuple[str, dict[str, Any]] | None:
+    """Path and resolved content of the checkout's recipe of that name; None where there is none."""
+    root = Path(cifar_lab.__file__).resolve().parents[1]
+    for folder in ("recipes", "recipes/strong"):
+        path = root / folder / f"{name}.yaml"
+        if "/" in name or not path.is_file():
+            continue
+        try:
+            recipe = load_yaml(path.read_text(encoding="utf-8"))
+            if isinstance(recipe, dict) and recipe.get("name") == name:
+                return f"{folder}/{name}.yaml", Recipe.model_validate(_numbers(recipe)).model_dump(mode="json")
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _numbers(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,157 @@
+"""How far numbers from a few seeds and a finite test split can be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Test errors of one experiment, one a seed, each measured on `count` pictures."""
+
+    errors: tuple[float, ...]
+    count: int
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return fmean(self.errors)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over seeds (n - 1); None of a single one."""
+        return stdev(self.errors) if len(self.errors) > 1 else None
+
+    @property
+    def binomial_variance(self) -> float:
+        """Variance of the mean that comes from having measured on `count` pictures only.
+
+        With one success and one failure added (Laplace), else an error of 0 would have none.
+        """
+        smoothed = (self.mean * self.count + 1) / (self.count + 2)
+        return smoothed * (1 - smoothed) / self.count
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation over seeds, pooled over experiments, with its degrees of freedom."""
+
+    deviation: float
+    degrees: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of mean errors with its interval; `seeds_known` tells whether any spread over seeds went into it."""
+
+    value: float
+    low: float
+    high: float
+    method: str
+    seeds_known: bool
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the interval contains zero."""
+        return self.low <= 0 <= self.high
+
+
+def pooled_spread(samples: Sequence[Sample]) -> Spread | None:
+    """The usual spread over seeds, from all experiments with several; None without any."""
+    several = [sample for sample in samples if len(sample.errors) > 1]
+    degrees = sum(len(sample.errors) - 1 for sample in several)
+    if not degrees:
+        return None
+    squares = sum((len(sample.errors) - 1) * (sample.deviation or 0) ** 2 for sample in several)
+    return Spread(math.sqrt(squares / degrees), degrees)
+
+
+def difference(parts: Sequence[tuple[int, Sample]], pooled: Spread | None) -> Difference:
+    """The sum of sign * mean error over `parts`, with a 95 % interval.
+
+    Variance: spread over seeds, s^2 / n of each, plus the binomial one of its test split. Quantile: Student's t, with
+    degrees of freedom by Welch and Satterthwaite, infinitely many for the binomial part. A single seed borrows the
+    `pooled` spread. The same pictures were used for all, which is left out: the interval is rather too wide.
+    """
+    value = sum(sign * sample.mean for sign, sample in parts)
+    variance = sum(sample.binomial_variance for _, sample in parts)
+    shares: list[tuple[float, int]] = []  # variance and degrees of freedom of each estimated part
+    single = [sample for _, sample in parts if len(sample.errors) == 1]
+    for _, sample in parts:
+        if sample.deviation is not None:
+            shares.append((sample.deviation**2 / len(sample.errors), len(sample.errors) - 1))
+    if single and pooled:
+        shares.append((len(single) * pooled.deviation**2, pooled.degrees))
+    variance += sum(share for share, _ in shares)
+    denominator = sum(share**2 / degrees for share, degrees in shares)
+    degrees_of_freedom = variance**2 / denominator if denominator > 0 else math.inf
+    half = t_quantile(0.5 + CONFIDENCE / 2, degrees_of_freedom) * math.sqrt(variance)
+    seeds_known = pooled is not None or not single
+    return Difference(value, value - half, value + half, _method(single, pooled, degrees_of_freedom), seeds_known)
+
+
+def _method(single: Sequence[Sample], pooled: Spread | None, degrees: float) -> str:
+    """What went into an interval, in a few words."""
+    if single and not pooled:
+        return "binomial noise alone"
+    freedom = f"{degrees:.0f} degrees of freedom" if degrees < 1000 else "normal quantile"
+    borrowed = ", pooled spread for one seed" if single else ""
+    return f"Welch's t, {freedom}{borrowed}, and binomial noise"
+
+
+def t_quantile(probability: float, degrees: float) -> float:
+    """Quantile of Student's t distribution for a probability above one half, by bisection."""
+    low, high = 0.0, 1.0
+    while _t_below(high, degrees) < probability:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_below(middle, degrees) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def _t_below(t: float, degrees: float) -> float:
+    """Probability that a t variable with `degrees` of freedom is below `t` >= 0."""
+    if degrees > 1e6:
+        return 0.5 * (1 + math.erf(t / math.sqrt(2)))
+    return 1 - 0.5 * _incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """Regularised incomplete beta function by Lentz's continued fraction (Numerical Recipes, section 6.4)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _incomplete_beta(b, a, 1 - x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    tiny, c = 1e-30, 1.0
+    d = 1 / (1 - (a + b) * x / (a + 1) or tiny)
+    result = d
+    for m in range(1, 300):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        factor = 1.0
+        for step in (even, odd):
+            d = 1 / (1 + step * d or tiny)
+            c = 1 + step / c or tiny
+            factor *= d * c
+            result *= d * c
+        if abs(factor - 1) < 1e-12:
+            break
+    return front * result
+
+
+def ranks(samples: Sequence[Sample]) -> list[str]:
+    """Ranks of samples that are sorted by mean: what cannot be told from the best of a rank shares it, as `2=`."""
+    pooled = pooled_spread(samples)
+    places: list[int] = []
+    for position, sample in enumerate(samples):
+        leader = places[-1] if places else 0
+        tied = bool(places) and difference([(1, sample), (-1, samples[leader])], pooled).within_noise
+        places.append(leader if tied else position)
+    return [f"{place + 1}{'=' if places.count(place) > 1 else ''}" for place in places]

@@ -1,0 +1,114 @@
+"""Numbers and names as people read them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from cifar_lab.report.flat import differing, fields
+from cifar_lab.report.groups import Experiment
+from cifar_lab.report.record import RunRecord
+from cifar_lab.report.stats import Sample
+
+MISSING = "-"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """0.1234 as 12.34 %."""
+    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def mean_error(sample: Sample) -> str:
+    """Mean and standard deviation over seeds."""
+    if sample.deviation is None:
+        return percent(sample.mean)
+    return f"{100 * sample.mean:.2f} ± {100 * sample.deviation:.2f} %"
+
+
+def points(value: float) -> str:
+    """A signed difference of errors in percentage points."""
+    return f"{100 * value:+.2f}"
+
+
+def scaled(value: float | None, unit: str = "") -> str:
+    """11173962 as 11.17 M."""
+    if value is None:
+        return MISSING
+    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            return f"{value / limit:.2f} {letter}{unit}"
+    # 50,000 parameters are still read best in full.
+    return f"{value / 1e6:.2f} M{unit}" if value >= 1e5 else f"{value:,.0f}{f' {unit}' if unit else ''}"
+
+
+def memory(value: float | None) -> str:
+    """Bytes as GiB or MiB."""
+    if value is None:
+        return MISSING
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def duration(seconds: float | None) -> str:
+    """Whole seconds as 0:07, 12:34 or 1:02:03."""
+    if seconds is None:
+        return MISSING
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def whole(value: float | None) -> str:
+    """Thousands apart, without a fraction."""
+    return MISSING if value is None else f"{value:,.0f}"
+
+
+def plain(value: float | None) -> str:
+    """As short as it is exact enough: 150, 0.5."""
+    return MISSING if value is None else f"{value:.4g}"
+
+
+def moment(unix: float | None) -> str:
+    """Local date and time."""
+    if unix is None or not 0 < unix < 1e11:
+        return MISSING
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix))
+
+
+def topology(runs: Sequence[RunRecord]) -> str:
+    """Strategy, processes and micro-batch; all that occur."""
+    return " / ".join(dict.fromkeys(_topology(run) for run in runs))
+
+
+def _topology(run: RunRecord) -> str:
+    world_size, micro_batch = run.figure("world_size"), run.figure("micro_batch")
+    parts = [run.word("strategy") or MISSING]
+    if world_size and world_size > 1:
+        parts.append(f"{world_size:.0f} processes")
+    if micro_batch:
+        parts.append(f"micro-batch {micro_batch:.0f}")
+    return ", ".join(parts)
+
+
+def model_name(run: RunRecord) -> str:
+    """Family, with the architecture or the depth where it has one."""
+    model = run.recipe.get("model")
+    if not isinstance(model, dict) or "name" not in model:
+        return MISSING
+    args = model.get("args")
+    args = args if isinstance(args, dict) else {}
+    return " ".join(str(part) for part in (model["name"], args.get("arch"), args.get("depth")) if part is not None)
+
+
+def labels(experiments: Sequence[Experiment]) -> list[str]:
+    """Names, with what tells those of the same name apart."""
+    told = []
+    for experiment in experiments:
+        namesakes = [other for other in experiments if other.name == experiment.name]
+        if len(namesakes) == 1:
+            told.append(experiment.name)
+            continue
+        recipes = [fields(other.runs[0]) for other in namesakes]
+        mine = fields(experiment.runs[0])
+        parts = [f"{key}={mine[key]}" for key in differing(recipes) if key in mine][:3]
+        told.append(f"{experiment.name} ({', '.join(parts) or experiment.identity})")
+    return told

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Start a recipe's training on this node; under srun, or with NNODES, as one node of several.
+#
+#   launch/node.sh RECIPE [--nproc N] [--with torchrun|accelerate] [--strategy ddp|zero1|zero2|zero3|zero3_offload]
+#                  [--runs DIR | --run-dir DIR] [--fresh] [key=value ...]
+#
+#   --nproc      processes on this node (default: its GPUs, else 1)
+#   --with       launcher (default: torchrun for ddp, accelerate for zero*)
+#   --strategy   default: ddp
+#   the rest     as for `cifar-lab train`
+#
+#   one node             launch/node.sh recipes/demo.yaml
+#   Slurm, N nodes       srun --ntasks-per-node=1 launch/node.sh recipes/demo.yaml
+#   by hand, N nodes     NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 MASTER_PORT=29500 launch/node.sh recipes/demo.yaml
+#
+# Before anything starts, the nodes try whether each reaches each other (cifar_lab/links.py). Exit status 2: mend
+# something; 75: another try may do; else the launcher's. ACCELERATE_USE_CPU=true keeps it off the GPUs.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
+fail() { # told once for all nodes, which are called alike
+  if [ "${SLURM_PROCID:-${NODE_RANK:-0}}" = 0 ]; then
+    printf 'node.sh: %s\n' "$1" >&2
+    usage >&2
+  fi
+  exit 2
+}
+
+nproc='' with='' strategy=ddp train=() positional=()
+while [ $# -gt 0 ]; do
+  option=$1 value=''
+  shift
+  case $option in
+  --help | -h) usage && exit ;;
+  --nproc | --with | --strategy | --runs | --run-dir)
+    [ $# -gt 0 ] || fail "$option needs a value"
+    value=$1
+    shift
+    ;;
+  --*=*) value=${option#*=} option=${option%%=*} ;;
+  esac
+  case $option in
+  --nproc) nproc=$value ;;
+  --with) with=$value ;;
+  --strategy) strategy=$value ;;
+  --runs | --run-dir) train+=("$option=$value") ;; # joined: a value may begin with a dash
+  --fresh) train+=(--fresh) ;;
+  -*) fail "unknown option $option" ;;
+  *) positional+=("$option") ;;
+  esac
+done
+[ ${#positional[@]} -gt 0 ] || fail 'name a recipe'
+train+=("${positional[@]}")
+
+gpus() { # how many this node may use
+  local listed=''
+  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    listed=${CUDA_VISIBLE_DEVICES//,/ }
+  elif [ -n "${SLURM_GPUS_ON_NODE-}" ]; then
+    printf '%s\n' "$SLURM_GPUS_ON_NODE" && return
+  elif command -v nvidia-smi >/dev/null; then
+    listed=$(nvidia-smi -L 2>/dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p') || listed=''
+  fi
+  wc -w <<<"$listed"
+}
+on_cpu() { [ "${ACCELERATE_USE_CPU-}" = true ] || [ -z "${CUDA_VISIBLE_DEVICES-0}" ] || ! nvidia-smi -L &>/dev/null; }
+
+[ -n "$nproc" ] || nproc=$(gpus)
+[ "$nproc" != 0 ] || nproc=1
+[[ $nproc =~ ^[1-9][0-9]*$ ]] || fail "--nproc $nproc is not a number of processes"
+case $strategy in
+ddp) with=${with:-torchrun} ;;
+zero1 | zero2 | zero3 | zero3_offload) with=${with:-accelerate} ;;
+*) fail "--strategy $strategy: choose ddp, zero1, zero2, zero3 or zero3_offload" ;;
+esac
+case $with:$strategy in
+torchrun:ddp | accelerate:*) ;;
+torchrun:*) fail "--strategy $strategy needs --with accelerate: torchrun would train by ddp" ;;
+*) fail "--with $with: choose torchrun or accelerate" ;;
+esac
+
+python=${CIFAR_LAB_PYTHON:-$root/.venv/bin/python}
+[ -n "${CIFAR_LAB_PYTHON-}" ] || [ -x "$python" ] || python=python3
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+
+lines=$("$python" -m cifar_lab.links --nproc "$nproc" --with "$with" --strategy "$strategy" "${train[@]}")
+declare -A at
+while IFS='=' read -r key value; do at[$key]=$value; done <<<"$lines"
+total=$((nproc * at[num_nodes]))
+export CIFAR_LAB_WORLD_SIZE=$total # train refuses another
+if [ -n "${at[interface]}" ]; then
+  export GLOO_SOCKET_IFNAME="${GLOO_SOCKET_IFNAME:-${at[interface]}}" NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME:-${at[interface]}}"
+fi
+cores=$(env -u OMP_NUM_THREADS nproc)
+[ "${SLURM_CPUS_ON_NODE:-$cores}" -ge "$cores" ] || cores=$SLURM_CPUS_ON_NODE
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
+
+device=''
+config=ddp
+[ "${at[num_nodes]}" = 1 ] || config=ddp_multi_node
+[ "$total" != 1 ] || config=single_gpu
+[ "$strategy" = ddp ] || config=$strategy
+if on_cpu; then
+  device=', on CPUs'
+  export CUDA_VISIBLE_DEVICES='' DS_ACCELERATOR=cpu
+  unset ACCELERATE_USE_CPU # under DeepSpeed it would mean DDP
+  [ "$strategy" != ddp ] || { config=cpu && export ACCELERATE_USE_CPU=true; }
+fi
+
+launcher=(torch.distributed.run --nnodes "${at[num_nodes]}" --node-rank "${at[node_rank]}" --nproc-per-node "$nproc"
+  --master-addr "${at[master_addr]}" --master-port "${at[master_port]}")
+if [ "$with" = accelerate ]; then
+  launcher=(accelerate.commands.launch --config_file "$root/accelerate_configs/$config.yaml" --num_processes "$total"
+    --num_machines "${at[num_nodes]}" --machine_rank "${at[node_rank]}" --rdzv_backend static --same_network
+    --main_process_ip "${at[master_addr]}" --main_process_port "${at[master_port]}")
+fi
+noun=$([ "$nproc" = 1 ] && echo process || echo processes)
+printf 'node %s of %s (%s, %s): %s %s of %s, %s by %s, talking to %s:%s%s\n' "${at[node_rank]}" "${at[num_nodes]}" \
+  "${at[host]}" "${at[interface]}" "$nproc" "$noun" "$total" "$strategy" "$with" "${at[master_addr]}" "${at[master_port]}" "$device"
+trap '' USR1 # the launcher would die of it; the processes save and stop
+exec "$python" -m "${launcher[@]}" -m cifar_lab.train "${train[@]}"

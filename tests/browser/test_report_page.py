@@ -1,0 +1,185 @@
+"""The report in a real browser: quiet, offline, readable at a desk and on a phone, by day and by night."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser.chromium import Chromium, missing
+from support.written_runs import written, written_study
+
+from cifar_lab.report.__main__ import main
+
+pytestmark = pytest.mark.browser
+SIZES = [
+    pytest.param(width, dark, id=f"{width}-{'dark' if dark else 'light'}")
+    for width in (1280, 390)
+    for dark in (False, True)
+]
+
+# Texts of figures that touch each other, or leave their figure.
+COLLISIONS = """
+const found = [];
+for (const chart of document.querySelectorAll("svg.chart")) {
+  const frame = chart.getBoundingClientRect();
+  const texts = [...chart.querySelectorAll("text")].map((t) => [t.textContent, t.getBoundingClientRect()]);
+  if (!texts.length) found.push(["a figure without text", chart.outerHTML.slice(0, 80)]);
+  texts.forEach(([text, box], i) => {
+    const beside = box.left < frame.left - 1 || box.right > frame.right + 1;
+    if (beside || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
+      found.push(["outside", text]);
+    for (const [other, b] of texts.slice(i + 1)) {
+      const wide = Math.min(box.right, b.right) - Math.max(box.left, b.left);
+      const high = Math.min(box.bottom, b.bottom) - Math.max(box.top, b.top);
+      // Boxes are as high as the font's tallest letter, so that lines may touch by a little.
+      if (wide > 0.5 && high > 3 * frame.width / chart.viewBox.baseVal.width) found.push([text, other]);
+    }
+  });
+}
+return found;
+"""
+# Elements that stick out of the page, or whose text does not fit into them.
+CUT = """
+const found = [];
+for (const element of document.querySelectorAll("body *")) {
+  if (element.closest("svg, .hidden, .cards thead, .tip, script, style") || !element.getClientRects().length) continue;
+  const box = element.getBoundingClientRect();
+  if (box.right > innerWidth + 0.5 || box.left < -0.5) found.push(["sticks out", element.outerHTML.slice(0, 120)]);
+  if (element.closest(".confusion")) continue;  // has an ellipsis on purpose
+  const block = element.clientWidth && getComputedStyle(element).display !== "inline";
+  if (block && element.scrollWidth > element.clientWidth + 1)
+    found.push(["cut", element.outerHTML.slice(0, 120)]);
+}
+return found;
+"""
+# Lowest contrast of any text to what is behind it (WCAG 2.2: at least 4.5).
+CONTRAST = """
+const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+const parse = (colour) => {
+  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const light = ([r, g, b]) => {
+  const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+};
+let worst = [99, ""];
+for (const element of document.querySelectorAll("body *")) {
+  if (element.closest(".confusion .zero, .hidden, script, style, title") || !element.getClientRects().length) continue;
+  if (![...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+  const style = getComputedStyle(element), ink = parse(element.closest("svg") ? style.fill : style.color);
+  let paper = [0, 0, 0, 0], behind = element;
+  const layers = [];
+  for (; behind; behind = behind.parentElement) {
+    const layer = parse(getComputedStyle(behind).backgroundColor);
+    layers.push(layer);
+    if (layer[3] === 255) break;
+  }
+  paper = layers.pop();
+  for (const layer of layers.reverse()) paper = paper.map((v, i) => v + (layer[i] - v) * layer[3] / 255);
+  const [a, b] = [light(ink), light(paper)], contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (contrast < worst[0]) worst = [contrast, element.outerHTML.slice(0, 120)];
+}
+return worst;
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with everything that may make a page burst: long names, a long reason, many digits, another protocol."""
+    runs = tmp_path_factory.mktemp("browser") / "runs"
+    written_study(runs, seeds=2, epochs=150)
+    name = "a_name_that_is_longer_than_any_column_of_any_table_can_be_on_any_telephone"
+    written(runs, "resnet18", error=0.2345, overrides=[f"name={name}"], count=10_000, num_parameters=304_123_456_789)
+    written(
+        runs,
+        "resnet18",
+        error=0.08,
+        overrides=["optim.lr=0.05", "data.augment.cutout=8"],
+        count=10_000,
+        world_size=1024,
+    )
+    for seed in range(3):
+        written(runs, "demo", seed, error=0.3 + 0.1 * seed, overrides=["data.limit=500"], epochs=3)
+    reason = "step 8: the gradient of " + "blocks.0." * 30 + " is not finite"
+    written(runs, "resnet18", 7).write_status("failed", 8, 100, reason=reason)
+    (written(runs, "resnet18", 8).path / "summary.json").write_text("{")
+    assert main([str(runs), "--out", str(runs.parent / "out")]) == 0
+    return runs.parent / "out" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    lacking = missing()
+    if lacking:
+        if "browser" in os.environ.get("CIFAR_LAB_REQUIRE", ""):
+            pytest.fail(lacking)
+        pytest.skip(lacking)
+    with Chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.mark.parametrize(("width", "dark"), SIZES)
+def test_page_is_quiet_whole_and_readable(chromium: Chromium, report: Path, width: int, dark: bool) -> None:
+    chromium.open(report.as_uri(), width=width, dark=dark)
+    assert chromium.run("return document.querySelectorAll('svg.chart').length") > 11
+    assert chromium.run("return [matchMedia('(prefers-color-scheme: dark)').matches, innerWidth]") == [dark, width]
+    for folded in (True, False):
+        chromium.run("document.querySelectorAll('details').forEach((d) => { d.open = !arguments[0]; })", folded)
+        assert chromium.run("return document.documentElement.scrollWidth") <= width
+        assert chromium.run(CUT) == []
+        assert chromium.run(COLLISIONS) == []
+    heights = chromium.run(
+        "return [...document.querySelectorAll('.confusion td:not(:first-child)')].map((t) => t.clientHeight)"
+    )
+    assert 0 < max(heights) < 30, "no number of a confusion matrix takes two lines"
+    contrast, where = chromium.run(CONTRAST)
+    assert contrast >= 4.5, where
+    assert chromium.run(
+        "return [...document.images].every((i) => i.complete && i.naturalWidth > 0 || i.loading === 'lazy')"
+    )
+    paper = chromium.run("return getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
+    assert chromium.console() == []
+    assert chromium.requests() == []
+
+
+def test_the_pointer_shows_values(chromium: Chromium, report: Path) -> None:
+    chromium.open(report.as_uri(), width=1280)
+    x, y = chromium.run(
+        "const chart = document.querySelector('#figures svg.chart'); chart.scrollIntoView({block: 'center'});"
+        "const box = chart.getBoundingClientRect(); return [box.left + box.width * 0.97, box.top + box.height * 0.6]"
+    )
+    # Scrolling hides the values, and its event comes with the next frame.
+    chromium.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    chromium.devtools("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    shown = chromium.run("const tip = document.querySelector('.tip'); return tip.hidden ? null : tip.innerText")
+    lines = shown.splitlines()
+    assert lines[0] == "epoch 150"
+    assert lines[1::2] == ["Plain18, training", "Plain18, validation", "Plain34, training", "Plain34, validation"]
+    assert float(lines[4]) == pytest.approx(0.345, abs=0.03)
+    chromium.devtools("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
+    assert chromium.run("return document.querySelector('.tip').hidden")
+    assert chromium.console() == []
+
+
+@pytest.mark.parametrize("name", ["ranking", "vits-loss"])
+def test_svg_files_open_by_themselves(chromium: Chromium, report: Path, name: str) -> None:
+    for dark in (False, True):
+        chromium.open((report.parent / "plots" / f"{name}.svg").as_uri(), width=800, dark=dark)
+        assert chromium.run(COLLISIONS.replace("frame.width / chart.viewBox.baseVal.width", "1.5")) == []
+        fill = chromium.run("return getComputedStyle(document.querySelector('.paper')).fill")
+        assert fill == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
+        assert chromium.console() == []
+        assert chromium.requests() == []
+
+
+def test_the_checks_see_what_is_wrong(chromium: Chromium, report: Path) -> None:
+    chromium.open(report.as_uri(), width=390)
+    chromium.run("document.querySelector('svg.chart text').setAttribute('x', '400')")
+    assert chromium.run(COLLISIONS)
+    chromium.run("document.querySelector('h1').style.cssText = 'width: 600px; color: #999'")
+    assert chromium.run(CUT)
+    assert chromium.run(CONTRAST)[0] < 4.5
+    chromium.run("fetch('http://localhost:1/').catch(() => 0); return 1")
+    assert "Content Security Policy" in " ".join(chromium.console())

@@ -1,0 +1,187 @@
+"""What each check of the doctor says, of things that are broken for real where they can be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.servers import greeting_server, silent_server
+from support.small import small
+
+from cifar_lab.doctor.check import Check, table
+from cifar_lab.doctor.devices import device_checks
+from cifar_lab.doctor.disk import beacon, disk_checks, limit_checks, shared_check
+from cifar_lab.doctor.inputs import Hub, data_check, weights_check
+from cifar_lab.doctor.network import find_links
+from cifar_lab.doctor.packages import package_checks
+from cifar_lab.doctor.recipe import checkpoint_bytes, layout_checks
+from cifar_lab.doctor.wandb_mode import wandb_check
+from cifar_lab.recipe import Recipe, parse_recipe
+
+PRETRAINED = {"name": "timm_zoo", "args": {"arch": "vit_tiny_patch16_224"}, "pretrained": True}
+
+
+def recipe(**changes: Any) -> Recipe:
+    return parse_recipe(small(**changes))
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def test_versions(tmp_path: Path, monkeypatch) -> None:
+    for name in ("timm", "wandb"):
+        folder = tmp_path / f"{name}-0.1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = by_name(list(package_checks(())))
+    assert (found["timm"].state, found["wandb"].state) == ("FAIL", "warning")
+    assert found["timm"].says == "0.1, but <1.1,>=1.0.31 is what the tests ran with"
+    assert found["python"].state == "ok"
+    assert "torch 2." in found["packages"].says
+
+
+def test_data(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
+    hub = Hub()
+    assert not hub.reachable  # HF_HUB_OFFLINE is set for all tests
+    cifar10 = recipe(data={"name": "cifar10"})
+    missing = data_check(cifar10, hub)
+    assert (missing.state, "HF_HUB_OFFLINE is set" in missing.says) == ("FAIL", True)
+    assert data_check(None, hub).state == "warning"  # perhaps no recipe will ask for it
+    assert data_check(recipe(), hub).says == "shapes needs no files"
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("CIFAR_LAB_DATA", str(tmp_path / "empty"))
+    assert "CIFAR_LAB_DATA=" in data_check(None, hub).says
+    assert data_check(None, hub).state == "FAIL"
+    (tmp_path / "empty" / "cifar-10-batches-py").mkdir()
+    (tmp_path / "empty" / "cifar-10-batches-py" / "batches.meta").write_bytes(b"x")
+    assert data_check(None, hub).state == "ok"
+    monkeypatch.delenv("CIFAR_LAB_DATA")
+    hub_recipe = recipe(data={"name": "hub", "args": {"id": "a/b"}})
+    assert data_check(hub_recipe, hub).state == "FAIL"
+    prepared = tmp_path / "hf" / "datasets" / "a___b" / "default" / "0.0.0" / "0123"
+    prepared.mkdir(parents=True)
+    (prepared / "dataset_info.json").write_text("{}")
+    assert data_check(hub_recipe, hub).says == "a/b in the cache of `datasets`"
+
+
+def test_weights() -> None:
+    pretrained = recipe(model=PRETRAINED, data__image_size=224)
+    for found, state in (
+        ({"weights": "/hub/models/x/model.safetensors"}, "ok"),
+        ({"no_weights": "not in the cache"}, "FAIL"),
+        ({"error": "it did not answer in time"}, "FAIL"),
+    ):
+        (check,) = weights_check(pretrained, found, Hub())
+        assert check.state == state
+    (missing,) = weights_check(pretrained, {"no_weights": "not in the cache"}, Hub())
+    assert "scripts/fetch_weights.py vit_tiny_patch16_224" in missing.fix
+    assert list(weights_check(recipe(), {}, Hub())) == []
+
+
+def test_wandb(tmp_path: Path, monkeypatch) -> None:
+    tracked = recipe(tracking={"wandb_project": "p"})
+    assert wandb_check(recipe()).says.startswith("off: the recipe names no")
+    for mode, says in (("disabled", "off: WANDB_MODE=disabled"), ("offline", "offline: WANDB_MODE=offline")):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert wandb_check(tracked).says.startswith(says)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with greeting_server() as url, silent_server() as silent:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        assert (wandb_check(tracked).state, "no key" in wandb_check(tracked).says) == ("warning", True)
+        (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login user password {'k' * 40}\n")
+        assert wandb_check(tracked).says == f"online: {url} (project p)"
+        monkeypatch.setenv("WANDB_BASE_URL", silent)
+        begun = time.monotonic()
+        assert wandb_check(tracked).state == "warning"
+        assert time.monotonic() - begun < 8
+    assert "cannot be reached" in wandb_check(tracked).says
+
+
+def test_disk(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
+    assert {check.state for check in disk_checks(tmp_path / "new" / "runs", 2**20)} == {"ok"}
+    assert not (tmp_path / "new").exists()
+    free = shutil.disk_usage(tmp_path).free
+    assert by_name([*disk_checks(tmp_path, 2 * free)])["disk"].state == "FAIL"
+    assert by_name([*disk_checks(tmp_path, free * 2 // 3)])["disk"].state == "warning"
+    assert not beacon(tmp_path, "t").exists()
+    assert shared_check(tmp_path, "t").state == "FAIL"
+    beacon(tmp_path, "t").touch()
+    assert shared_check(tmp_path, "t").state == "ok"
+    assert all(check.state in ("ok", "warning") for check in limit_checks(gpus=0))
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """For root, too, to whom permission bits mean nothing: a file system that is mounted read-only."""
+    script = "import sys; from pathlib import Path; from cifar_lab.doctor.disk import disk_checks\n"
+    script += "print([c for c in disk_checks(Path(sys.argv[1]), None) if c.name == 'runs'][0])"
+    mount = 'mount -t tmpfs -o ro,size=1m none "$1" && shift && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, "-c", script]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
+    if "Operation not permitted" in done.stderr or "must be superuser" in done.stderr:
+        pytest.skip("no namespace of file systems here")
+    assert "FAIL" in done.stdout, done
+    assert f"{tmp_path} cannot be written: Read-only file system" in done.stdout
+
+
+def test_batch_and_options() -> None:
+    how = {"strategy": "ddp", "device": "cpu"}
+    (check,) = layout_checks(recipe(), world_size=2, **how)
+    assert (check.state, check.says) == ("ok", "16 = 2 processes x 1 x 8, ddp on cpu")
+    (check,) = layout_checks(recipe(), world_size=3, **how)
+    assert (check.state, "does not divide over 3 processes" in check.says) == ("FAIL", True)
+    found = by_name([*layout_checks(recipe(train__sync_batchnorm=True), world_size=2, **how)])
+    assert found["options"].state == "FAIL"
+    assert "sync_batchnorm" in found["options"].says
+    adamw, sgd = recipe(), recipe(optim={"name": "sgd", "lr": 0.1, "momentum": 0.0}, checkpoint={"keep_last": 4})
+    parameters = checkpoint_bytes(adamw) / 4 / (3 * 3 + 1)
+    assert parameters == int(parameters)
+    assert checkpoint_bytes(sgd) == 4 * parameters * (5 + 1)
+
+
+def test_devices(monkeypatch) -> None:
+    cpu = {"torch": "2.14", "cuda": "13.0", "threads": 1, "devices": []}
+    monkeypatch.setattr("cifar_lab.doctor.devices._driver", lambda: None)
+    found = by_name([*device_checks(cpu, nproc=1, bf16=False)])
+    assert (found["GPU"].state, found["CPU"].state) == ("warning", "ok")
+    monkeypatch.setattr("cifar_lab.doctor.devices._driver", lambda: "NVIDIA driver 470")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = by_name([*device_checks({**cpu, "cuda_error": "driver is too old"}, nproc=1, bf16=False)])
+    assert found["GPU"].state == "FAIL"
+    assert "driver is too old" in found["GPU"].says
+    gpu = {"name": "A100", "memory": 40 * 2**30, "free": 10 * 2**30, "bf16": False}
+    found = by_name([*device_checks({**cpu, "devices": [gpu]}, nproc=2, bf16=True)])
+    assert [found[name].state for name in ("GPU", "GPU count", "GPU memory", "bf16")] == [
+        "ok", "FAIL", "warning", "warning"
+    ]  # fmt: skip
+    (broken,) = device_checks({"error": "ImportError: libcudart.so"}, nproc=1, bf16=False)
+    assert (broken.state, "libcudart.so" in broken.says) == ("FAIL", True)
+
+
+def test_place() -> None:
+    found = find_links({"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "localhost"}, 1)
+    assert found.meeting is None
+    assert by_name(found.checks)["place"].state == "FAIL"
+    assert "MASTER_ADDR=localhost" in by_name(found.checks)["place"].says
+    assert by_name(find_links({}, 1).checks)["nodes"].state == "ok"
+
+
+def test_table() -> None:
+    text = table([Check("a", "ok", "fine"), Check("longer", "FAIL", "broken", "mend it")], "node1")
+    assert text.splitlines() == [
+        "node1: ok      a       fine",
+        "node1: FAIL    longer  broken",
+        "node1:                 -> mend it",
+    ]

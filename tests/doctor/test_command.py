@@ -1,0 +1,138 @@
+"""`cifar-lab doctor` on one machine, with things broken for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.commands import write_recipe
+from support.servers import silent_server
+from support.small import small
+
+from cifar_lab.doctor.child import Child
+from cifar_lab.doctor.collective import collective_check
+
+INHERITED = ("SLURM", "NNODES", "NODE_RANK", "MASTER_", "GLOO_", "NCCL_")
+PRETRAINED = {"name": "timm_zoo", "args": {"arch": "vit_tiny_patch16_224"}, "pretrained": True}
+
+
+def doctor(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(INHERITED)}
+    return subprocess.run(
+        [sys.executable, "-m", "cifar_lab.doctor", *arguments],
+        cwd=folder,
+        env=environ | {"HF_HOME": str(folder / "hf")} | variables,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture
+def hidden(tmp_path: Path) -> Callable[..., str]:
+    """A PYTHONPATH on which modules and metadata of packages are missing."""
+
+    def hide(*names: str) -> str:
+        (tmp_path / "sitecustomize.py").write_text(
+            "import importlib.metadata as m, sys\n"
+            f"names = {names!r}\n"
+            "class Hide:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        if name in names: raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+            "sys.meta_path.insert(0, Hide())\n"
+            "find = m.Distribution.from_name.__func__\n"
+            "def from_name(cls, name):\n"
+            "    if name in names: raise m.PackageNotFoundError(name)\n"
+            "    return find(cls, name)\n"
+            "m.Distribution.from_name = classmethod(from_name)\n"
+        )
+        return str(tmp_path)
+
+    return hide
+
+
+@pytest.mark.launch
+def test_all_is_well(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, small())
+    done = doctor(tmp_path, path, "--nproc", "2", "--strategy", "zero2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "training can run" in done.stdout
+    rows = {line[8:].split("  ")[0].strip(): line for line in done.stdout.splitlines() if line[:2] in ("ok", "wa")}
+    for name in ("python", "packages", "nodes", "data", "W&B", "runs", "disk", "cache", "torch", "open files", "batch"):
+        assert rows[name].startswith("ok"), rows[name]
+    assert "2 processes x 1 x 8, zero2 on cpu" in rows["batch"]
+    assert "deepspeed" in rows["packages"]
+    assert sorted(os.listdir(tmp_path)) == ["small.yaml"]  # nothing is left behind
+
+
+@pytest.mark.launch
+def test_everything_is_broken_at_once(tmp_path: Path, hidden) -> None:
+    (tmp_path / "runs").write_text("a file")
+    (tmp_path / "empty").mkdir()
+    mapping = small(data={"name": "cifar10", "root": str(tmp_path / "empty")}, tracking={"wandb_project": "p"})
+    mapping |= {"model": PRETRAINED}
+    with silent_server() as url:
+        done = doctor(
+            tmp_path,
+            write_recipe(tmp_path, mapping),
+            *("--json", "--strategy", "zero2", "--nproc", "3", "data.image_size=224", "data.val_size=0"),
+            PYTHONPATH=hidden("deepspeed"),
+            GLOO_SOCKET_IFNAME="ethx",
+            CIFAR_LAB_CACHE=str(tmp_path / "runs" / "cache"),
+            WANDB_MODE="online",
+            WANDB_API_KEY="x" * 40,
+            WANDB_BASE_URL=url,
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+    answer = json.loads(done.stdout)
+    assert answer["ok"] is False
+    ((_, checks),) = answer["hosts"].items()
+    found = {check["name"]: check for check in checks}
+    for name, word in {
+        "deepspeed": "not installed",
+        "place": "no interface ethx",
+        "data": "empty holds no CIFAR-10",
+        "runs": "is a file",
+        "cache": "CIFAR_LAB_CACHE",
+        "weights": "vit_tiny_patch16_224 is not on this machine and HF_HUB_OFFLINE is set",
+        "batch": "does not divide over 3 processes",
+    }.items():
+        assert found[name]["state"] == "FAIL", found[name]
+        assert word in found[name]["says"] + found[name]["fix"]
+    assert (found["W&B"]["state"], found["W&B"]["says"]) == ("warning", f"offline: {url} does not answer within 5 s")
+
+
+def test_what_is_the_callers_mistake(tmp_path: Path, hidden) -> None:
+    path = write_recipe(tmp_path, small())
+    done = doctor(tmp_path, path, "optim.lrr=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "override: optim.lrr: unknown key (did you mean `lr`?)\n"
+    assert doctor(tmp_path, "--strategy", "zero9").returncode == 2
+    done = doctor(tmp_path, path, PYTHONPATH=hidden("pydantic"))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "FAIL    pydantic" in done.stdout
+    assert "not installed, <3,>=2.12 is needed" in done.stdout
+    assert "pip install 'pydantic<3,>=2.12'" in done.stdout
+
+
+@pytest.mark.launch
+def test_children_that_fail_are_findings(hidden) -> None:
+    found = Child("devices", {"arch": None}, PYTHONPATH=hidden("torch")).answer(time.monotonic() + 60)
+    assert "No module named 'torch'" in found["error"]
+    begun = time.monotonic()
+    alone = {"backend": "gloo", "rank": 1, "world_size": 2, "address": "127.0.0.1", "port": 1}
+    found = Child("collective", alone).answer(begun + 6)  # its node 0 never comes
+    assert time.monotonic() - begun < 10
+    check = collective_check("gloo", found, {"127.0.0.1": "node1"})
+    assert check.state == "FAIL"
+    named = collective_check(
+        "gloo", {"joined": True, "error": "timed out connecting to [10.0.0.2]:44"}, {"10.0.0.2": "n2"}
+    )
+    assert named.says.endswith("(10.0.0.2 is n2)")

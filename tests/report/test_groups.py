@@ -1,0 +1,87 @@
+"""Which runs are one experiment, and which experiments may stand in one table."""
+
+from pathlib import Path
+
+import pytest
+from support.written_runs import written
+
+from cifar_lab.report.contents import contents
+from cifar_lab.report.find import find_runs
+from cifar_lab.report.groups import Table, tables
+from cifar_lab.report.read import read_run
+
+
+def found(runs: Path) -> list[Table]:
+    return tables([read_run(path) for path in find_runs([runs])])
+
+
+def test_seeds_are_one_experiment_and_settings_are_not(tmp_path: Path) -> None:
+    for seed in range(3):
+        written(tmp_path, "plain18", seed, error=0.10 + 0.01 * seed)
+    written(tmp_path, "plain18", error=0.3, overrides=["optim.lr=0.5"])
+    written(tmp_path, "plain18", 3, error=0.13, overrides=["log.every_steps=7", "train.micro_batch=32"])
+    (table,) = found(tmp_path)
+    assert [len(experiment.runs) for experiment in table.experiments] == [4, 1]
+    sample = table.experiments[0].sample
+    assert sample.errors == pytest.approx((0.10, 0.11, 0.12, 0.13))
+    assert sample.mean == pytest.approx(0.115)
+    (section,) = contents([read_run(path) for path in find_runs([tmp_path])]).sections
+    assert [ranked.label for ranked in section.ranked] == ["plain18 (optim.lr=0.1)", "plain18 (optim.lr=0.5)"]
+
+
+def test_the_latest_of_a_seed_counts_once(tmp_path: Path) -> None:
+    written(tmp_path, "plain18", error=0.30)
+    written(tmp_path, "plain18", error=0.20, fresh=True)
+    latest = written(tmp_path, "plain18", error=0.10, fresh=True)
+    (table,) = found(tmp_path)
+    (experiment,) = table.experiments
+    assert [run.path for run in experiment.runs] == [latest.path]
+    assert len(experiment.repeats) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "more"),
+    [
+        (["data.val_size=0"], {}),
+        (["data.limit=2000"], {}),
+        ([], {"count": 500}),
+        (["data.name=shapes"], {}),
+        (["data.name=shapes", "data.args={num_train: 500}"], {}),
+        ([], {"fingerprint": "e" * 64}),
+    ],
+    ids=["val_size", "limit", "test_limit", "source", "arguments", "fingerprint"],
+)
+def test_other_protocols_have_tables_of_their_own(
+    tmp_path: Path, overrides: list[str], more: dict[str, object]
+) -> None:
+    for seed in range(2):
+        written(tmp_path, "plain18", seed)
+    written(tmp_path, "plain34", error=0.1, overrides=overrides, **more)  # type: ignore[arg-type]
+    report = contents([read_run(path) for path in find_runs([tmp_path])])
+    assert [[ranked.label for ranked in section.ranked] for section in report.sections] == [["plain18"], ["plain34"]]
+    assert report.sections[0].protocol != report.sections[1].protocol
+    assert [section.slug for section in report.sections] == ["ranking", "protocol2-ranking"]
+
+
+def test_the_same_recipe_on_other_pictures_is_not_mixed_in(tmp_path: Path) -> None:
+    written(tmp_path, "plain18", 0)
+    written(tmp_path, "plain18", 1, fingerprint="e" * 64)
+    assert len(found(tmp_path)) == 2
+
+
+def test_a_run_whose_checkpoints_are_gone_stays_with_the_others(tmp_path: Path) -> None:
+    for seed, fingerprint in enumerate(("a" * 64, "a" * 64, None)):
+        written(tmp_path, "plain18", seed, fingerprint=fingerprint)
+    (written(tmp_path, "plain18", 4, fingerprint=None).path / "predictions.npz").unlink()
+    (table,) = found(tmp_path)
+    assert len(table.experiments[0].runs) == 4
+    assert table.protocol.training == "a" * 64
+
+
+def test_a_recipe_of_another_version_is_grouped_by_its_folder(tmp_path: Path) -> None:
+    for seed in range(2):
+        run = written(tmp_path, "plain18", seed)
+        text = (run.path / "recipe.yaml").read_text()
+        (run.path / "recipe.yaml").write_text(text + "from_the_future: {a: 1}\n")
+    (table,) = found(tmp_path)
+    assert len(table.experiments[0].runs) == 2

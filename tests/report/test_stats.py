@@ -1,0 +1,72 @@
+"""Intervals and ranks against numbers worked out elsewhere."""
+
+import math
+from statistics import NormalDist
+
+import pytest
+
+from cifar_lab.report.stats import Sample, difference, pooled_spread, ranks, t_quantile
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"),
+    [
+        (1, 12.7062),
+        (2, 4.3027),
+        (3, 3.1824),
+        (4.5, 2.6588),
+        (10, 2.2281),
+        (30, 2.0423),
+        (1000, 1.9623),
+        (math.inf, 1.9600),
+    ],
+)
+def test_quantiles_of_students_t(degrees: float, expected: float) -> None:
+    assert t_quantile(0.975, degrees) == pytest.approx(expected, abs=5e-4)
+
+
+def test_sample_has_mean_deviation_and_binomial_noise() -> None:
+    sample = Sample((0.10, 0.12, 0.14), 10_000)
+    assert sample.mean == pytest.approx(0.12)
+    assert sample.deviation == pytest.approx(0.02)
+    assert sample.binomial_variance == pytest.approx(0.12 * 0.88 / 10_000, rel=1e-3)
+    assert Sample((0.0,), 100).binomial_variance > 0
+    assert Sample((0.1,), 100).deviation is None
+
+
+def test_difference_is_welchs_where_the_test_split_is_endless() -> None:
+    # scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval() gives these.
+    a, b = Sample((0.30, 0.34, 0.35), 10**12), Sample((0.20, 0.21, 0.25), 10**12)
+    found = difference([(1, a), (-1, b)], None)
+    assert found.value == pytest.approx(0.11)
+    spread = math.sqrt(0.0007 / 3 + 0.0007 / 3)
+    assert found.high - found.value == pytest.approx(2.7764 * spread, rel=1e-3), "four degrees of freedom"
+    assert "4 degrees" in found.method
+
+
+def test_difference_of_single_seeds_is_binomial_or_borrows_the_spread() -> None:
+    a, b = Sample((0.30,), 1000), Sample((0.20,), 1000)
+    alone = difference([(1, a), (-1, b)], None)
+    expected = NormalDist().inv_cdf(0.975) * math.sqrt(0.3 * 0.7 / 1000 + 0.2 * 0.8 / 1000)
+    assert alone.high - alone.value == pytest.approx(expected, rel=0.01)
+    assert not alone.seeds_known
+    assert alone.method == "binomial noise alone"
+    pooled = pooled_spread([a, Sample((0.1, 0.2, 0.3), 1000), Sample((0.2, 0.4), 1000)])
+    assert pooled is not None
+    assert (pooled.degrees, pooled.deviation) == (3, pytest.approx(math.sqrt((0.02 + 0.02) / 3)))
+    borrowed = difference([(1, a), (-1, b)], pooled)
+    assert borrowed.seeds_known
+    assert borrowed.high - borrowed.low > 3 * (alone.high - alone.low)
+
+
+def test_ranks_are_shared_within_noise_and_counted_as_in_sport() -> None:
+    samples = [
+        Sample((0.100, 0.110, 0.105), 10_000),
+        Sample((0.104, 0.112, 0.108), 10_000),
+        Sample((0.20, 0.21, 0.205), 10_000),
+        Sample((0.50,), 10_000),
+    ]
+    assert ranks(samples) == ["1=", "1=", "3", "4"]
+    assert ranks([Sample((0.10,), 10_000), Sample((0.13,), 10_000)]) == ["1", "2"]
+    assert ranks([Sample((0.10,), 100), Sample((0.13,), 100)]) == ["1=", "1="], "a hundred pictures tell less"
+    assert ranks([Sample((0.10, 0.20), 10_000), Sample((0.13, 0.23), 10_000)]) == ["1=", "1="], "seeds differ by more"

@@ -1,0 +1,15 @@
+"""An address of this machine by which others could reach it, for tests of nodes that are all here."""
+
+from __future__ import annotations
+
+import pytest
+
+from cifar_lab.interfaces import interfaces
+
+
+def own_address() -> str:
+    """The first that is not the loopback's; skips where there is none."""
+    for interface in interfaces():
+        if interface.up and interface.address and not interface.loopback:
+            return interface.address
+    pytest.skip("this machine has no network interface but the loopback")
