@@ -30,8 +30,10 @@ def canary(tmp_path: Path) -> Iterator[str]:
 
 
 def after_its_options(srun: list[bytes]) -> list[bytes]:
-    """What srun was told to hand to launch/node.sh."""
-    return srun[srun.index(b"launch/node.sh") + 1 :]
+    """What srun was told to hand to launch/node.sh, without the run directory that ends it."""
+    *words, option, run_dir = srun[srun.index(b"launch/node.sh") + 1 :]
+    assert option == b"--run-dir" and run_dir.endswith(b"/records/run")
+    return words
 
 
 def handed_on(script: str, folder: Path, words: list[str]) -> None:
