@@ -107,7 +107,7 @@ def test_values_of_a_sweep(tmp_path: Path, canary: str) -> None:
     script = made(recipe, *sweep)
     sound(script, tmp_path)
     calls = run_recorded(script, tmp_path, SLURM_ARRAY_TASK_ID="1", SLURM_ARRAY_JOB_ID="17")
-    assert calls["srun"][0][-2:] == [b"seed=4", f"tracking.wandb_project={project}".encode()]
+    assert after_its_options(calls["srun"][0])[-2:] == [b"seed=4", f"tracking.wandb_project={project}".encode()]
     said = submit(recipe, *sweep, "--member", "1")
     assert said.stdout.split(b"\0") == [b"seed=4", f"tracking.wandb_project={project}".encode(), b""]
 
