@@ -16,8 +16,8 @@ from cifar_lab.evaluation import Evaluation, Predictions, evaluate
 from cifar_lab.mistakes import draw_mistakes
 from cifar_lab.model_size import model_size
 from cifar_lab.session import Session
-from cifar_lab.tracking import wandb_id
 from cifar_lab.trainer import stop, stop_agreed, write_status
+from cifar_lab.wandb_mirror.record import read_id
 
 MODEL_FORMAT = 1
 
@@ -122,7 +122,7 @@ def _summary(session: Session, result: Evaluation, weights: dict[str, Tensor], p
         "world_size": schedule.world_size,
         "micro_batch": schedule.micro_batch,
         "strategy": session.engine.strategy,
-        "wandb_id": wandb_id(session.run_dir) if recipe.tracking.wandb_project else None,
+        "wandb_id": read_id(session.run_dir.path) if recipe.tracking.wandb_project else None,
     }
 
 

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,15 +16,18 @@ from torch import nn
 
 from cifar_lab import atomic
 from cifar_lab.attempt import Attempt
+from cifar_lab.augmented import draw_augmented
 from cifar_lab.checkpoint import Saver, TrainingState
 from cifar_lab.data.images import ImageSet, load_images
 from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.splits import limit_ids, split_ids
 from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.environment import environment
+from cifar_lab.headline import headline
 from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.model_factory import build_model, own_normalisation
 from cifar_lab.plan_warning import fits
+from cifar_lab.preparation import Preparation
 from cifar_lab.progress import Progress
 from cifar_lab.recipe import Recipe
 from cifar_lab.resume import find_checkpoint, starting_state
@@ -38,15 +43,8 @@ from cifar_lab.tracking import Tracker
 
 log = logging.getLogger("cifar_lab")
 
-
-@dataclass(frozen=True)
-class Preparation:
-    """How pictures reach the model, in training, evaluation and prediction alike; mean and std on the 0..1 scale."""
-
-    image_size: int
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+# Training pictures that a model may look at before the first step (`initialise_from`).
+INITIAL_PICTURES = 5000
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,7 @@ class Session:
     test: ImageSet
     stream: Stream | IndexLog
     validation: EvalStream | None
+    eval_stream: Callable[[ImageSet], EvalStream]  # what measures pictures, each on one of the processes
     engine: Engine
     saver: Saver
     tracker: Tracker
@@ -101,10 +100,6 @@ class Session:
         self.tracker.finish()
         self.progress.close()
 
-    def eval_stream(self, images: ImageSet) -> EvalStream:
-        """Evaluate `images`, each on one of the processes."""
-        return _eval_stream(images, self.preparation, self.recipe, self.world, self.channels_last)
-
 
 def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
     """Put a run together and load its newest checkpoint, if there is one. Collective; raises UserErrors."""
@@ -130,6 +125,9 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
 
     # Published weights are fetched by one process, and not at all where a checkpoint comes next.
     model = world.main_first(build) if recipe.model.pretrained and found is None else build()
+    if found is None and hasattr(model, "initialise_from"):
+        first = preparation.stream(train.subset(train_ids[:INITIAL_PICTURES]), batch=500, device=torch.device("cpu"))
+        model.initialise_from(torch.cat([batch.images[batch.weight > 0] for batch in first]))
     channels_last = uses_channels_last(model, recipe)
     engine = make_engine(world, recipe, model, schedule.accumulation_steps)
     if world.is_main and world.device.type == "cuda":
@@ -139,7 +137,7 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
             log.warning(warning)
     training = train.subset(train_ids).to(world.device)
     state = starting_state(found, world, schedule, training.fingerprint, engine)
-    stream: Stream | IndexLog = Stream(
+    pictures = Stream(
         training,
         augment=data.augment,
         image_size=image_size,
@@ -152,12 +150,19 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
         device=world.device,
         channels_last=channels_last,
     )
+    world.from_main(lambda: draw_augmented(run_dir.path / "augmented.png", pictures, mean, std, train.classes))
+    stream: Stream | IndexLog = pictures
     if os.environ.get("CIFAR_LAB_INDEX_LOG"):
-        stream = IndexLog(stream, Path(os.environ["CIFAR_LAB_INDEX_LOG"]) / f"{world.rank}.jsonl")
-    validation = None
-    if len(val_ids):
-        held_out = train.subset(val_ids)
-        validation = _eval_stream(held_out, preparation, recipe, world, channels_last)
+        stream = IndexLog(pictures, Path(os.environ["CIFAR_LAB_INDEX_LOG"]) / f"{world.rank}.jsonl")
+    eval_stream = partial(
+        preparation.stream,
+        batch=recipe.eval.batch,
+        device=world.device,
+        rank=world.rank,
+        world_size=world.world_size,
+        channels_last=channels_last,
+    )
+    validation = eval_stream(train.subset(val_ids)) if len(val_ids) else None
     env = environment(world, schedule, engine.strategy)
 
     def prepare_files() -> None:
@@ -172,9 +177,9 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
 
     world.from_main(prepare_files)
     progress = Progress(schedule.total_steps, state.step, enabled=world.is_main)
-    tracker = Tracker(run_dir, recipe, env, world.is_main, message=progress.message)
+    tracker = Tracker(run_dir, recipe, world.is_main, message=progress.message)
     if world.is_main:
-        progress.message(_headline(run_dir, schedule, engine, state))
+        progress.message(headline(run_dir.path, schedule, engine, state.step))
         if engine.config is not None:
             progress.message(f"DeepSpeed: {json.dumps(engine.config)}")
     if recipe.train.compile:
@@ -189,6 +194,7 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
         test=test,
         stream=stream,
         validation=validation,
+        eval_stream=eval_stream,
         engine=engine,
         saver=saver,
         tracker=tracker,
@@ -198,31 +204,4 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
         channels_last=channels_last,
         started=started,
         brought_seconds=state.seconds,
-    )
-
-
-def _eval_stream(
-    images: ImageSet, preparation: Preparation, recipe: Recipe, world: World, channels_last: bool
-) -> EvalStream:
-    return EvalStream(
-        images.to(world.device),
-        image_size=preparation.image_size,
-        interpolation=preparation.interpolation,
-        mean=preparation.mean,
-        std=preparation.std,
-        batch=recipe.eval.batch,
-        device=world.device,
-        rank=world.rank,
-        world_size=world.world_size,
-        channels_last=channels_last,
-    )
-
-
-def _headline(run_dir: RunDir, schedule: Schedule, engine: Engine, state: TrainingState) -> str:
-    processes = f"{schedule.world_size} process" + ("es" if schedule.world_size > 1 else "")
-    where = f", from step {state.step}" if state.step else ""
-    return (
-        f"{run_dir.path}: {processes} ({engine.strategy}, {engine.world.device.type}) x "
-        f"{schedule.accumulation_steps} x micro-batch {schedule.micro_batch} = global batch {schedule.global_batch}; "
-        f"{schedule.steps_per_epoch} steps an epoch, {schedule.total_steps} in all{where}"
     )

@@ -1,6 +1,6 @@
 """Metrics into the run directory, always, and from there to Weights & Biases, when a project is set.
 
-W&B lives in a process of its own, cifar_lab/wandb_mirror.py, that follows metrics.jsonl. Inside the trainer it would
+W&B lives in a process of its own, cifar_lab/wandb_mirror, that follows metrics.jsonl. Inside the trainer it would
 install exit hooks that wait for uploads, replace `sys.exit` and raise KeyboardInterrupt in the main thread; a process
 can always be ended.
 """
@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
-import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cifar_lab import atomic
 from cifar_lab.recipe import Recipe
 from cifar_lab.rundir import RunDir, cache_root
+from cifar_lab.wandb_mirror.record import identify
+
+END_SECONDS = 10.0
+# What the end of a completed run waits for its weights to be sent, at the least.
+BYTES_PER_SECOND = 4e6
 
 
 def _to_stderr(line: str) -> None:
@@ -31,24 +35,18 @@ def _to_stderr(line: str) -> None:
 class Tracker:
     """Appends metrics.jsonl and lets a process mirror it to W&B; other ranks than the main one do nothing.
 
-    Create it after `RunDir.truncate_metrics`: W&B receives what is appended from then on. `config` (topology, revision,
-    ...) joins the recipe in W&B's nested config. `message` receives single lines for the user.
+    Create it after `RunDir.truncate_metrics` and `RunDir.write_env`. `message` receives single lines for the user.
     """
 
     def __init__(
-        self,
-        run_dir: RunDir,
-        recipe: Recipe,
-        config: dict[str, Any],
-        is_main: bool,
-        message: Callable[[str], None] = _to_stderr,
+        self, run_dir: RunDir, recipe: Recipe, is_main: bool, message: Callable[[str], None] = _to_stderr
     ) -> None:
         self._run = run_dir
         self._is_main = is_main
         self._message = message
         self._process: subprocess.Popen[bytes] | None = None
         if is_main and recipe.tracking.wandb_project and os.environ.get("WANDB_MODE") != "disabled":
-            self._start(recipe, config)
+            self._start(recipe.tracking.wandb_project, recipe.tracking.wandb_entity)
 
     def log(self, split: str, step: int, epoch: float, **values: Any) -> None:
         """Append one line; `split` is train, val or test. Never waits for W&B."""
@@ -57,17 +55,22 @@ class Tracker:
         self._run.append_metrics(split=split, step=step, epoch=epoch, **values)
         self._relay()
 
-    def finish(self, timeout: float = 10.0, exit_code: int = 0) -> None:
-        """Send what is left to W&B and end, within `timeout` seconds; may be called twice."""
+    def finish(self, timeout: float | None = None) -> None:
+        """Send what is left to W&B and end, within `timeout` seconds; may be called twice.
+
+        The default is 10, and for the final weights of a completed run what they take at 4 MB/s.
+        """
         self._run.close()
         process, self._process = self._process, None
         if process is None:
             return
         assert process.stdin is not None
         assert process.stdout is not None
+        if timeout is None:
+            timeout = END_SECONDS + self._weight_bytes() / BYTES_PER_SECOND
         try:
             with process.stdin:
-                process.stdin.write(f"finish {exit_code}\n".encode())
+                process.stdin.write(b"finish\n")
         except OSError:
             pass  # It has ended already; its exit status tells.
         try:
@@ -79,53 +82,39 @@ class Tracker:
             process.kill()
             process.wait()
             self._print_lines(process.stdout)
-            self._message(self._off(f"not everything was sent within {timeout:g} s"))
+            self._message(self._off(f"not everything was sent within {timeout:.3g} s"))
         process.stdout.close()
+        for folder in Path(tempfile.gettempdir()).glob(f"cifar_lab-wandb-{process.pid}-*"):  # it was killed
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def _log_path(self) -> Path:
         return self._run.path / "wandb.log"
 
-    def _off(self, reason: str) -> str:
-        return f"W&B: {reason}; metrics.jsonl has everything, send it with `cifar-lab sync {self._run.path}`"
+    def _weight_bytes(self) -> int:
+        path = self._run.path / "model.safetensors"
+        return path.stat().st_size if path.exists() else 0
 
-    def _start(self, recipe: Recipe, config: dict[str, Any]) -> None:
-        spec = importlib.util.find_spec("wandb")
-        # A folder `wandb` in the working directory also has a spec, but without an origin.
-        if spec is None or spec.origin is None:
+    def _off(self, reason: str) -> str:
+        return f"W&B: {reason}; metrics.jsonl has everything, `cifar-lab sync {self._run.path}` sends it"
+
+    def _start(self, project: str, entity: str | None) -> None:
+        if not wandb_is_there():
             self._message(self._off("the package wandb is not installed (pip install 'cifar-lab[wandb]')"))
             return
-        metrics = self._run.path / "metrics.jsonl"
         try:
-            session = {
-                "offset": metrics.stat().st_size if metrics.exists() else 0,
-                "argv": sys.argv,
-                "trainer_pid": os.getpid(),
-                "config": {**recipe.model_dump(mode="json"), **config},
-                "init": {
-                    "project": recipe.tracking.wandb_project,
-                    "entity": recipe.tracking.wandb_entity,
-                    "id": wandb_id(self._run),
-                    "name": f"{recipe.name}-{self._run.path.name}",
-                    "group": recipe.name,
-                    "job_type": "train",
-                    "tags": list(recipe.tracking.tags),
-                },
-            }
-            with open(self._log_path, "wb") as log:
+            identify(self._run.path, project, entity, os.environ)
+            with open(self._log_path, "ab") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "cifar_lab.wandb_mirror", str(self._run.path)],
+                    mirror_command(self._run.path, project, entity, follow=os.getpid()),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    env=_environment(self._run),
+                    env=mirror_environment(self._run.path),
                     start_new_session=True,  # Ctrl-C is for the trainer, which says `finish` afterwards.
                 )
-            assert self._process.stdin is not None
             assert self._process.stdout is not None
             os.set_blocking(self._process.stdout.fileno(), False)
-            self._process.stdin.write(json.dumps(atomic.finite(session), default=str).encode() + b"\n")
-            self._process.stdin.flush()
         except (OSError, ValueError) as error:
             self._message(self._off(f"cannot start ({error})"))
 
@@ -143,21 +132,24 @@ class Tracker:
             self._message(line)
 
 
-def wandb_id(run_dir: RunDir) -> str:
-    """The run's W&B id: kept in wandb.json for ever; at first $WANDB_RUN_ID (set by `wandb agent`) or a new one."""
-    path = run_dir.path / "wandb.json"
-    if path.exists():
-        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
-    identifier = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(8)
-    atomic.write_json(path, {"id": identifier})
-    return identifier
+def wandb_is_there() -> bool:
+    """Whether W&B can be imported; a folder `wandb` in the working directory also has a spec, but without an origin."""
+    spec = importlib.util.find_spec("wandb")
+    return spec is not None and spec.origin is not None
 
 
-def _environment(run_dir: RunDir) -> dict[str, str]:
-    """The trainer's environment with W&B's folders below the run and the cache, unless the user set them."""
+def mirror_command(run_dir: Path, project: str | None, entity: str | None, follow: int | None = None) -> list[str]:
+    """The command of the process that sends a run directory; with `follow` while that trainer goes on."""
+    named = {"--project": project, "--entity": entity, "--follow": follow}
+    options = [f"{name}={value}" for name, value in named.items() if value is not None]
+    return [sys.executable, "-m", "cifar_lab.wandb_mirror", str(run_dir), *options]
+
+
+def mirror_environment(run_dir: Path) -> dict[str, str]:
+    """This process's environment with W&B's folders below the run and the cache, unless the user set them."""
     package_parent = str(Path(__file__).resolve().parents[1])
-    defaults = {"WANDB_DIR": str(run_dir.path)}
+    defaults = {"WANDB_DIR": str(run_dir)}
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
-        defaults[name] = str(cache_root(run_dir.path) / name.lower())
+        defaults[name] = str(cache_root(run_dir) / name.lower())
     path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
     return {**defaults, **os.environ, "PYTHONPATH": path}

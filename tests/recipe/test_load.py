@@ -11,7 +11,7 @@ from cifar_lab.recipe.json_schema import PATH as SCHEMA_PATH
 from cifar_lab.recipe.json_schema import schema_text
 from cifar_lab.recipe.yaml_text import scalar
 
-SHIPPED = sorted(SCHEMA_PATH.parent.rglob("*.yaml"))
+SHIPPED = sorted(path for path in SCHEMA_PATH.parent.rglob("*.yaml") if path.parent.name != "sweeps")
 STUDY = {"plain18", "plain34", "resnet18", "resnet34", "resnet18_ms", "vit_tiny", "vit_tiny_scratch", "vit_custom"}
 TEXT = """\
 name: sample

@@ -62,6 +62,9 @@ LEVELS: dict[int, set[str]] = {
         "memory",
         "contact_sheet",
         "augmented",
+        "preparation",
+        "scores",
+        "picture_files",
     },
     2: {
         "runtime",
@@ -90,17 +93,6 @@ REPORT_MAY_IMPORT = {"numpy", "matplotlib"}
 HEAVY = {"torch", "torchvision", "accelerate", "timm", "deepspeed", "wandb", "datasets", "transformers"}
 # Commands that answer before torch is there.
 TORCH_FREE = {
-    "data_sizes",
-    "kept_answer",
-    "cli",
-    "dry_run",
-    "plan",
-    "plan_inputs",
-    "plan_warning",
-    "status",
-    "sync",
-    "recipes",
-}
     "data_sizes",
     "kept_answer",
     "cli",

@@ -1,0 +1,188 @@
+"""What W&B costs a training run when its server or disk is bad: `python benchmarks/tracking.py [--pairs N]`.
+
+In one process blocks of real training steps alternate, with a tracker that sends to W&B and with one that does not,
+ABBA, so that drift cancels; in the blocks without, W&B's processes are stopped. Both write metrics.jsonl, at every
+step, far more often than recipes do. The figure is the geometric mean of the paired ratios of time, with its 95 %
+interval: 1.01 would be one per cent slower. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as `cifar-lab train` sets it
+
+import torch
+
+from cifar_lab.model_factory import build_model
+from cifar_lab.recipe import Recipe, parse_recipe
+from cifar_lab.rundir import RunDir
+from cifar_lab.tracking import Tracker
+
+STEPS = 20
+BATCH = 32
+# In a process of its own, since it would share this one's interpreter lock.
+SERVER = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("content-length", "0"); self.end_headers()
+    def do_POST(self):
+        if sys.argv[1] == "hangs":
+            time.sleep(3600)
+        self.send_response(401); self.send_header("content-length", "0"); self.end_headers()
+    def log_message(self, *args):
+        pass
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+def recipe(project: str | None) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "tracking",
+            "model": {"name": "speednet", "args": {"width": 32, "stem_stride": 2}},
+            "optim": {"lr": 0.01},
+            "train": {"epochs": 1, "global_batch": BATCH},
+            "tracking": {"wandb_project": project},
+        }
+    )
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[dict[str, str]]:
+    """A server that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield {"WANDB_BASE_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
+
+
+@contextlib.contextmanager
+def unreachable() -> Iterator[dict[str, str]]:
+    yield {"WANDB_BASE_URL": "http://127.0.0.1:9"}
+
+
+@contextlib.contextmanager
+def serving(behaviour: str) -> Iterator[dict[str, str]]:
+    command = [sys.executable, "-c", SERVER, behaviour]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield {"WANDB_BASE_URL": f"http://127.0.0.1:{int(process.stdout.readline())}"}
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[dict[str, str]]:
+    """W&B writes its own log of the run to a file system without a free byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=True)
+        try:
+            with contextlib.suppress(OSError):
+                Path(folder, "filler").write_bytes(bytes(1 << 20))
+            yield {"WANDB_MODE": "offline", "WANDB_DIR": folder}
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+CASES: dict[str, Callable[[], contextlib.AbstractContextManager[dict[str, str]]]] = {
+    "never answers": silent,
+    "answers the door, then never": lambda: serving("hangs"),
+    "unreachable": unreachable,
+    "wrong key": lambda: serving("refuses"),
+    "full disk": full_disk,
+}
+
+
+def measure(environment: dict[str, str], folder: Path, pairs: int, settle: float) -> dict[str, float]:
+    """Time with W&B over time without, for `pairs` pairs of blocks."""
+    model = build_model(recipe(None).model, 10, 32, seed=0).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    images, labels = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % 10
+    os.environ.update({"WANDB_API_KEY": "local" + "0" * 40, "CIFAR_LAB_CACHE": str(folder / "cache"), **environment})
+    trackers = {}
+    messages: list[str] = []
+    for name, project in {"without": None, "with": "benchmark"}.items():
+        run = RunDir(folder / name)
+        run.create(recipe(project))
+        started = time.perf_counter()
+        trackers[name] = Tracker(run, recipe(project), True, message=messages.append)
+        start_seconds = time.perf_counter() - started
+    group = trackers["with"]._process.pid  # it leads a session of its own
+    count = dict.fromkeys(trackers, 0)
+
+    def block(name: str) -> float:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT if name == "with" else signal.SIGSTOP)
+        started = time.perf_counter()
+        for _ in range(STEPS):
+            loss = torch.nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            count[name] += 1
+            trackers[name].log("train", count[name], count[name] / 100, loss=loss.item(), lr=0.01, grad_norm=1.0)
+        return time.perf_counter() - started
+
+    deadline = time.monotonic() + settle  # a process that starts takes a core for a second, once a run
+    while time.monotonic() < deadline:
+        block("with")
+    logs = []
+    for pair in range(pairs):
+        order = ("with", "without") if pair % 2 else ("without", "with")
+        seconds = {name: block(name) for name in order}
+        logs.append(math.log(seconds["with"] / seconds["without"]))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGCONT)
+    started = time.perf_counter()
+    for tracker in trackers.values():
+        tracker.finish()
+    error = 1.96 * statistics.stdev(logs) / math.sqrt(pairs)
+    assert all(len(RunDir(folder / name).metrics()) == count[name] for name in trackers)
+    return {
+        "ratio": round(math.exp(statistics.mean(logs)), 4),
+        "low": round(math.exp(statistics.mean(logs) - error), 4),
+        "high": round(math.exp(statistics.mean(logs) + error), 4),
+        "start_ms": round(1000 * start_seconds, 1),
+        "end_seconds": round(time.perf_counter() - started, 1),
+        "warnings": sum("cifar-lab sync" in message for message in messages),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=60, help="pairs of blocks a case (default: 60)")
+    parser.add_argument("--settle", type=float, default=8.0, help="seconds before the first pair (default: 8)")
+    parser.add_argument("--case", choices=CASES, action="append", help="only this one; may be repeated")
+    options = parser.parse_args()
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        del os.environ[name]
+    results = {}
+    for case in options.case or CASES:
+        before = dict(os.environ)
+        with tempfile.TemporaryDirectory() as folder, CASES[case]() as environment:
+            results[case] = measure(environment, Path(folder), options.pairs, options.settle)
+        os.environ.clear()
+        os.environ.update(before)
+        print(f"{case:30}{results[case]}", flush=True)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
