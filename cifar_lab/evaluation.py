@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.recipe.schema import TestTimeAugmentation
-from cifar_lab.runtime.engine import Engine
+from cifar_lab.runtime.engine import Predictor
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def views(images: Tensor, tta: TestTimeAugmentation) -> list[tuple[float, Tensor
 
 
 def evaluate(
-    engine: Engine,
+    engine: Predictor,
     stream: EvalStream,
     *,
     tta: TestTimeAugmentation = False,
@@ -87,7 +87,7 @@ def evaluate(
     return Evaluation(float(loss) / count, correct / count, count, predictions)
 
 
-def _collect(engine: Engine, columns: Tensor) -> Predictions:
+def _collect(engine: Predictor, columns: Tensor) -> Predictions:
     """Join (5, n) columns of all ranks, without padding, sorted by sample id."""
     rows = engine.world.gather(columns.T).cpu()
     rows = rows[rows[:, 4] > 0]

@@ -84,11 +84,7 @@ class Pictures:
         try:
             with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as opened:
                 mode = opened.mode
-                image = ImageOps.exif_transpose(opened) if "exif" in opened.info else opened
-                image = _to_rgb(image)
-                if self._size is not None:
-                    image = ImageOps.fit(image, (self._size, self._size), Image.Resampling.BICUBIC)
-                return np.asarray(image), mode
+                return np.asarray(upright_rgb(opened, self._size)), mode
         except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
             raise DataError(f"{self._name}: picture {index} cannot be decoded: {error}") from error
 
@@ -97,6 +93,16 @@ class Pictures:
         if kind is not None and kind not in self._said:
             self._said.add(kind)
             logger.warning("%s: %s pictures are expanded to RGB (the first is picture %d)", self._name, kind, index)
+
+
+def upright_rgb(opened: Image.Image, size: int | None = None) -> Image.Image:
+    """First frame of a picture that was opened, turned as its EXIF says, as RGB, with `size` its centre square resized.
+
+    Raises what Pillow's plugins please.
+    """
+    image = ImageOps.exif_transpose(opened) if "exif" in opened.info else opened
+    image = _to_rgb(image)
+    return image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
 
 def num_cores() -> int:

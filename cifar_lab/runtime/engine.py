@@ -26,10 +26,24 @@ class Health:
     first_bad_tensor: str | None
 
 
-class Engine(Protocol):
-    """One model under one strategy. Methods marked *collective* are called by every rank in the same order."""
+class Predictor(Protocol):
+    """What measuring a split takes. Methods marked *collective* are called by every rank in the same order."""
 
     world: World
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (b, num_classes) in float32 of `images` (b, 3, s, s), in evaluation mode. Collective under ZeRO-3."""
+
+    def use_ema(self) -> AbstractContextManager[None]:
+        """Within it, the moving average of the weights stands in for them, if there is one."""
+
+    def average_buffers(self) -> None:
+        """Make floating-point buffers equal everywhere. Collective."""
+
+
+class Engine(Predictor, Protocol):
+    """One model under one strategy."""
+
     strategy: str
     has_ema: bool
     has_batch_norm: bool
@@ -41,17 +55,8 @@ class Engine(Protocol):
     def step(self, step: int, lr: float) -> None:
         """Optimizer step number `step` with learning rate `lr`, on the device alone. Collective."""
 
-    def predict(self, images: Tensor) -> Tensor:
-        """Logits (b, num_classes) in float32 of `images` (b, 3, s, s), in evaluation mode. Collective under ZeRO-3."""
-
-    def use_ema(self) -> AbstractContextManager[None]:
-        """Within it, the moving average of the weights stands in for them, if there is one."""
-
     def health(self, *sums: Tensor) -> tuple[Health, list[float]]:
         """The guard's findings, and `sums` summed over all processes: the one host synchronisation. Collective."""
-
-    def average_buffers(self) -> None:
-        """Make floating-point buffers equal everywhere. Collective."""
 
     def state_specs(self, kind: StateKind) -> dict[str, tuple[torch.dtype, torch.Size]]:
         """Names, types and shapes of what `named_state` yields, in its order."""
