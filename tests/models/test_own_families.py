@@ -74,7 +74,7 @@ def test_residual_nets_take_any_image_size(image_size):
 def test_speednet_whitens_patches_with_a_fixed_stem():
     torch.manual_seed(0)
     net = speednet.build(10, 32, width=4, whiten=True, scaled_norms=False, norm_momentum=0.4)
-    images = F.avg_pool2d(torch.randn(64, 3, 34, 34), 3, stride=1) * torch.tensor([1.0, 3.0, 0.5]).view(3, 1, 1)
+    images = F.avg_pool2d(torch.randn(64, 3, 34, 34), 3, stride=1) * torch.tensor([1.0, 3.0, 2.0]).view(3, 1, 1)
     net.initialise_from(images)
     found = net.stem[0](images).permute(1, 0, 2, 3).flatten(1)
     gram = found @ found.T / found.size(1)
