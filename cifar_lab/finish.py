@@ -84,6 +84,7 @@ def _description(session: Session) -> dict[str, Any]:
         "num_classes": session.test.num_classes,
         "classes": list(session.test.classes),
         "image_size": preparation.image_size,
+        "source_size": session.test.image_size,
         "interpolation": preparation.interpolation,
         "mean": list(preparation.mean),
         "std": list(preparation.std),
