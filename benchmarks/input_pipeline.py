@@ -1,4 +1,4 @@
-"""Training pictures per second of our Stream beside torchvision's loader, `interpolate` and the memory's own limits.
+"""Training pictures per second of our Stream beside the loaders of torchvision and timm, and the memory's own limits.
 
     python benchmarks/input_pipeline.py [--images 20000] [--peers] [--repeats 9]
 
@@ -93,8 +93,18 @@ class PictureData(torch.utils.data.Dataset):
         return self.transform(Image.fromarray(self.data[index])), self.targets[index]
 
 
+def steady_rate(loader, batch: int) -> float:
+    """Pictures per second of an epoch of `loader`, the start of its workers not counted."""
+    count, start = 0, 0.0
+    for i, _ in enumerate(loader):
+        if i == 4:
+            start = time.perf_counter()
+        count += batch if i > 4 else 0
+    return count / (time.perf_counter() - start)
+
+
 def torchvision_rate(data: ImageSet, batch: int, size: int, strong: bool = False) -> float:
-    """Steady rate of the usual PIL transforms in a DataLoader with two workers, its start not counted."""
+    """Steady rate of the usual PIL transforms in a DataLoader with two workers."""
     from torchvision import transforms as T
 
     steps: list[object] = [T.RandomCrop(32, padding=4), T.RandomHorizontalFlip()]
@@ -108,12 +118,29 @@ def torchvision_rate(data: ImageSet, batch: int, size: int, strong: bool = False
     loader = torch.utils.data.DataLoader(
         PictureData(data, T.Compose(steps)), batch_size=batch, shuffle=True, num_workers=2, drop_last=True
     )
-    count, start = 0, 0.0
-    for i, _ in enumerate(loader):
-        if i == 4:
-            start = time.perf_counter()
-        count += batch if i > 4 else 0
-    return count / (time.perf_counter() - start)
+    return steady_rate(loader, batch)
+
+
+def timm_rate(data: ImageSet, batch: int, size: int, strong: bool = False) -> float:
+    """Steady rate of timm's `create_loader` with two workers: its random resized crop, flip, and `rand-m9-n2`."""
+    from timm.data import create_loader
+
+    loader = create_loader(
+        PictureData(data, None),  # timm sets its own transform
+        input_size=(3, size, size),
+        batch_size=batch,
+        is_training=True,
+        num_workers=2,
+        mean=MEAN,
+        std=STD,
+        interpolation="bicubic",
+        color_jitter=None,
+        auto_augment="rand-m9-n2" if strong else None,
+        re_prob=0.25 if strong else 0.0,
+        device=torch.device("cpu"),
+        persistent_workers=False,
+    )
+    return steady_rate(loader, batch)
 
 
 def main() -> None:
@@ -121,7 +148,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--peers", action="store_true", help="run torchvision's loader too (half a minute)")
+    parser.add_argument(
+        "--peers", action="store_true", help="run the loaders of torchvision and timm too (half a minute)"
+    )
     args = parser.parse_args()
     torch.manual_seed(0)
     data = ImageSet(
@@ -144,6 +173,9 @@ def main() -> None:
         "ours_32_randaugment_erasing": ours(data, 32, batch, n, **strong),
         "ours_224": ours(data, 224, 128, 8, **CROP_FLIP),
         "ours_224_channels_last": ours(data, 224, 128, 8, channels_last=True, **CROP_FLIP),
+        "ours_224_mixup": ours(data, 224, 128, 8, mixup_alpha=0.2, **CROP_FLIP),
+        "ours_224_cutmix": ours(data, 224, 128, 8, cutmix_alpha=1.0, **CROP_FLIP),
+        "ours_32_randaugment_erasing_mixup": ours(data, 32, batch, n, mixup_alpha=0.2, **strong),
         "fill_224": lambda: len(large.fill_(1.0)),
         "interpolate_224": lambda: len(F.interpolate(small, size=(224, 224), mode="bicubic", antialias=True)),
     }
@@ -152,18 +184,20 @@ def main() -> None:
         "32 / bound": rates["ours_32"] / rates["bound_32"],
         "mixup / plain": rates["ours_32_mixup"] / rates["ours_32"],
         "cutmix / plain": rates["ours_32_cutmix"] / rates["ours_32"],
+        "224 mixup / plain": rates["ours_224_mixup"] / rates["ours_224"],
+        "224 cutmix / plain": rates["ours_224_cutmix"] / rates["ours_224"],
+        "strong 32 mixup / strong": rates["ours_32_randaugment_erasing_mixup"] / rates["ours_32_randaugment_erasing"],
         "224 / fill": rates["ours_224"] / rates["fill_224"],
         "224 / interpolate": rates["ours_224"] / rates["interpolate_224"],
     }
     if args.peers:
-        rates["torchvision_32"] = torchvision_rate(data, batch, 32)
-        rates["torchvision_32_randaugment_erasing"] = torchvision_rate(data, batch, 32, strong=True)
-        rates["torchvision_224"] = torchvision_rate(data.subset(data.ids[:4096]), 128, 224)
-        ratios["32 / torchvision"] = rates["ours_32"] / rates["torchvision_32"]
-        ratios["strong 32 / torchvision"] = (
-            rates["ours_32_randaugment_erasing"] / rates["torchvision_32_randaugment_erasing"]
-        )
-        ratios["224 / torchvision"] = rates["ours_224"] / rates["torchvision_224"]
+        few = data.subset(data.ids[:4096])
+        for peer, rate in (("torchvision", torchvision_rate), ("timm", timm_rate)):
+            rates[f"{peer}_32"] = rate(data, batch, 32)
+            rates[f"{peer}_32_randaugment_erasing"] = rate(data, batch, 32, strong=True)
+            rates[f"{peer}_224"] = rate(few, 128, 224)
+            for case in ("32", "32_randaugment_erasing", "224"):
+                ratios[f"{case} / {peer}"] = rates[f"ours_{case}"] / rates[f"{peer}_{case}"]
     for name, value in rates.items():
         print(f"{name:40s} {value:12,.0f} pictures/s")
     for name, value in ratios.items():

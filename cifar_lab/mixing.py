@@ -1,7 +1,8 @@
 """Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) of pairs, and the loss for mixed labels.
 
 Pairs are positions 2i and 2i+1 of the micro-batch. Both are the same operation: a pixel of one becomes
-(1 - w) * itself + w * the partner's, with w constant for mixup and 1 inside of a box, 0 outside for CutMix.
+(1 - w) * itself + w * the partner's, with w constant for mixup and 1 inside of a box, 0 outside for CutMix. A weight
+of 1 is an exchange of bytes, for which a quarter of the memory traffic does.
 """
 
 from __future__ import annotations
@@ -85,16 +86,49 @@ class PairMixing:
         )
 
 
-def mix_pairs_(x: Tensor, weight: Tensor) -> None:
-    """In place on float32 (2P, C, H, W): (1 - w) * own + w * partner for `weight` (P, 1, H, W).
+def mix_pairs_(x: Tensor, weight: Tensor, scratch: Tensor | None = None) -> None:
+    """In place on float32 (2P, C, H, W): (1 - w) * own + w * partner for `weight` (P, 1, H, W) or (P, 1, 1, 1).
 
-    Exact for whole-number pixels (0..255) where the weight is 0 or 1.
+    Exact for whole-number pixels (0..255) where the weight is 0 or 1. `scratch` is a kept (P, C, H, W).
     """
     first, second = x[::2], x[1::2]
-    # Memory traffic is all that counts: `addcmul` or `lerp` into a second buffer are fewer calls and slower.
-    difference = (second - first).mul_(weight)
+    # `addcmul` would be a pass less, but is a fused multiply-add on some processors only.
+    difference = torch.sub(second, first, out=scratch).mul_(weight)
     first.add_(difference)
     second.sub_(difference)
+
+
+class BoxExchange:
+    """CutMix on uint8 pictures: the two of a pair exchange the bytes of a box, as (a ^ b) & mask applied to both.
+
+    A quarter of the traffic of `mix_pairs_`, and the sides of the masks are made once an epoch. `pitch`: how many bytes
+    after a row of the pictures the next begins.
+    """
+
+    def __init__(self, height: int, width: int, *, pitch: int, num_pairs: int, device: torch.device) -> None:
+        self._ys, self._xs = torch.arange(height, device=device), torch.arange(pitch, device=device)
+        self._span = (height - 1) * pitch + width  # from the first byte of a channel to its last
+        self._mask = torch.empty((num_pairs, height, pitch), dtype=torch.uint8, device=device)
+        self._difference = torch.empty((num_pairs, 3, self._span), dtype=torch.uint8, device=device)
+
+    def sides(self, draws: PairDraws) -> tuple[Tensor, Tensor]:
+        """uint8 (P, H, 1) and (P, 1, pitch) for all pairs of an epoch: where both are 255 a pixel is exchanged."""
+        boxes = torch.where(draws.partner_weight.unsqueeze(1) == 1, draws.boxes, 0)
+        top, bottom, left, right = boxes.unsqueeze(-1).unbind(1)
+        rows = ((self._ys >= top) & (self._ys < bottom)).to(torch.uint8).mul_(255)
+        columns = ((self._xs >= left) & (self._xs < right)).to(torch.uint8).mul_(255)
+        return rows.unsqueeze(2), columns.unsqueeze(1)
+
+    def __call__(self, x: Tensor, rows: Tensor, columns: Tensor) -> None:
+        """In place on uint8 (2P, 3, H, W), dense but for the pitch; rows and columns are those of its pairs."""
+        count = len(rows)
+        mask = torch.bitwise_and(rows, columns, out=self._mask[:count]).flatten(1)[:, None, : self._span]
+        # Whole channels as one range of bytes, what lies between the rows included: short rows would cost more.
+        size, stride = (count, 3, self._span), (2 * x.stride(0), x.stride(1), 1)
+        first, second = (x.as_strided(size, stride, x.storage_offset() + i * x.stride(0)) for i in range(2))
+        difference = torch.bitwise_xor(first, second, out=self._difference[:count]).bitwise_and_(mask)
+        first.bitwise_xor_(difference)
+        second.bitwise_xor_(difference)
 
 
 def soft_cross_entropy(

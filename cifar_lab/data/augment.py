@@ -32,7 +32,8 @@ class CropFlip:
 
     A crop of a padded picture is one contiguous range of its bytes, read with the padded picture's row length. So a
     chunk is padded in a kept scratch, the pictures to be mirrored are mirrored there, and one `index_select` over a
-    view whose row k is "the bytes from k on" copies one range a picture; the crop itself is then a strided view.
+    view whose row k is "the bytes from k on" copies one range a picture; the crop itself is then a strided view, whose
+    rows begin `pitch` bytes apart.
 
     Measured on one core at 32 px, padding 4: a picture takes 1.4 us, normalised. Indexing an unfolded, padded copy of
     the data set by (sample, dy, dx) takes 2.9 us for the crop alone, and 240 MB.
@@ -51,13 +52,13 @@ class CropFlip:
         device = images.device
         self._images = images.reshape(count, -1)
         self._raw = torch.empty((chunk, channels, self.height, self.width), dtype=torch.uint8, device=device)
-        rows, self._pitch = self.height + 2 * padding, self.width + 2 * padding
-        self._picture = channels * rows * self._pitch
-        self._padded = torch.zeros((chunk, channels, rows, self._pitch), dtype=torch.uint8, device=device)
-        length = self._picture - 2 * padding * (self._pitch + 1)  # from the crop's first byte to its last
+        rows, self.pitch = self.height + 2 * padding, self.width + 2 * padding
+        self._picture = channels * rows * self.pitch
+        self._padded = torch.zeros((chunk, channels, rows, self.pitch), dtype=torch.uint8, device=device)
+        length = self._picture - 2 * padding * (self.pitch + 1)  # from the crop's first byte to its last
         self._ranges = self._padded.view(-1).as_strided((self._padded.numel() - length + 1, length), (1, 1))
         self._windows = torch.empty((chunk, length), dtype=torch.uint8, device=device)
-        self._crops = self._windows.as_strided(self._raw.shape, (length, rows * self._pitch, self._pitch, 1))
+        self._crops = self._windows.as_strided(self._raw.shape, (length, rows * self.pitch, self.pitch, 1))
 
     def arrange(self, index: Tensor, dy: Tensor, dx: Tensor, mirrored: Tensor) -> CropDraws:
         """Host work, all int64 (N,): pictures, offsets in [0, 2 * padding], 0 or 1; crop first, then mirror."""
@@ -71,7 +72,7 @@ class CropFlip:
         # The crop at dx, mirrored, is the crop of the mirror image at the opposite offset.
         dx = torch.where(mirrored.bool(), 2 * self.padding - dx, dx)
         num_plain = torch.zeros(int(chunk[-1]) + 1, dtype=torch.int64).index_add_(0, chunk, 1 - mirrored)
-        return CropDraws(index[order], slot * self._picture + dy * self._pitch + dx, num_plain.tolist())
+        return CropDraws(index[order], slot * self._picture + dy * self.pitch + dx, num_plain.tolist())
 
     def __call__(self, draws: CropDraws, start: int, stop: int) -> Tensor:
         """uint8 (n, C, H, W) crops of the positions [start, stop), one chunk; valid until the next call."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cifar_lab.data.images import ImageSet
-from cifar_lab.data.pipeline import Finish, chunk_size
+from cifar_lab.data.pipeline import Finish, chunk_size, pieces
 from cifar_lab.data.resize import Interpolation
 
 
@@ -52,7 +52,6 @@ class EvalStream:
         self._pixels = images.images.to(device)
         self._labels, self._ids = images.labels.to(device), images.ids.to(device)
         source = (self._pixels.shape[-2], self._pixels.shape[-1])
-        self._chunk = chunk_size(batch, source, image_size, device)
         self._finish = Finish(
             source,
             image_size,
@@ -60,7 +59,7 @@ class EvalStream:
             mean=mean,
             std=std,
             batch=batch,
-            chunk=self._chunk,
+            chunk=chunk_size(batch, source, image_size, device),
             channels_last=channels_last,
             device=device,
         )
@@ -78,8 +77,7 @@ class EvalStream:
             first = (i * self.world_size + self.rank) * self.batch
             own = slice(first, first + self.batch)
             position = self._position[own]
-            for start in range(0, self.batch, self._chunk):
-                stop = min(start + self._chunk, self.batch)
+            for start, stop in pieces(0, self.batch, self._finish.block):
                 self._finish.source(start, stop).copy_(self._pixels.index_select(0, position[start:stop]))
                 self._finish(start, stop)
             yield EvalBatch(

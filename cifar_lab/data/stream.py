@@ -1,9 +1,9 @@
 """The training stream: micro-batch m of global batch k as a pure function, augmented on the device.
 
-The order is crop, flip, RandAugment (uint8), cutout, erasing, mixing (float32 of 0..255, where exchanging pixels is
-exact), normalise, resize. All but the resize run at the source's resolution: it is linear, and comes last because it
-makes the pictures larger. So cutout, erasing and CutMix are in source pixels. On a CPU the work is done in chunks that
-stay in the second-level cache, on an accelerator on the whole micro-batch.
+The order is crop, flip, RandAugment (uint8), cutout, erasing, mixing (float32 of 0..255; CutMix on uint8 where nothing
+is blanked), normalise, resize. All but the resize run at the source's resolution: it is linear, and comes last because
+it makes the pictures larger. So cutout, erasing and CutMix are in source pixels. On a CPU the work is done in chunks
+that stay in the cache, and what is float32 in blocks of these; on an accelerator on the whole micro-batch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from cifar_lab.data.augment import CropFlip
 from cifar_lab.data.epoch import EpochDraws, EpochPlan
 from cifar_lab.data.eval_stream import EvalBatch, EvalStream
 from cifar_lab.data.images import ImageSet
-from cifar_lab.data.pipeline import Finish, chunk_size
+from cifar_lab.data.pair_mixer import PairMixer
+from cifar_lab.data.pipeline import Finish, chunk_size, pieces
 from cifar_lab.data.randaugment import RandAugment
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.rectangles import RectangleMask
 from cifar_lab.data.resize import Interpolation
-from cifar_lab.mixing import PairMixing, mix_pairs_
+from cifar_lab.mixing import PairMixing
 from cifar_lab.recipe.schema import Augment
 
 __all__ = ["Batch", "EvalBatch", "EvalStream", "Stream"]
@@ -118,8 +119,15 @@ class Stream:
             chunk=self._chunk,
             channels_last=channels_last,
             device=device,
+            mixed=augment.mixup_alpha > 0,
         )
         self._mask = RectangleMask(height, width, device)
+        self._mixer: PairMixer | None = None
+        if mixes:
+            pitch = width if self._crop is None or self._randaugment is not None else self._crop.pitch
+            self._mixer = PairMixer(
+                augment, (height, width), pitch=pitch, chunk=self._chunk, block=self._finish.block, device=device
+            )
         self._epoch: int | None = None
         self._draws: EpochDraws
 
@@ -130,29 +138,30 @@ class Stream:
         epoch, k = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._draws, self._epoch = self._plan.draw(epoch), epoch
+            if self._mixer is not None:
+                assert self._draws.mix is not None
+                self._mixer.start_epoch(self._draws.mix)
         draws, first = self._draws, k * self.global_batch + m * b
         sides = [self._mask.sides(rectangles[first : first + b]) for rectangles in draws.blanks]
-        weight = None
-        if draws.mix is not None:
-            pairs = slice(first // 2, (first + b) // 2)
-            weight = self._mask.sides(draws.mix.boxes[pairs], draws.mix.partner_weight[pairs])
         if self._randaugment is not None:
             assert draws.randaugment is not None
-            for start, stop in self._chunks():
+            for start, stop in pieces(0, b, self._chunk):
                 self._crops[start:stop].copy_(self._gather(draws, first + start, first + stop))
             self._randaugment(self._crops, draws.randaugment, first // b)
-        for start, stop in self._chunks():
+        for start, stop in pieces(0, b, self._chunk):
             if self._randaugment is not None:
                 pixels = self._crops[start:stop]
             else:
                 pixels = self._gather(draws, first + start, first + stop)
-            x = self._finish.source(start, stop).copy_(pixels)
-            for rows, columns in sides:
-                self._finish.normalize.blank(x, rows[start:stop] * columns[start:stop])
-            if weight is not None:
-                rows, columns = (side[start // 2 : stop // 2] for side in weight)
-                mix_pairs_(x, rows * columns)
-            self._finish(start, stop)
+            if self._mixer is not None:
+                self._mixer.exchange_(pixels, first + start, first + stop)
+            for begin, end in pieces(start, stop, self._finish.block):
+                x = self._finish.source(begin, end).copy_(pixels[begin - start : end - start])
+                for rows, columns in sides:
+                    self._finish.normalize.blank(x, rows[begin:end] * columns[begin:end])
+                if self._mixer is not None:
+                    self._mixer.blend_(x, first + begin, first + end)
+                self._finish(begin, end)
         own = slice(first, first + b)
         return Batch(
             images=self._finish.images,
@@ -160,10 +169,6 @@ class Stream:
             ids=draws.ids[own],
             own_weight=None if draws.own_weight is None else draws.own_weight[own],
         )
-
-    def _chunks(self) -> list[tuple[int, int]]:
-        b = self.micro_batch_size
-        return [(start, min(start + self._chunk, b)) for start in range(0, b, self._chunk)]
 
     def _gather(self, draws: EpochDraws, start: int, stop: int) -> Tensor:
         """uint8 pictures of the epoch's positions [start, stop), one chunk, cropped and flipped."""

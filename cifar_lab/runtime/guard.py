@@ -16,27 +16,31 @@ class Guard:
     def __init__(self, names: list[str], device: torch.device, clip: float | None) -> None:
         self.names, self.clip = names, clip
         self.grad_norm = torch.zeros((), device=device)
-        self.skipped = torch.zeros((), dtype=torch.int64, device=device)
-        self.first_bad = torch.full((2,), -1, dtype=torch.int64, device=device)  # step, index into names
+        self.skipped = torch.zeros((), dtype=torch.float64, device=device)
+        # Of the newest step until one is bad, then of that one for good: the norm of each gradient, and the step.
+        self._first = torch.zeros(len(names) + 1, dtype=torch.float64, device=device)
+        self._seen_bad = torch.zeros((), dtype=torch.bool, device=device)
+        self._step = torch.zeros((), dtype=torch.float64, device=device)
         self._one = torch.ones((), device=device)
 
     def check(self, grads: list[Tensor], step: int) -> tuple[Tensor, Tensor]:
         """(grad_scale, found_inf), both float32 scalars, for the gradients of one step."""
+        # On scalars the calls are the cost, and `isfinite` is five of them: x - x is 0, or NaN for what is not finite.
         norms = torch.stack(torch._foreach_norm(grads))
         self.grad_norm = torch.linalg.vector_norm(norms)
-        bad = ~torch.isfinite(self.grad_norm)
-        # argmax of a boolean is the first True; a sum that overflows without a bad tensor names the first one.
-        where = torch.stack(
-            [torch.full_like(self.skipped, step), torch.argmax((~torch.isfinite(norms)).to(torch.uint8))]
-        )
-        self.first_bad = torch.where(bad & (self.first_bad[0] < 0), where, self.first_bad)
-        self.skipped = self.skipped + bad
+        bad = torch.sub(self.grad_norm, self.grad_norm).ne_(0)
+        self._first = torch.where(self._seen_bad, self._first, torch.cat([norms, self._step.fill_(step)[None]]))
+        self._seen_bad.logical_or_(bad)
+        self.skipped += bad
         scale = self._one if self.clip is None else torch.clamp(self.grad_norm / self.clip, min=1.0)
-        return scale, bad.to(torch.float32)
+        return scale, bad
 
     def scalars(self) -> Tensor:
-        """What `parse` reads, as one float64 vector on the device."""
-        return torch.cat([self.grad_norm[None].double(), self.skipped[None].double(), self.first_bad.double()])
+        """Norm, skipped steps, and of the first bad step its number and its tensor's index, -1 if there is none."""
+        # argmax of a boolean is the first True; a sum that overflows without a bad tensor names the first one.
+        index = torch.argmax((~torch.isfinite(self._first[:-1])).to(torch.uint8))
+        first_bad = torch.where(self._seen_bad, torch.stack([self._first[-1], index.double()]), -1.0)
+        return torch.cat([torch.stack([self.grad_norm.double(), self.skipped]), first_bad])
 
     def name(self, index: int) -> str:
         return self.names[index]

@@ -32,6 +32,7 @@ class PlainEngine(BaseEngine):
         self.guard = Guard(list(self.parameters), world.device, recipe.train.grad_clip)
         self._averaged = {**self.parameters, **self.floating_buffers()} if self.has_ema else {}
         self.ema = {name: t.detach().clone() for name, t in self._averaged.items()}
+        self._share = torch.tensor(1 / accumulation_steps, device=world.device)  # of a micro-batch in the mean loss
         self.model = module
         if world.world_size > 1:
             # Buffers are averaged when they are used; sending them each step would cost and hide that they drift.
@@ -45,16 +46,15 @@ class PlainEngine(BaseEngine):
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
         with self._reducing(index == self.accumulation_steps - 1):
             loss = self.loss(batch, index=index, torch_seed=torch_seed)
-            (loss / self.accumulation_steps).backward()
+            loss.backward(self._share)
         return loss.detach()
 
     def step(self, step: int, lr: float) -> None:
         set_lr(self.optimizer, lr)
-        grads = [p.grad for p in self.parameters.values()]
-        missing = [name for name, p in self.parameters.items() if p.grad is None]
-        assert not missing, f"parameters without a gradient: {missing[:3]}"
+        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
+        assert len(grads) == len(self.parameters), f"{len(self.parameters) - len(grads)} parameters have no gradient"
         self.optimizer.grad_scale, self.optimizer.found_inf = self.guard.check(grads, step)
-        self.settle_buffers(self.optimizer.found_inf > 0)
+        self.settle_buffers(self.optimizer.found_inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.has_ema:

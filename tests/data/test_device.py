@@ -26,8 +26,10 @@ ALL = {
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("image_size", [32, 224])
-def test_no_wait_within_an_epoch(image_size: int, channels_last: bool) -> None:
-    stream = make_stream(random_pictures(48), ALL, image_size=image_size, channels_last=channels_last)
+@pytest.mark.parametrize("blanks", [False, True])
+def test_no_wait_within_an_epoch(image_size: int, channels_last: bool, blanks: bool) -> None:
+    augment = ALL if blanks else {**ALL, "cutout": 0, "erase_prob": 0.0}
+    stream = make_stream(random_pictures(48), augment, image_size=image_size, channels_last=channels_last)
     stream.micro_batch(0, 0)
     with HostSyncs() as syncs:
         for m in range(3):
@@ -86,15 +88,17 @@ def test_draws_are_made_on_the_host_and_uploaded() -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("image_size", [32, 224])
-def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool) -> None:
+@pytest.mark.parametrize("blanks", [False, True])  # with them CutMix takes another way
+def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool, blanks: bool) -> None:
     real = random_pictures(48)
     cuda = torch.device("cuda")
-    host = make_stream(real, ALL)
+    augment = ALL if blanks else {**ALL, "cutout": 0, "erase_prob": 0.0}
+    host = make_stream(real, augment)
     draws = host._plan.draw(0)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         pixels = torch.empty(48, 3, 32, 32, dtype=torch.uint8, device=cuda)
         fake = ImageSet(pixels, real.labels, real.ids, real.classes, "")
-        stream = make_stream(fake, ALL, image_size=image_size, channels_last=channels_last, device=cuda)
+        stream = make_stream(fake, augment, image_size=image_size, channels_last=channels_last, device=cuda)
 
         # The draws are host work on real values; everything that they feed is checked on the fake device.
         def to_cuda(value: object) -> object:
@@ -107,6 +111,7 @@ def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool) -> None:
             return value
 
         stream._draws, stream._epoch = to_cuda(draws), 0
+        stream._mixer.start_epoch(stream._draws.mix)
         batch = stream.micro_batch(0, 1)
         loss = soft_cross_entropy(torch.empty(4, 10, device=cuda), batch.labels, batch.own_weight)
         evaluation = EvalStream(
