@@ -51,7 +51,10 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
     if not any(line["split"] == "test" for line in run_dir.metrics()):  # else an earlier end was cut off after it
         session.tracker.log("test", step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
     with run_dir.replacing("model.safetensors") as path:
-        save_file(weights, path)
+        path.touch()
+        mode = path.stat().st_mode
+        save_file(weights, path)  # makes a file of its own, for its owner alone
+        path.chmod(mode)
     with run_dir.replacing("model.json") as path:
         path.write_text(json.dumps(_description(session), indent=2) + "\n", encoding="utf-8")
     with run_dir.replacing("predictions.npz") as path:

@@ -20,6 +20,7 @@ from cifar_lab.orphans import die_with_parent
 from cifar_lab.outcome import Outcome, Place
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.signals import stop_flag
+from cifar_lab.threads import wait_briefly
 
 EXIT_COMPLETED, EXIT_DIVERGED, EXIT_STOPPED = 0, 3, 75
 
@@ -61,10 +62,7 @@ def run(
         recipe = parse_recipe(dict(recipe))
 
     _check_launch(os.environ)
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # By default OpenMP threads spin for each other for long, lost on cores that others use too: the demo ran at
-        # 240 images/s on two busy ones, so at 4,300; on idle ones it is as fast. Read when torch is loaded.
-        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    wait_briefly()  # read when torch is loaded
     with stop_flag() as flag:
         die_with_parent()
         from cifar_lab.running import start

@@ -83,6 +83,11 @@ def test_the_files_of_a_completed_run(runs, name):
     assert run_dir.recipe() == parse_recipe(RECIPES[name])
 
 
+def test_others_may_read_the_weights_where_they_may_read_the_rest(runs):
+    path = runs["vit"].path
+    assert (path / "model.safetensors").stat().st_mode == (path / "model.json").stat().st_mode
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_model_built_again_predicts_the_same(runs, name):
     model, told = rebuilt(runs[name])
