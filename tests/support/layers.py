@@ -43,7 +43,9 @@ LEVELS: dict[int, set[str]] = {
         "threads",
         "recipe_book",
         "recipe_template",
+        "study",
         "printable",
+        "interrupt",
     },
     1: {
         "checkpoint_buffers",

@@ -1,0 +1,82 @@
+"""The runs of a study: a recipe with its overrides and seed, and the directory where it lives."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_lab.recipe import Recipe, RecipeError, load_recipe
+from cifar_lab.recipe_book import find_recipe, recipes_folder
+from cifar_lab.rundir import RunDir
+from cifar_lab.study.sizing import Study, StudyError
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run: what is trained, where, and how long that should take in minutes (None: unknown)."""
+
+    name: str
+    seed: int
+    recipe_path: Path
+    overrides: tuple[str, ...]
+    recipe: Recipe
+    path: Path
+    minutes: float | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} seed {self.seed}"
+
+    def command(self, runs: Path, nproc: int = 1) -> list[str]:
+        """What trains it, or continues it."""
+        start = [sys.executable, "-m", "cifar_lab.train"]
+        if nproc > 1:
+            torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
+            start = [sys.executable, *torchrun, "-m", "cifar_lab.train"]
+        return [*start, str(self.recipe_path), *self.overrides, f"seed={self.seed}", "--runs", str(runs)]
+
+
+def members(
+    study: Study,
+    names: Sequence[str],
+    runs: Path,
+    *,
+    weights: str,
+    seeds: Sequence[int] | None = None,
+    extra: Sequence[str] = (),
+) -> list[Member]:
+    """The runs in their order; `extra` are overrides of all. Raises StudyError with the problems of all recipes."""
+    folder = recipes_folder()
+    found, problems = [], []
+    for name in names:
+        entry = study.runs[name]
+        path = find_recipe(entry.recipe or name, folder)
+        words = (*study.words(name, weights), *extra)
+        for seed in seeds or entry.seeds or study.seeds:
+            try:
+                recipe = load_recipe(path, [*words, f"seed={seed}"])
+            except RecipeError as error:
+                problems += [f"{name}: {problem}" for problem in error.problems]
+                break
+            run = RunDir.locate(recipe, runs=str(runs))
+            found.append(Member(name, seed, path, words, recipe, run.path, entry.minutes))
+    if problems:
+        raise StudyError("\n".join([*problems, *_ways_out(problems)]))
+    _refuse_twins(found)
+    return found
+
+
+def _ways_out(problems: Sequence[str]) -> list[str]:
+    if any("model.weights" in problem for problem in problems):
+        return ["The folder of the weights is that of --weights DIR; --only leaves recipes out."]
+    return []
+
+
+def _refuse_twins(found: Sequence[Member]) -> None:
+    first: dict[Path, Member] = {}
+    for member in found:
+        other = first.setdefault(member.path, member)
+        if other is not member:
+            raise StudyError(f"{other.label} and {member.label} are the same run, {member.path}: take one away")
