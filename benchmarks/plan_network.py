@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from links import environment_of, limit, two_nodes
 
 TOLERANCE = 0.20
 RECIPE: dict[str, Any] = {
@@ -32,85 +30,24 @@ RECIPE: dict[str, Any] = {
     "train": {"steps": 1000, "epochs": None, "global_batch": 4},
 }
 UNLIMITED_STEPS, SECONDS_A_RATE = 15, 15
+PORT = 29533
 
 
 def work(folder: str, rates: list[float]) -> None:
     """One process: seconds of a step on the unlimited link and at each rate, into FOLDER/RANK.json."""
-    import torch
+    from real_steps import Steps
 
-    from cifar_lab.data.images import load_images
-    from cifar_lab.data.stream import Stream
-    from cifar_lab.model_factory import build_model
-    from cifar_lab.recipe import parse_recipe
-    from cifar_lab.runtime.make import make_engine
-    from cifar_lab.runtime.world import World
-    from cifar_lab.schedule import Schedule
-
-    recipe, world = parse_recipe(RECIPE), World.start()
-    assert world.world_size == 2
-    data = recipe.data
-    images, _, stats = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=Path(folder) / "cache")
-    schedule = Schedule.make(recipe, len(images), world.world_size)
-    model = build_model(recipe.model, images.num_classes, 32, seed=0)
-    engine = make_engine(world, recipe, model, schedule.accumulation_steps)
-    stream = Stream(
-        images,
-        augment=data.augment,
-        image_size=32,
-        interpolation=data.interpolation,
-        mean=stats.mean,
-        std=stats.std,
-        seed=0,
-        global_batch=schedule.global_batch,
-        micro_batch=schedule.micro_batch,
-        device=torch.device("cpu"),
-    )
-    (m,) = schedule.micro_batches(world.rank)
-
-    def seconds_of(steps: int) -> float:
-        taken = []
-        for step in range(steps):
-            world.barrier()
-            start = time.perf_counter()
-            engine.forward_backward(stream.micro_batch(step, m), index=0, torch_seed=step)
-            engine.step(step, 1e-5)
-            taken.append(time.perf_counter() - start)
-        return statistics.median(taken)
-
-    seconds_of(3)
-    found = {"unlimited": seconds_of(UNLIMITED_STEPS)}
+    steps = Steps(RECIPE, Path(folder))
+    assert steps.world.world_size == 2
+    steps.timed(3)
+    found = {"unlimited": statistics.median(steps.timed(UNLIMITED_STEPS))}
     for rate in rates:
-        limit = ["tbf", "rate", f"{rate:g}mbit", "burst", "128kb", "latency", "200ms"]
-        subprocess.run(["tc", "qdisc", "replace", "dev", "eth0", "root", *limit], check=True)
-        expected = 2 * 4 * sum(p.numel() for p in model.parameters()) / (rate * 1e6 / 8) / 2
-        found[f"{rate:g}"] = seconds_of(max(1, min(UNLIMITED_STEPS, round(SECONDS_A_RATE / expected))))
-    (Path(folder) / f"{world.rank}.json").write_text(json.dumps(found))
-    world.close()
-
-
-@contextmanager
-def two_nodes() -> Iterator[list[str]]:
-    """Names of two network namespaces with addresses 10.78.0.1 and 10.78.0.2 on their eth0."""
-    names = [f"plan{os.getpid()}-{i}" for i in (1, 2)]
-    try:
-        for name in names:
-            run("ip", "netns", "add", name)
-        run("ip", "link", "add", "eth0", "netns", names[0], "type", "veth", "peer", "name", "eth0", "netns", names[1])
-        for i, name in enumerate(names, 1):
-            run("ip", "-n", name, "addr", "add", f"10.78.0.{i}/24", "dev", "eth0")
-            run("ip", "-n", name, "link", "set", "eth0", "up")
-            run("ip", "-n", name, "link", "set", "lo", "up")
-        yield names
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False)
-
-
-def run(*command: str) -> None:
-    """Run a command; its error message ends the benchmark."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
+        limit(rate)
+        expected = 2 * 4 * sum(p.numel() for p in steps.model.parameters()) / (rate * 1e6 / 8) / 2
+        count = max(1, min(UNLIMITED_STEPS, round(SECONDS_A_RATE / expected)))
+        found[f"{rate:g}"] = statistics.median(steps.timed(count))
+    (Path(folder) / f"{steps.world.rank}.json").write_text(json.dumps(found))
+    steps.world.close()
 
 
 def measured(rates: list[float]) -> dict[str, float]:
@@ -118,20 +55,9 @@ def measured(rates: list[float]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, two_nodes() as names:
         processes = []
         for rank, name in enumerate(names):
-            environment = {
-                **os.environ,
-                "RANK": str(rank),
-                "LOCAL_RANK": "0",
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "10.78.0.1",
-                "MASTER_PORT": "29533",
-                "GLOO_SOCKET_IFNAME": "eth0",
-                "OMP_NUM_THREADS": "1",
-                "CUDA_VISIBLE_DEVICES": "",
-            }
             command = ["ip", "netns", "exec", name, sys.executable, str(Path(__file__).resolve())]
             command += ["--work", folder, "--rates", *map(str, rates)]
-            processes.append(subprocess.Popen(command, env=environment))
+            processes.append(subprocess.Popen(command, env=environment_of(rank, PORT)))
         statuses = [process.wait() for process in processes]
         if any(statuses):
             raise SystemExit("a process failed")

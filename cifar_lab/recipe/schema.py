@@ -114,6 +114,9 @@ class Train(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = identity(0.0, "Mass spread over all classes.")
     grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient.")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(None, "Decay of the weights' moving average.")
+    grad_compression: Literal["fp16", "bf16"] | None = identity(
+        None, "What gradients are rounded to on their way between processes (DDP only); null: nothing."
+    )
     compile: bool = operational(False, "torch.compile the model.")
     channels_last: bool = operational(True, "NHWC memory format for convolutional models.")
     grad_checkpointing: bool = operational(False, "Recompute activations in the backward pass to save memory.")

@@ -19,6 +19,8 @@ class Unsupported:
     instead: str
 
 
+ZERO = ("zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload")
+
 TABLE = (
     Unsupported(
         option="train.sync_batchnorm",
@@ -36,10 +38,17 @@ TABLE = (
     ),
     Unsupported(
         option="optim.name",
-        where=("zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload"),
+        where=ZERO,
         uses=lambda recipe: recipe.optim.name == "muon",
         reason="muon needs whole kernels and ZeRO cuts them into flat parts",
         instead="use sgd or adamw, or DDP (accelerate_configs/ddp.yaml)",
+    ),
+    Unsupported(
+        option="train.grad_compression",
+        where=ZERO,
+        uses=lambda recipe: recipe.train.grad_compression is not None,
+        reason="DeepSpeed sends the gradients itself, without DDP's hooks",
+        instead="set it to null, or use DDP (accelerate_configs/ddp.yaml)",
     ),
     Unsupported(
         option="train.ema_decay",

@@ -6,6 +6,7 @@ import os
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe
@@ -48,3 +49,24 @@ def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str)
     if train.compile:
         model.compile()  # in place: parameter names stay clean
     return model
+
+
+def connect(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
+    """`model`, wrapped so that its gradients become the mean over all processes; itself if there is but one."""
+    if world.world_size == 1:
+        return model
+    # Buffers are averaged when they are used; sending them each step would cost and hide that they drift. A static
+    # graph would save nothing here, as every parameter has a gradient, and breaks accumulation (pytorch 143580).
+    ddp = DistributedDataParallel(
+        model,
+        device_ids=None if world.device.type == "cpu" else [world.device],
+        gradient_as_bucket_view=True,
+        forward_sync_buffers=False,
+    )
+    if recipe.train.grad_compression is not None:
+        from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+        # Hooks that keep nothing from step to step. PowerSGD keeps an error a process, and a run resumes on any number.
+        hooks = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
+        ddp.register_comm_hook(None, hooks[recipe.train.grad_compression])
+    return ddp

@@ -15,6 +15,7 @@ from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.base import BaseEngine, ema_decay_at
 from cifar_lab.runtime.engine import Health, StateKind
 from cifar_lab.runtime.guard import Guard
+from cifar_lab.runtime.options import connect
 from cifar_lab.runtime.world import World
 
 
@@ -33,15 +34,7 @@ class PlainEngine(BaseEngine):
         self._averaged = {**self.parameters, **self.floating_buffers()} if self.has_ema else {}
         self.ema = {name: t.detach().clone() for name, t in self._averaged.items()}
         self._share = torch.tensor(1 / accumulation_steps, device=world.device)  # of a micro-batch in the mean loss
-        self.model = module
-        if world.world_size > 1:
-            # Buffers are averaged when they are used; sending them each step would cost and hide that they drift.
-            self.model = DistributedDataParallel(
-                module,
-                device_ids=None if world.device.type == "cpu" else [world.device],
-                gradient_as_bucket_view=True,
-                forward_sync_buffers=False,
-            )
+        self.model = connect(module, recipe, world)
 
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
         with self._reducing(index == self.accumulation_steps - 1):
