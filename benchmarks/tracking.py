@@ -2,8 +2,8 @@
 
 In one process blocks of real training steps alternate, with a tracker that sends to W&B and with one that does not,
 ABBA, so that drift cancels; in the blocks without, W&B's processes are stopped. Both write metrics.jsonl every ten
-steps of about 15 ms; recipes do so every fifty (`log.every_steps`). The figure is the geometric mean of the paired ratios of time, with its 95 %
-interval: 1.01 would be one per cent slower. Run it on a machine that does nothing else.
+steps of about 15 ms; recipes do so every fifty (`log.every_steps`). The figure is the geometric mean of the paired
+ratios of time, with its 95 % interval: 1.01 would be one per cent slower. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations

@@ -41,12 +41,18 @@ class Traffic:
 
 
 def traffic(
-    footprint: Footprint, strategy: str, topology: Topology, *, precision: str, accumulation_steps: int
+    footprint: Footprint,
+    strategy: str,
+    topology: Topology,
+    *,
+    precision: str,
+    accumulation_steps: int,
+    compressed: bool = False,
 ) -> Traffic:
     """Ring collectives over all processes: an all-reduce sends 2 (n-1)/n of the tensor, a gather or scatter (n-1)/n.
 
     A ring crosses each node's link once in each direction with the same bytes that each process sends, so the slowest
-    link on the way decides.
+    link on the way decides. `compressed`: DDP's gradients travel in 16 bits.
     """
     n = topology.world_size
     if n == 1:
@@ -56,7 +62,8 @@ def traffic(
     sent = (BF16 if precision == "bf16" else FP32) * footprint.num_trainable
     part = (n - 1) / n
     if strategy == "ddp":
-        volume, calls = 2 * part * weights, 2 * (-(-weights // DDP_BUCKET))
+        gradients = BF16 * footprint.num_trainable if compressed else weights
+        volume, calls = 2 * part * gradients, 2 * (-(-weights // DDP_BUCKET))
     elif strategy == "zero1":
         volume, calls = part * (sent + weights), 4
     elif strategy == "zero2":

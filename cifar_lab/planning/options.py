@@ -141,6 +141,7 @@ def _option(
         strategy,
         setup.topology,
         precision=recipe.train.precision,
+        compressed=recipe.train.grad_compression is not None,
         accumulation_steps=share // batch,
     )
     return Option(

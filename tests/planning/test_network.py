@@ -14,9 +14,11 @@ NOTHING = Curve(((0.0, 0.0),))
 MODEL = Footprint(NUMEL, NUMEL, 40, NUMEL, 0, 0, 10**9, {"plain": Pass(NOTHING, NOTHING)}, NOTHING)
 
 
-def sent(strategy: str, gpus: int = 4, nodes: int = 1, accumulation_steps: int = 1, precision: str = "fp32") -> Traffic:
+def sent(
+    strategy: str, gpus: int = 4, nodes: int = 1, accumulation_steps: int = 1, precision: str = "fp32", **options: bool
+) -> Traffic:
     topology = Topology(gpus, nodes, LINKS["nvlink4"], find_link("10"))
-    return traffic(MODEL, strategy, topology, precision=precision, accumulation_steps=accumulation_steps)
+    return traffic(MODEL, strategy, topology, precision=precision, accumulation_steps=accumulation_steps, **options)
 
 
 def test_volumes_of_a_step() -> None:
@@ -30,6 +32,7 @@ def test_volumes_of_a_step() -> None:
     assert sent("zero3", accumulation_steps=8).bytes == 24 * part * weights
     assert sent("zero3", precision="bf16").bytes == 3 * part * weights / 2
     assert sent("ddp", precision="bf16").bytes == 2 * part * weights  # DDP sends fp32 gradients
+    assert sent("ddp", compressed=True).bytes == part * weights
 
 
 def test_the_slowest_link_decides() -> None:
