@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
+import codecs
+import contextlib
 import importlib
+import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cifar_lab import __version__
+from cifar_lab.interrupt import EXIT_INTERRUPTED, interrupts
+from cifar_lab.printable import shown
 
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + 13
 
 
@@ -32,6 +34,7 @@ COMMANDS = {
     "sync": Command("cifar_lab.sync", "send to W&B what it has not got yet of runs"),
     "checkpoint": Command("cifar_lab.checkpoints", "list, verify and show the checkpoints of a run"),
     "verify-resume": Command("cifar_lab.verify_resume", "prove that kill -9 and resuming change nothing"),
+    "profile": Command("cifar_lab.profile_command", "where a training step's time goes, as a table and a trace"),
     "doctor": Command("cifar_lab.doctor.__main__", "can training run here, on these nodes, and what to do if not"),
     "evaluate": Command("cifar_lab.evaluate", "how good a trained model is: classes, calibration, confusions"),
     "predict": Command("cifar_lab.predict", "what a trained model sees in picture files, with a contact sheet"),
@@ -60,17 +63,73 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status, 130 after Ctrl-C, 141 when the reader of the output went away."""
+    """Run a command; returns its exit status, 130 after Ctrl-C, 141 when the reader of the output went away.
+
+    Without `argv` it is the process's own command: Ctrl-C after its end does nothing more.
+    """
+    _open_closed_streams()
+    _print_any_text()
+    words = list(sys.argv[1:] if argv is None else argv)
+    with interrupts() as interrupt:
+        try:
+            return _answer(words)
+        except BaseException as error:
+            # What is interrupted may fail in other ways: numpy's import ends in a RecursionError.
+            if not (interrupt.came or isinstance(error, KeyboardInterrupt)):
+                raise
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        finally:
+            if argv is None:
+                interrupt.ignore()
+
+
+def _answer(words: list[str]) -> int:
     try:
-        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        status = _dispatch(words)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Python flushes standard output once more at exit, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
         return EXIT_BROKEN_PIPE
+    except OSError as error:  # a disk that is full, a file that went away between two looks
+        _leave_stdout()
+        where = os.fsdecode(error.filename) if error.filename else "the output cannot be written"
+        with contextlib.suppress(OSError):
+            print(f"cifar-lab {' '.join(words[:1])}: {shown(where)}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _leave_stdout() -> None:
+    """Python flushes standard output once more at exit, which must not fail again."""
+    with contextlib.suppress(OSError, ValueError):  # one that has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """What the shell closed (`>&-`) goes nowhere; else the next file that is opened would get its descriptor."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+def _print_any_text() -> None:
+    """Names of files that are not text are printed as the bytes that they are, and nothing fails to be printed."""
+    codecs.register_error("cifar_lab", _as_it_is)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="cifar_lab")
+
+
+def _as_it_is(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -96,10 +155,12 @@ def _dispatch(argv: list[str]) -> int:
 
 def _unknown(name: str) -> str:
     if name.endswith((".yaml", ".yml")):
-        return f"to train a recipe: cifar-lab train {name}"
+        return f"to train a recipe: cifar-lab train {shown(name)}"
+    import difflib  # takes longer than all that a good call needs
+
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"the commands are {', '.join(COMMANDS)}"
-    return f"there is no command `{name}`: {hint}"
+    return f"there is no command `{shown(name)}`: {hint}"
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ LEVELS: dict[int, set[str]] = {
         "export_timm",
         "export_onnx",
     },
-    3: {"session", "resume", "trainer", "finish", "running"},
+    3: {"session", "resume", "trainer", "finish", "running", "profiling"},
     4: {"cli", "doctor", "dry_run", "resume_verdict", "recipe_costs"},
 }
 COMMAND_LEVEL = 4

@@ -1,0 +1,61 @@
+"""docs/recipes.md: what the schema says, all of it, and what decides the identity."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cifar_lab.recipe import parse_recipe
+from cifar_lab.recipe.identity import experiment_id, flatten
+from cifar_lab.recipe.reference import PATH, reference_text
+from cifar_lab.recipe.validate import sections
+
+MAPPING = {
+    "name": "x",
+    "model": {"name": "resnet"},
+    "optim": {"lr": 0.1},
+    "train": {"epochs": 1, "global_batch": 16},
+}
+# Another value of a key of each kind.
+CHANGED = {
+    "train.global_batch": 32,
+    "data.val_size": 10,
+    "eval.tta": True,
+    "data.root": "/",
+    "log.every_steps": 7,
+    "train.micro_batch": 8,
+    "tracking.wandb_project": "p",
+    "name": "y",
+}
+
+
+def rows() -> dict[str, list[str]]:
+    """The cells of each key's line."""
+    lines = re.findall(r"^\| `([a-z_.]+)` \| (.+) \|$", PATH.read_text(encoding="utf-8"), re.MULTILINE)
+    return {key: re.split(r"(?<!\\) \| ", rest) for key, rest in lines if rest.count(" | ") == 3}
+
+
+def test_the_reference_is_current() -> None:
+    assert PATH.read_text(encoding="utf-8") == reference_text(), "run: python -m cifar_lab.recipe.reference"
+
+
+def test_it_has_every_key_with_its_default() -> None:
+    found, recipe = rows(), flatten(parse_recipe(MAPPING, check_files=False))
+    # Keys and sections, of which `support` names some again in a table of its own.
+    assert set(recipe) | {name for name in sections() if name} <= set(found)
+    assert found["optim.betas"][1] == "`[0.9, 0.999]`"
+    assert found["train.global_batch"][1] == "**required**"
+    assert all(cells[3] for cells in found.values())
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_the_kind_that_it_tells_is_true(key: str) -> None:
+    mapping = {
+        **MAPPING,
+        **{name: dict(MAPPING.get(name, {})) for name in ("data", "train", "eval", "log", "tracking")},
+    }
+    section, _, last = key.rpartition(".")
+    (mapping[section] if section else mapping)[last] = CHANGED[key]
+    before, after = (experiment_id(parse_recipe(m, check_files=False)) for m in (MAPPING, mapping))
+    assert (before != after) == (rows()[key][2] == "identity")
