@@ -72,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     with interrupts() as interrupt:
         try:
-            return _answer(words)
+            status = _answer(words)
+            if interrupt.came:  # and was lost: torch goes on without numpy when that cannot be imported
+                raise KeyboardInterrupt
+            return status
         except BaseException as error:
             # What is interrupted may fail in other ways: numpy's import ends in a RecursionError.
             if not (interrupt.came or isinstance(error, KeyboardInterrupt)):

@@ -11,3 +11,8 @@ class UserError(ValueError):
     """
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        """The message; what a name in it would do to the terminal is shown as an escape."""
+        text = super().__str__()
+        return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"--push {options.push!r}: a repository is named OWNER/NAME")
         saved = open_saved(options.run)
         folder = options.out or saved.weights.absolute().parent / "export" / options.format
+        if shown(folder) != str(folder):
+            raise UsageError(f"{folder}: choose a name of plain characters with --out; the libraries take no other")
         checked = _export(saved, options.format, folder.absolute())
         print(f"{shown(folder)}: {checked}", flush=True)
         if options.push:

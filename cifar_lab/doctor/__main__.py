@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(table([*package_checks({"deepspeed"} if options.strategy != "ddp" else ()), missing]))
         return 1
     try:
-        recipe = load_recipe(options.recipe, options.overrides) if options.recipe else None
+        recipe = load_recipe(options.recipe, options.overrides) if options.recipe is not None else None
     except RecipeError as error:
         print(error, file=sys.stderr)
         return error.exit_status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,11 +124,13 @@ def _drop_odd_keys(source: Source, values: dict[Any, Any], prefix: str) -> None:
 
 
 def _read_text(path: Path) -> str:
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, never raises
         inside = sorted(child.name for child in path.glob("*.yaml"))
         example = f", such as {path / inside[0]}" if inside else ""
         raise RecipeError([f"{path}: is a directory; name a recipe file{example}"])
     try:
+        if path.is_fifo():  # would wait for a writer; and each process of a run reads the recipe
+            raise RecipeError([f"{path}: is a pipe; name a recipe file"])
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:

@@ -78,14 +78,16 @@ class BaseEngine:
         ]:
             self.world.sum_(buffer).div_(self.world.world_size)
 
-    def settle_buffers(self, bad: Tensor | bool) -> None:
-        """Put floating buffers back to what they were before a `bad` step (a scalar, on the device or known)."""
+    def settle_buffers(self, bad: Tensor | bool | None) -> None:
+        """Put floating buffers back to what they were before a `bad` step; a scalar on the device where not known."""
         if not self._good_buffers:
             return
-        flag = torch.as_tensor(bad, device=self.world.device).bool()
-        for good, buffer in zip(self._good_buffers, self.floating_buffers().values(), strict=True):
-            buffer.copy_(torch.where(flag, good, buffer))
-            good.copy_(buffer)
+        buffers = list(self.floating_buffers().values())
+        if bad is not None and bad is not False:
+            flag = torch.as_tensor(bad, device=self.world.device).bool()
+            for good, buffer in zip(self._good_buffers, buffers, strict=True):
+                buffer.copy_(torch.where(flag, good, buffer))
+        torch._foreach_copy_(self._good_buffers, buffers)
 
     def floating_buffers(self) -> dict[str, Tensor]:
         """The persistent buffers that have an average: running statistics, not counters."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,11 +12,12 @@ class Guard:
     """Watches the gradients of named parameters; everything it learns stays on the device until read.
 
     `check` hands out the two scalars with which PyTorch's fused optimizers clip (`grad_scale`, a divisor) and skip
-    (`found_inf`) inside their own kernel, so clipping costs no pass over the gradients.
+    (`found_inf`) inside their own kernel, so clipping costs no pass over the gradients. `reads`: on a CPU reading a
+    scalar waits for nothing, and a good step needs nothing else.
     """
 
     def __init__(self, names: list[str], device: torch.device, clip: float | None) -> None:
-        self.names, self.clip = names, clip
+        self.names, self.clip, self.reads = names, clip, device.type == "cpu"
         self.grad_norm = torch.zeros((), device=device)
         self.skipped = torch.zeros((), dtype=torch.float64, device=device)
         # Of the newest step until one is bad, then of that one for good: the norm of each gradient, and the step.
@@ -23,11 +26,13 @@ class Guard:
         self._step = torch.zeros((), dtype=torch.float64, device=device)
         self._one = torch.ones((), device=device)
 
-    def check(self, grads: list[Tensor], step: int) -> tuple[Tensor, Tensor]:
-        """(grad_scale, found_inf), both float32 scalars, for the gradients of one step."""
-        # On scalars the calls are the cost, and `isfinite` is five of them: x - x is 0, or NaN for what is not finite.
+    def check(self, grads: list[Tensor], step: int) -> tuple[Tensor | None, Tensor | None]:
+        """(grad_scale, found_inf) for the gradients of one step: float32 scalars, None where they would do nothing."""
         norms = torch.stack(torch._foreach_norm(grads))
         self.grad_norm = torch.linalg.vector_norm(norms)
+        if self.reads and math.isfinite(norm := self.grad_norm.item()):
+            return (self.grad_norm / self.clip if self.clip is not None and norm > self.clip else None), None
+        # On scalars the calls are the cost, and `isfinite` is five of them: x - x is 0, or NaN for what is not finite.
         bad = torch.sub(self.grad_norm, self.grad_norm).ne_(0)
         self._first = torch.where(self._seen_bad, self._first, torch.cat([norms, self._step.fill_(step)[None]]))
         self._seen_bad.logical_or_(bad)

@@ -58,7 +58,7 @@ class ForkServer:
         interrupt_after: float | None = None,
         seconds: float = 30.0,
     ) -> Done:
-        """`stdout`: None is kept, "" is closed, else a file; `file_bytes`: no file grows beyond; None in `env` unsets."""
+        """`stdout`: None is kept, "" is closed, else a file; `file_bytes`: the most of a file; None in `env`: unset."""
         with tempfile.TemporaryDirectory() as folder:
             call = {
                 "argv": [str(word) for word in argv],
@@ -140,12 +140,12 @@ def _prepare(call: Mapping[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(call["out"], os.O_WRONLY | os.O_CREAT, 0o666), 1)
     os.dup2(os.open(call["err"], os.O_WRONLY | os.O_CREAT, 0o666), 2)
-    sys.stdin, sys.stderr = open(0), open(2, "w", 1, "utf-8", "backslashreplace")
+    sys.stdin, sys.stderr = os.fdopen(0), os.fdopen(2, "w", 1, "utf-8", "backslashreplace")
     if call["stdout"]:
         os.dup2(os.open(call["stdout"], os.O_WRONLY), 1)
     if call["stdout"] == "":
         os.close(1)
-    sys.stdout = None if call["stdout"] == "" else open(1, "w", encoding="utf-8")  # type: ignore[assignment]
+    sys.stdout = None if call["stdout"] == "" else os.fdopen(1, "w", encoding="utf-8")  # type: ignore[assignment]
     os.chdir(call["cwd"])
     for name, value in call["env"].items():
         os.environ.pop(name, None)
