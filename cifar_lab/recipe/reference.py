@@ -18,7 +18,7 @@ HEAD = """\
 # Recipes: every key
 
 Written from [the schema](../cifar_lab/recipe/schema.py) by `python -m cifar_lab.recipe.reference`: change that, not
-this file. `cifar-lab recipes new recipes/mine.yaml` begins a recipe, `cifar-lab recipes show RECIPE` shows the value
+this file. `cifar-lab recipes new mine.yaml` begins a recipe, `cifar-lab recipes show RECIPE` shows the value
 of every key of one and where it comes from, and `cifar-lab train RECIPE --dry-run` what it comes to. `key=value` after
 the recipe changes a key: `optim.lr=0.05 data.augment.flip=true`.
 
