@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -135,4 +136,7 @@ class World:
     def close(self) -> None:
         """Leave the process group, so that the interpreter ends without waiting for peers."""
         if dist.is_initialized():
+            # An engine, which is in cycles, keeps gloo's threads. These may still let go of a compressing hook, a Python
+            # object, and abort the process when Python has ended before; without an engine `destroy` waits for them.
+            gc.collect()
             dist.destroy_process_group()

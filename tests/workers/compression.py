@@ -7,7 +7,6 @@ Rank r leaves OUT_FOLDER/NAME-r.npz: the gradient of the last step as one vector
 
 from __future__ import annotations
 
-import gc
 import sys
 from pathlib import Path
 
@@ -48,9 +47,6 @@ def main(out: str) -> None:
     world = World.start()
     for compression in (None, "fp16", "bf16"):
         np.savez(Path(out) / f"{compression}-{world.rank}.npz", **train(world, compression))
-    # A thread of gloo still lets go of the last hook, a Python object, which it may not do when Python ends. Without the
-    # engine, which is in cycles, `close` waits for that thread.
-    gc.collect()
     world.close()
 
 
