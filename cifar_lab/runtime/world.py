@@ -136,7 +136,7 @@ class World:
     def close(self) -> None:
         """Leave the process group, so that the interpreter ends without waiting for peers."""
         if dist.is_initialized():
-            # An engine, which is in cycles, keeps gloo's threads. These may still let go of a compressing hook, which is a
-            # Python object, and abort the process after Python's end; without an engine `destroy` waits for them.
+            # An engine, which is in cycles, keeps gloo's threads. They may still let go of a compressing hook, which is
+            # a Python object, and abort the process after Python's end; without an engine `destroy` waits for them.
             gc.collect()
             dist.destroy_process_group()
