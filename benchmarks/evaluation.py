@@ -17,13 +17,14 @@ from collections.abc import Callable
 import torch
 
 from cifar_lab.data.images import ImageSet
-from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.evaluation import evaluate
 from cifar_lab.model_factory import build_model
+from cifar_lab.preparation import Preparation
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.runtime.make import make_engine
 from cifar_lab.runtime.options import uses_channels_last
 from cifar_lab.runtime.world import World
+from cifar_lab.schedule import Schedule
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 NETS = {
@@ -52,15 +53,10 @@ def runs_of(world: World, net: str, train_batch: int, batches: list[int]) -> dic
     model = build_model(recipe.model, 10, 32, seed=0)
     channels_last = uses_channels_last(model, recipe)
     engine = make_engine(world, recipe, model, 1)
-    common = {"image_size": 32, "interpolation": "bicubic", "mean": MEAN, "std": STD, "device": world.device}
-    stream = Stream(
-        random_images(8 * train_batch),
-        augment=recipe.data.augment,
-        seed=0,
-        global_batch=train_batch,
-        micro_batch=train_batch,
-        channels_last=channels_last,
-        **common,
+    preparation = Preparation(32, "bicubic", MEAN, STD)
+    images = random_images(8 * train_batch)
+    stream = preparation.training_stream(
+        images, recipe, Schedule.make(recipe, len(images)), device=world.device, channels_last=channels_last
     )
 
     def train() -> int:
@@ -71,7 +67,9 @@ def runs_of(world: World, net: str, train_batch: int, batches: list[int]) -> dic
         return 2 * train_batch
 
     def evaluating(batch: int) -> Callable[[], int]:
-        pictures = EvalStream(random_images(batch), batch=batch, channels_last=channels_last, **common)
+        pictures = preparation.stream(
+            random_images(batch), batch=batch, device=world.device, channels_last=channels_last
+        )
 
         def run() -> int:
             result = evaluate(engine, pictures)

@@ -21,7 +21,7 @@ from cifar_lab.models import resnet, speednet
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 NETWORKS = {
-    "small": lambda: speednet.build(10, 32, width=32, stem_stride=2),
+    "small": lambda: speednet.build(10, 32, width=8, stem_stride=2),
     "resnet18": lambda: resnet.build(10, 32, depth=18),
 }
 LEARNING_RATE = {"small": 0.2, "resnet18": 0.05}

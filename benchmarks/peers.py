@@ -31,7 +31,7 @@ PEERS = ("lightning", "transformers", "loop")
 BATCH = 128
 TARGET = {"small": 3.0, "resnet18": 1.0}
 MODELS = {
-    "small": {"name": "speednet", "args": {"width": 32, "stem_stride": 2}},
+    "small": {"name": "speednet", "args": {"width": 8, "stem_stride": 2}},
     "resnet18": {"name": "resnet", "args": {"depth": 18}},
 }
 LEARNING_RATE = {"small": 0.2, "resnet18": 0.05}  # as in peer_parts.py, which imports torch

@@ -80,8 +80,8 @@ def work(name: str, folder: str) -> None:
     import torch
 
     from cifar_lab.data.images import load_images
-    from cifar_lab.data.stream import Stream
     from cifar_lab.model_factory import build_model
+    from cifar_lab.preparation import Preparation
     from cifar_lab.recipe import parse_recipe
     from cifar_lab.runtime.make import make_engine
     from cifar_lab.runtime.options import uses_channels_last
@@ -98,23 +98,13 @@ def work(name: str, folder: str) -> None:
         data = recipe.data
         images, _, stats = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=Path(folder))
         schedule = Schedule.make(recipe, len(images), world.world_size)
-        size = data.image_size or images.image_size
-        model = build_model(recipe.model, images.num_classes, size, seed=0)
+        preparation = Preparation.from_recipe(recipe, images, stats)
+        model = build_model(recipe.model, images.num_classes, preparation.image_size, seed=0)
         channels_last = uses_channels_last(model, recipe)
         engine = make_engine(world, recipe, model, schedule.accumulation_steps)
         assert engine.strategy == strategy, engine.strategy
-        stream = Stream(
-            images,
-            augment=data.augment,
-            image_size=size,
-            interpolation=data.interpolation,
-            mean=stats.mean,
-            std=stats.std,
-            seed=0,
-            global_batch=schedule.global_batch,
-            micro_batch=schedule.micro_batch,
-            device=torch.device("cpu"),
-            channels_last=channels_last,
+        stream = preparation.training_stream(
+            images, recipe, schedule, device=torch.device("cpu"), channels_last=channels_last
         )
         for step in range(schedule.total_steps):
             for index, m in enumerate(schedule.micro_batches(world.rank)):

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 
 from cifar_lab.data.images import load_images
-from cifar_lab.data.stream import Stream
 from cifar_lab.model_factory import build_model
+from cifar_lab.preparation import Preparation
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.runtime.make import make_engine
 from cifar_lab.runtime.options import uses_channels_last
@@ -31,16 +31,10 @@ class Steps:
         assert schedule.accumulation_steps == 1
         self.model = build_model(recipe.model, images.num_classes, images.image_size, seed=0)
         self.engine = make_engine(self.world, recipe, self.model, schedule.accumulation_steps)
-        self.stream = Stream(
+        self.stream = Preparation.from_recipe(recipe, images, stats).training_stream(
             images,
-            augment=data.augment,
-            image_size=images.image_size,
-            interpolation=data.interpolation,
-            mean=stats.mean,
-            std=stats.std,
-            seed=0,
-            global_batch=schedule.global_batch,
-            micro_batch=schedule.micro_batch,
+            recipe,
+            schedule,
             device=torch.device("cpu"),
             channels_last=uses_channels_last(self.model, recipe),
         )

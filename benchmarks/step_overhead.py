@@ -109,20 +109,10 @@ class Blocks:
 
 def own_stream(session: Session, folder: Path) -> Stream:
     """A second stream of the same pictures; the session's holds buffers that its last batch still fills."""
-    made, data = session.recipe, session.recipe.data
+    data = session.recipe.data
     images, _, _ = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=folder / "cache")
-    return Stream(
-        images,
-        augment=data.augment,
-        image_size=session.preparation.image_size,
-        interpolation=data.interpolation,
-        mean=session.preparation.mean,
-        std=session.preparation.std,
-        seed=made.seed,
-        global_batch=session.schedule.global_batch,
-        micro_batch=session.schedule.micro_batch,
-        device=session.world.device,
-        channels_last=session.channels_last,
+    return session.preparation.training_stream(
+        images, session.recipe, session.schedule, device=session.world.device, channels_last=session.channels_last
     )
 
 

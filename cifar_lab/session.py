@@ -25,7 +25,7 @@ from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.environment import environment
 from cifar_lab.headline import headline
 from cifar_lab.heartbeat import Heartbeat
-from cifar_lab.model_factory import build_model, own_normalisation
+from cifar_lab.model_factory import build_model
 from cifar_lab.plan_warning import fits
 from cifar_lab.preparation import Preparation
 from cifar_lab.progress import Progress
@@ -112,11 +112,8 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
     if data.test_limit is not None:
         test = test.subset(limit_ids(test.labels, test.num_classes, data.test_limit))
     schedule = Schedule.make(recipe, len(train_ids), world.world_size)
-    image_size = data.image_size or train.image_size
-    mean, std = (
-        (data.mean, data.std) if data.mean and data.std else own_normalisation(recipe.model) or (stats.mean, stats.std)
-    )
-    preparation = Preparation(image_size, data.interpolation, tuple(mean), tuple(std))
+    preparation = Preparation.from_recipe(recipe, train, stats)
+    image_size, mean, std = preparation.image_size, preparation.mean, preparation.std
 
     found = find_checkpoint(run_dir, world)
 
@@ -135,21 +132,9 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
         warning = fits(recipe, world.world_size, memory, engine.strategy)
         if warning:
             log.warning(warning)
-    training = train.subset(train_ids).to(world.device)
+    training = train.subset(train_ids)
     state = starting_state(found, world, schedule, training.fingerprint, engine)
-    pictures = Stream(
-        training,
-        augment=data.augment,
-        image_size=image_size,
-        interpolation=data.interpolation,
-        mean=mean,
-        std=std,
-        seed=recipe.seed,
-        global_batch=schedule.global_batch,
-        micro_batch=schedule.micro_batch,
-        device=world.device,
-        channels_last=channels_last,
-    )
+    pictures = preparation.training_stream(training, recipe, schedule, device=world.device, channels_last=channels_last)
     world.from_main(lambda: draw_augmented(run_dir.path / "augmented.png", pictures, mean, std, train.classes))
     stream: Stream | IndexLog = pictures
     if os.environ.get("CIFAR_LAB_INDEX_LOG"):
