@@ -7,8 +7,9 @@ block one checkpoint, saved in the background and waited for within the block (a
 longer). Bare is `benchmarks/bare.py`: fused SGD, `zero_grad(set_to_none=True)`, `loss.item()` every 50 steps. Both have
 the same net, batch, memory format and threads, and get the same pictures from a `Stream` of their own, so what is
 measured is the loop and not the data. Blocks run in one process in the order ours, bare, bare: the ratio compares ours
-with the bare blocks on either side, A/A the two bare ones beside each other. The spread is the interquartile range of
-A/A; above 2 % the verdict is "too noisy". Prints JSON on its last line.
+with the bare blocks on either side, A/A the two bare ones beside each other. The first steps of a block are not timed:
+a change of nets costs each of them fresh pages. The spread is the interquartile range of A/A; above 2 % the verdict is
+"too noisy". Prints JSON on its last line.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from cifar_lab.trainer import fit
 from cifar_lab.watchdog import Watchdog
 
 SPREAD = 0.02
+WARM_UP = 3  # steps of a block
 # The small net's step is to take 2 ms: --batch moves it there on other machines, the result says what it took.
 NETS: dict[str, dict[str, Any]] = {
     "resnet18": {"model": {"name": "resnet"}, "batch": 64, "steps": 60, "target": 0.98},
@@ -89,17 +91,21 @@ class Blocks:
 
     def update(self, step: int, **values: float) -> None:
         self._update(step, **values)
-        if values or step % self.steps != self.steps // 2:
+        place = (step - self.steps // 2) % self.steps
+        if values:  # a log line, after the step itself
             return
-        self.session.saver.wait()
-        if self._started is not None:
-            self.ours.append(time.perf_counter() - self._started)
-        self.bare.append((self.bare_block(), self.bare_block()))
-        self._started = time.perf_counter()
+        if place == WARM_UP and self.bare:
+            self._started = time.perf_counter()
+        if place == 0:
+            self.session.saver.wait()
+            if self._started is not None:
+                self.ours.append(time.perf_counter() - self._started)
+            self.bare.append((self.bare_block(), self.bare_block()))
 
     def bare_block(self) -> float:
+        bare.train(self.model, self.optimizer, self.next_batch, range(WARM_UP))
         start = time.perf_counter()
-        bare.train(self.model, self.optimizer, self.next_batch, range(self.steps))
+        bare.train(self.model, self.optimizer, self.next_batch, range(WARM_UP, self.steps))
         return time.perf_counter() - start
 
     def next_batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -141,7 +147,7 @@ def judged(blocks: Blocks, net: dict[str, Any]) -> dict[str, Any]:
     ratios = [other / own for own, other in zip(blocks.ours, around, strict=True)][1:]
     twins = [first / second for first, second in blocks.bare[1:]]
     low, _, high = statistics.quantiles(twins, n=4, method="inclusive")
-    ratio, milliseconds = statistics.median(ratios), 1000 / net["steps"]
+    ratio, milliseconds = statistics.median(ratios), 1000 / (net["steps"] - WARM_UP)
     if high - low > SPREAD:
         verdict = "too noisy"
     elif len(ratios) < 9:
