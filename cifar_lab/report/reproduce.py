@@ -16,6 +16,7 @@ from cifar_lab.report.flat import flat
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.yaml_file import load_yaml
 
+CHECKOUT = Path(cifar_lab.__file__).resolve().parents[1]
 # Where a run lies, what it logs and how often it saves does not change it; the rest is given.
 LEFT_OUT = ("name", "data.root", "tracking.", "checkpoint.", "log.", "train.hang_timeout")
 
@@ -25,7 +26,10 @@ def command(run: RunRecord) -> str:
     start = _launcher(run)
     shipped = shipped_recipe(run.name)
     if shipped is None or not run.recipe:
-        return f"{start} {shlex.quote(str(run.path / 'recipe.yaml'))} --fresh"
+        own = run.path / "recipe.yaml"
+        if own.is_relative_to(CHECKOUT):
+            own = own.relative_to(CHECKOUT)  # as the shipped recipes are named
+        return f"{start} {shlex.quote(str(own))} --fresh"
     path, recipe = shipped
     parts = [f"{key}={_value(value)}" for key, value in overrides(recipe, run.recipe).items()]
     return shlex.join([*start.split(), path, *parts, "--fresh"])
@@ -64,9 +68,8 @@ def _value(value: object) -> str:
 @cache
 def shipped_recipe(name: str) -> tuple[str, dict[str, Any]] | None:
     """Path and resolved content of the checkout's recipe of that name; None where there is none."""
-    root = Path(cifar_lab.__file__).resolve().parents[1]
     for folder in ("recipes", "recipes/strong"):
-        path = root / folder / f"{name}.yaml"
+        path = CHECKOUT / folder / f"{name}.yaml"
         if "/" in name or not path.is_file():
             continue
         try:

@@ -10,6 +10,7 @@ import pytest
 from support.written_runs import CLASSES, written, written_study
 
 from cifar_lab.recipe import experiment_id, load_recipe
+from cifar_lab.report import reproduce
 from cifar_lab.report.__main__ import main
 from cifar_lab.report.contents import contents
 from cifar_lab.report.files import results_csv
@@ -188,6 +189,12 @@ def test_command_of_a_recipe_that_is_not_shipped_is_its_own(tmp_path: Path) -> N
     )
     assert told.endswith(f"{run.path}/recipe.yaml --fresh")
     assert shipped_recipe("../recipes/demo") is None
+
+
+def test_a_run_within_the_checkout_is_named_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "CHECKOUT", tmp_path)
+    run = written(tmp_path, "resnet18", overrides=["name=mine"])
+    assert command(read_run(run.path)).endswith(f" {run.path.relative_to(tmp_path)}/recipe.yaml --fresh")
 
 
 def test_every_shipped_recipe_is_its_own_command(tmp_path: Path) -> None:
