@@ -8,6 +8,7 @@ time of our saves over that of the synchronous ones (target 0.6), `blocked_ratio
 ours over the same (target 0.35). The first save, which allocates the buffers, is not timed.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -21,7 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as cifar_lab.train does, before torch is loaded
+from cifar_lab import host
+
+host.settle()  # as `cifar-lab train` does, before torch is loaded
 
 import torch
 

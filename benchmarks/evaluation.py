@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 
+from cifar_lab import host
 from cifar_lab.data.images import ImageSet
 from cifar_lab.evaluation import evaluate
 from cifar_lab.model_factory import build_model
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--train-batch", type=int, default=64)
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 512, 1000])
     args = parser.parse_args()
+    host.settle()
     torch.manual_seed(0)
     world = World.start()
     results = {}

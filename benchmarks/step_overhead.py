@@ -12,6 +12,7 @@ a change of nets costs each of them fresh pages. The spread is the interquartile
 "too noisy". Prints JSON on its last line.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -25,7 +26,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as cifar_lab.train does, before torch is loaded
+from cifar_lab import host
+
+host.settle()  # as `cifar-lab train` does, before torch is loaded
 
 import bare
 import torch

@@ -6,6 +6,7 @@ steps of about 15 ms; recipes do so every fifty (`log.every_steps`). The figure 
 ratios of time, with its 95 % interval: 1.01 would be one per cent slower. Run it on a machine that does nothing else.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -23,7 +24,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as `cifar-lab train` sets it
+from cifar_lab import host
+
+host.settle()  # as `cifar-lab train` does, before torch is loaded
 
 import torch
 

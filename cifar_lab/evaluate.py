@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cifar_lab import host
 from cifar_lab.errors import UserError
 from cifar_lab.saved_model import SavedModel, open_saved
-from cifar_lab.threads import wait_briefly
 
 if TYPE_CHECKING:
     from cifar_lab.measure import Measured
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(saved: SavedModel, split: str) -> Measured:
-    wait_briefly()
+    host.settle()
     from cifar_lab.measure import measure
     from cifar_lab.runtime.start import start_world
 

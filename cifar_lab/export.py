@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cifar_lab import atomic
+from cifar_lab import atomic, host
 from cifar_lab.errors import UserError
 from cifar_lab.printable import shown
 from cifar_lab.saved_model import SavedModel, open_saved
-from cifar_lab.threads import wait_briefly
 
 FORMATS = ("timm", "onnx")
 
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(saved: SavedModel, form: str, folder: Path) -> str:
     with _appearing(folder) as temporary:
-        wait_briefly()
+        host.settle()
         if form == "timm":
             from cifar_lab.export_timm import export_timm
 

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab import atomic
+from cifar_lab import atomic, host
 from cifar_lab.errors import UserError
 from cifar_lab.printable import shown
 from cifar_lab.saved_model import SavedModel, open_saved
-from cifar_lab.threads import wait_briefly
 
 if TYPE_CHECKING:
     from cifar_lab.contact_sheet import Tile
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict(saved: SavedModel, options: argparse.Namespace) -> int:
-    wait_briefly()
+    host.settle()
     from cifar_lab.contact_sheet import COLUMNS, ROWS
     from cifar_lab.guess import guess, load_guesser
     from cifar_lab.picture_files import find_pictures

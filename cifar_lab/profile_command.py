@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar_lab import host
 from cifar_lab.errors import UserError
 from cifar_lab.hang import longest_allowance
 from cifar_lab.recipe import Recipe, load_recipe
-from cifar_lab.threads import wait_briefly
 
 EXIT_DIVERGED = 3
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(recipe: Recipe, steps: int, out: Path) -> dict[str, Any]:
-    wait_briefly()
+    host.settle()
     os.environ.setdefault(
         "KINETO_LOG_LEVEL", "5"
     )  # else the profiler reports its own start, and a GPU that is not there

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cifar_lab import host
 from cifar_lab.errors import UserError
 from cifar_lab.hang import longest_allowance
 from cifar_lab.orphans import die_with_parent
 from cifar_lab.outcome import Outcome, Place
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.signals import stop_flag
-from cifar_lab.threads import wait_briefly
 
 EXIT_COMPLETED, EXIT_DIVERGED, EXIT_STOPPED = 0, 3, 75
 
@@ -62,7 +62,7 @@ def run(
         recipe = parse_recipe(dict(recipe))
 
     _check_launch(os.environ)
-    wait_briefly()  # read when torch is loaded
+    host.settle()  # before torch is loaded
     with stop_flag() as flag:
         die_with_parent()
         from cifar_lab.running import start

@@ -40,7 +40,7 @@ LEVELS: dict[int, set[str]] = {
         "status_table",
         "saved_model",
         "model_card",
-        "threads",
+        "host",
         "recipe_book",
         "recipe_template",
         "study",

@@ -1,0 +1,42 @@
+"""What a process settles about its host: the kernel is not asked twice for the same memory, and users' settings win."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import os, resource
+from cifar_lab import host
+host.settle()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(64 * 2**20)  # written to and freed
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults(), os.environ.get("GOMP_SPINCOUNT"))
+"""
+
+
+def settled(**environment: str) -> tuple[int, str]:
+    """Page faults of a second block of 64 MiB, and the spin count, in a process that has settled its host."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_", "OMP_", "GOMP_"))}
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=True)
+    faults, spins = done.stdout.split()
+    return int(faults), spins
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept_unless_the_user_has_settled_it() -> None:
+    assert settled()[0] < 100
+    assert settled(MALLOC_ARENA_MAX="1")[0] > 64 * 2**20 / os.sysconf("SC_PAGE_SIZE") / 2
+
+
+def test_threads_wait_briefly_unless_the_user_has_settled_it() -> None:
+    assert settled()[1] == "20000"
+    assert settled(GOMP_SPINCOUNT="7")[1] == "7"
+    assert settled(OMP_WAIT_POLICY="active")[1] == "None"
