@@ -6,10 +6,10 @@ Ours is the real `fit` of a real run: guard, heartbeat and watchdog, progress, m
 block one checkpoint, saved in the background and waited for within the block (a recipe saves once an epoch, which is
 longer). Bare is `benchmarks/bare.py`: fused SGD, `zero_grad(set_to_none=True)`, `loss.item()` every 50 steps. Both have
 the same net, batch, memory format and threads, and get the same pictures from a `Stream` of their own, so what is
-measured is the loop and not the data. Blocks run in one process in the order ours, bare, bare: the ratio compares ours
-with the bare blocks on either side, A/A the two bare ones beside each other. The first steps of a block are not timed:
-a change of nets costs each of them fresh pages. The spread is the interquartile range of A/A; above 2 % the verdict is
-"too noisy". Prints JSON on its last line.
+measured is the loop and not the data. They take turns in one process, a slice of a block each: ours, bare, bare; so
+what else the machine does meets all three. The first step of a slice is not timed: the caches hold another net. The
+ratio compares a block of ours with the two bare ones of the same slices, A/A these two with each other. The spread is
+the interquartile range of A/A; above 2 % the verdict is "too noisy". Prints JSON on its last line.
 """
 
 # ruff: noqa: E402
@@ -47,7 +47,8 @@ from cifar_lab.trainer import fit
 from cifar_lab.watchdog import Watchdog
 
 SPREAD = 0.02
-WARM_UP = 3  # steps of a block
+SLICES = 5  # of a block
+WARM_UP = 1  # steps of a slice
 # The small net's step is to take 2 ms: --batch moves it there on other machines, the result says what it took.
 NETS: dict[str, dict[str, Any]] = {
     "resnet18": {"model": {"name": "resnet"}, "batch": 64, "steps": 60, "target": 0.98},
@@ -61,7 +62,7 @@ NETS: dict[str, dict[str, Any]] = {
 
 
 def recipe(net: dict[str, Any], rounds: int) -> Recipe:
-    """A block is an epoch; there are two more than rounds: one warms up, and the blocks begin in the middle of one."""
+    """A block is an epoch; there are two more than rounds: one warms up, and slices begin in the middle of one."""
     steps, batch = net["steps"], net["batch"]
     return parse_recipe(
         {
@@ -83,10 +84,9 @@ class Blocks:
     """Seconds of blocks of our steps and of the bare loop, which runs in between from inside of `progress.update`."""
 
     def __init__(self, session: Session, stream: Stream, steps: int) -> None:
-        self.session, self.stream, self.steps = session, stream, steps
-        self.ours: list[float] = []
+        self.session, self.stream, self.steps, self.slice = session, stream, steps, steps // SLICES
+        self.ours: list[float] = []  # of slices, as the others
         self.bare: list[tuple[float, float]] = []
-        # Ours sits between two pairs of bare blocks; the middle of a block leaves its save time to run beside it.
         self._started: float | None = None
         self._update, session.progress.update = session.progress.update, self.update  # type: ignore[method-assign]
         self.model = copy.deepcopy(session.engine.module)
@@ -94,22 +94,29 @@ class Blocks:
 
     def update(self, step: int, **values: float) -> None:
         self._update(step, **values)
-        place = (step - self.steps // 2) % self.steps
+        # A block's save falls into the middle of a slice, so that it has time to run beside our steps.
+        place = (step + self.slice // 2) % self.slice
         if values:  # a log line, after the step itself
             return
-        if place == WARM_UP and self.bare:
+        if place == WARM_UP:
             self._started = time.perf_counter()
         if place == 0:
             self.session.saver.wait()
             if self._started is not None:
                 self.ours.append(time.perf_counter() - self._started)
-            self.bare.append((self.bare_block(), self.bare_block()))
+                self.bare.append((self.bare_slice(), self.bare_slice()))
 
-    def bare_block(self) -> float:
+    def bare_slice(self) -> float:
         bare.train(self.model, self.optimizer, self.next_batch, range(WARM_UP))
         start = time.perf_counter()
-        bare.train(self.model, self.optimizer, self.next_batch, range(WARM_UP, self.steps))
+        bare.train(self.model, self.optimizer, self.next_batch, range(WARM_UP, self.slice))
         return time.perf_counter() - start
+
+    def blocks(self) -> list[tuple[float, float, float]]:
+        """Seconds of ours and of both bare loops, of every whole block but the first, whose save allocates."""
+        slices = [(own, *pair) for own, pair in zip(self.ours, self.bare, strict=True)]
+        starts = range(SLICES, len(slices) - SLICES + 1, SLICES)
+        return [tuple(map(sum, zip(*slices[k : k + SLICES], strict=True))) for k in starts]  # type: ignore[misc]
 
     def next_batch(self, step: int) -> tuple[Tensor, Tensor]:
         batch = self.stream.micro_batch(step, 0)
@@ -125,7 +132,7 @@ def own_stream(session: Session, folder: Path) -> Stream:
     )
 
 
-def measure(world: World, net: dict[str, Any], rounds: int, folder: Path) -> Blocks:
+def measure(world: World, net: dict[str, Any], rounds: int, folder: Path) -> list[tuple[float, float, float]]:
     parsed, run_dir = recipe(net, rounds), RunDir(folder / "run")
     assert parsed.log.every_steps == bare.LOOK_EVERY
     run_dir.create(parsed)
@@ -140,17 +147,17 @@ def measure(world: World, net: dict[str, Any], rounds: int, folder: Path) -> Blo
             finally:
                 session.close()
     attempt.release()
-    assert len(blocks.ours) == rounds + 1, len(blocks.ours)
-    return blocks
+    whole = blocks.blocks()
+    assert len(whole) == rounds, len(whole)
+    return whole
 
 
-def judged(blocks: Blocks, net: dict[str, Any]) -> dict[str, Any]:
-    """Ratios of pictures per second, ours over bare, the first round left out: it warms up and its save allocates."""
-    around = [(before[1] + after[0]) / 2 for before, after in zip(blocks.bare, blocks.bare[1:], strict=False)]
-    ratios = [other / own for own, other in zip(blocks.ours, around, strict=True)][1:]
-    twins = [first / second for first, second in blocks.bare[1:]]
+def judged(blocks: list[tuple[float, float, float]], net: dict[str, Any]) -> dict[str, Any]:
+    """Pictures per second of ours over those of bare, from the seconds of blocks of ours and of both bare loops."""
+    ratios = [(first + second) / 2 / own for own, first, second in blocks]
+    twins = [first / second for _, first, second in blocks]
     low, _, high = statistics.quantiles(twins, n=4, method="inclusive")
-    ratio, milliseconds = statistics.median(ratios), 1000 / (net["steps"] - WARM_UP)
+    ratio, milliseconds = statistics.median(ratios), 1000 / (net["steps"] - WARM_UP * SLICES)
     if high - low > SPREAD:
         verdict = "too noisy"
     elif len(ratios) < 9:
@@ -164,8 +171,8 @@ def judged(blocks: Blocks, net: dict[str, Any]) -> dict[str, Any]:
         "aa_median": round(statistics.median(twins), 4),
         "aa_spread": round(high - low, 4),
         "pairs": len(ratios),
-        "bare_ms": round(milliseconds * statistics.median(t for pair in blocks.bare[1:] for t in pair), 3),
-        "ours_ms": round(milliseconds * statistics.median(blocks.ours[1:]), 3),
+        "bare_ms": round(milliseconds * statistics.median(t for block in blocks for t in block[1:]), 3),
+        "ours_ms": round(milliseconds * statistics.median(own for own, _, _ in blocks), 3),
         "batch": net["batch"],
         "steps": net["steps"],
         "ratios": [round(value, 4) for value in ratios],
@@ -179,6 +186,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, help="pictures of a step, instead of the net's own")
     parser.add_argument("--steps", type=int, help="steps of a block, instead of the net's own")
     options = parser.parse_args()
+    if options.steps and (options.steps % SLICES or options.steps <= 2 * WARM_UP * SLICES):
+        parser.error(f"--steps {options.steps}: no multiple of {SLICES} above {2 * WARM_UP * SLICES}")
     changes = {key: value for key in ("batch", "steps") if (value := getattr(options, key))}
     world, results = World.start(), {}
     for name in options.net or NETS:
