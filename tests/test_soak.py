@@ -9,11 +9,12 @@ from support.commands import PYTHON, completed
 from support.small import small
 
 EPOCHS, SETTLED = 30, 10
-BOUND = 4e6  # bytes over the last 20 epochs, which a list of losses with their graphs exceeds four times
+BOUND = 4e6  # bytes over the last 15 epochs and more, which a list of losses with their graphs exceeds four times
 # A second run keeps each batch's pictures, to show that the measurement sees a leak.
 MEASURE = """\
 import json, resource, sys
 from pathlib import Path
+from cifar_lab import host
 from cifar_lab.attempt import claim
 from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.recipe import parse_recipe
@@ -48,8 +49,12 @@ def growth(place, leaking):
         session.close()
     assert len(sizes) == int(sys.argv[3]), sizes
     lines, saved = len(run_dir.metrics()), len(list(run_dir.checkpoints.glob("step_*")))
-    return {"growth": sizes[-1] - sizes[int(sys.argv[4])], "lines": lines, "saved": saved}
+    settled = int(sys.argv[4])
+    # The least of five epochs: while a checkpoint is written, its 8 MB for reading back are resident too.
+    growth = min(sizes[-5:]) - min(sizes[settled : settled + 5])
+    return {"growth": growth, "lines": lines, "saved": saved}
 
+host.settle()
 world = World.start()
 folder = Path(sys.argv[1])
 print(json.dumps([growth(folder / name, name == "leaking") for name in ("clean", "leaking")]))
