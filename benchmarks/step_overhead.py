@@ -84,7 +84,7 @@ class Blocks:
     """Seconds of blocks of our steps and of the bare loop, which runs in between from inside of `progress.update`."""
 
     def __init__(self, session: Session, stream: Stream, steps: int) -> None:
-        self.session, self.stream, self.steps, self.slice = session, stream, steps, steps // SLICES
+        self.session, self.stream, self.slice = session, stream, steps // SLICES
         self.ours: list[float] = []  # of slices, as the others
         self.bare: list[tuple[float, float]] = []
         self._started: float | None = None
