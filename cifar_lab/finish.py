@@ -38,12 +38,12 @@ def finish(session: Session) -> bool:
         return stop(session)
     session.heartbeat.phase("end")
     weights = _final_weights(session)
-    peak_memory = max(session.world.gather_objects(_peak_memory(session)))
-    session.world.from_main(lambda: _write(session, result, weights, peak_memory))
+    peaks = session.world.gather_objects(_peak_memory(session))
+    session.world.from_main(lambda: _write(session, result, weights, peaks))
     return True
 
 
-def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], peak_memory: int) -> None:
+def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], peaks: list[int]) -> None:
     """All files of a completed run; status.json comes last."""
     run_dir, step = session.run_dir, session.state.step
     epoch = session.schedule.epoch_at(step)
@@ -61,7 +61,8 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
         _write_predictions(path, result.predictions)
     with run_dir.replacing("mistakes.png") as path:
         draw_mistakes(path, session.test, result.predictions)
-    run_dir.write_summary(_summary(session, result, weights, peak_memory))
+    # The files above take memory too, a copy of the weights among it.
+    run_dir.write_summary(_summary(session, result, max(*peaks, _peak_memory(session))))
     write_status(session, "completed")
     session.progress.message(f"test loss {result.loss:.4f}, accuracy {result.accuracy:.2%} of {result.count} images")
 
@@ -104,7 +105,7 @@ def _write_predictions(path: Any, predictions: Predictions) -> None:
     )
 
 
-def _summary(session: Session, result: Evaluation, weights: dict[str, Tensor], peak_memory: int) -> dict[str, Any]:
+def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str, Any]:
     """summary.json; `images_per_second` is the median over log lines, `wall_seconds` adds up all attempts."""
     recipe, schedule, test = session.recipe, session.schedule, session.test
     lines = session.run_dir.metrics()
