@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(saved: SavedModel, split: str) -> Measured:
-    host.settle()
-    from cifar_lab.measure import measure
-    from cifar_lab.runtime.start import start_world
+    with host.loading():
+        from cifar_lab.measure import measure
+        from cifar_lab.runtime.start import start_world
 
     world = start_world()
     show = world.is_main and sys.stderr.isatty()

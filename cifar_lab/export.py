@@ -63,8 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(saved: SavedModel, form: str, folder: Path) -> str:
-    with _appearing(folder) as temporary:
-        host.settle()
+    with _appearing(folder) as temporary, host.loading():
         if form == "timm":
             from cifar_lab.export_timm import export_timm
 

@@ -15,7 +15,7 @@ def draw_mistakes(path: Path, images: ImageSet, predictions: Predictions) -> Non
     """Write a PNG of up to 64 wrongly classified pictures, the most confident first, each with truth and prediction."""
     wrong = (predictions.predictions != predictions.labels).nonzero().squeeze(1)
     worst = wrong[predictions.confidences[wrong].argsort(descending=True, stable=True)][: COLUMNS * ROWS]
-    position_of = {int(sample): position for position, sample in enumerate(images.ids)}
+    position_of = {sample: position for position, sample in enumerate(images.ids.tolist())}
     tiles = []
     for index in worst.tolist():
         picture = images.images[position_of[int(predictions.ids[index])]]

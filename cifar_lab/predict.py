@@ -57,12 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict(saved: SavedModel, options: argparse.Namespace) -> int:
-    host.settle()
-    from cifar_lab.contact_sheet import COLUMNS, ROWS
-    from cifar_lab.guess import guess, load_guesser
-    from cifar_lab.picture_files import find_pictures
+    with host.loading():
+        from cifar_lab.contact_sheet import COLUMNS, ROWS
+        from cifar_lab.guess import guess, load_guesser
+        from cifar_lab.picture_files import find_pictures
 
-    guesser = load_guesser(saved)
+        guesser = load_guesser(saved)
     answers: list[dict[str, Any]] = []
     problems: list[dict[str, str]] = []
     tiles: list[Tile] = []

@@ -46,12 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(recipe: Recipe, steps: int, out: Path) -> dict[str, Any]:
-    host.settle()
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "5"
-    )  # else the profiler reports its own start, and a GPU that is not there
-    from cifar_lab.profiling.run import run_profile
-    from cifar_lab.runtime.start import start_world
+    # Else the profiler reports its own start, and a GPU that is not there.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
+    with host.loading():
+        from cifar_lab.profiling.run import run_profile
+        from cifar_lab.runtime.start import start_world
 
     hang_timeout = recipe.train.hang_timeout
     world = start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout))

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 
+from cifar_lab import host
 from cifar_lab.attempt import Attempt, claim
 from cifar_lab.errors import UserError
 from cifar_lab.finish import finish
@@ -65,7 +66,8 @@ def _train(recipe: Recipe, world: World, presence: Presence) -> Outcome:
         with Watchdog(
             presence.run_dir, presence.heartbeat, presence.attempt, world.world_size, recipe.train.hang_timeout
         ):
-            session = open_session(recipe, world, presence)
+            with host.loading():
+                session = open_session(recipe, world, presence)
             completed = fit(session) and finish(session)
         if not completed and world.is_main:
             session.progress.message(f"stopped at step {session.state.step}; start again to continue")

@@ -62,11 +62,11 @@ def run(
         recipe = parse_recipe(dict(recipe))
 
     _check_launch(os.environ)
-    host.settle()  # before torch is loaded
     with stop_flag() as flag:
         die_with_parent()
-        from cifar_lab.running import start
-        from cifar_lab.runtime.start import start_world
+        with host.loading():
+            from cifar_lab.running import start
+            from cifar_lab.runtime.start import start_world
 
         hang_timeout = recipe.train.hang_timeout
         # The watchdog knows who is at fault, so it must come before the backend's own, blind timeout.

@@ -1,12 +1,16 @@
-"""What a process settles about its host: the kernel is not asked twice for the same memory, and users' settings win."""
+"""What a process settles: memory is asked for once, users' settings win, and garbage is sought where there is some."""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
+
+from cifar_lab import host
 
 FAULTS = """
 import os, resource
@@ -40,3 +44,43 @@ def test_threads_wait_briefly_unless_the_user_has_settled_it() -> None:
     assert settled()[1] == "20000"
     assert settled(GOMP_SPINCOUNT="7")[1] == "7"
     assert settled(OMP_WAIT_POLICY="active")[1] == "None"
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_loading_seeks_no_garbage_and_leaves_the_collector_as_it_was(collects: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        with suppress(KeyError), host.loading():
+            with host.loading():
+                assert not gc.isenabled()
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+LEFT = """
+import sys
+from cifar_lab import host
+if sys.argv[1] == "settled":
+    host.settle()
+    host.settle()
+class Left:
+    def __del__(self):
+        print("sought and found", flush=True)
+left = Left()
+left.itself = left
+del left
+print("the end", flush=True)
+"""
+
+
+def test_the_end_seeks_no_garbage() -> None:
+    def said(how: str) -> list[str]:
+        command = [sys.executable, "-c", LEFT, how]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert said("settled") == ["the end"]
+    assert said("as it comes") == ["the end", "sought and found"]
