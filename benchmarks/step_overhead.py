@@ -116,7 +116,8 @@ class Blocks:
         """Seconds of ours and of both bare loops, of every whole block but the first, whose save allocates."""
         slices = [(own, *pair) for own, pair in zip(self.ours, self.bare, strict=True)]
         starts = range(SLICES, len(slices) - SLICES + 1, SLICES)
-        return [tuple(map(sum, zip(*slices[k : k + SLICES], strict=True))) for k in starts]  # type: ignore[misc]
+        blocks = (zip(*slices[k : k + SLICES], strict=True) for k in starts)
+        return [(sum(own), sum(first), sum(second)) for own, first, second in blocks]
 
     def next_batch(self, step: int) -> tuple[Tensor, Tensor]:
         batch = self.stream.micro_batch(step, 0)
