@@ -84,6 +84,8 @@ class ForkServer:
 
 
 def _serve() -> None:
+    # Held back until the command's own handler stands: what is before it is ours, and has no answer to Ctrl-C.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     _import_all()
@@ -129,6 +131,13 @@ def _child(call: Mapping[str, Any]) -> None:
         _prepare(call)
         from cifar_lab import cli
 
+        answer = cli._answer
+
+        def interruptible(words: list[str]) -> int:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            return answer(words)
+
+        cli._answer = interruptible
         status = _as_python_ends(cli.main)
     except BaseException:
         os.write(2, traceback.format_exc().encode("utf-8", "replace"))
