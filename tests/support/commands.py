@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 PYTHON = sys.executable
 TRAIN = [PYTHON, "-m", "cifar_lab.train"]
 ROOT = Path(__file__).resolve().parents[2]
+Result = TypeVar("Result")
 
 
 def write_recipe(folder: Path, mapping: Mapping[str, Any]) -> str:
@@ -30,8 +31,18 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PATH": path, **more}
 
 
-def completed(command: list[str], *, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end from the checkout; `more` joins its environment."""
+def completed(
+    command: list[str], *, timeout: float = 120, cwd: Path = ROOT, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, from the checkout unless told; `more` joins its environment."""
     return subprocess.run(
-        command, cwd=ROOT, env=environment(**more), capture_output=True, text=True, timeout=timeout, check=False
+        command, cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def processor_seconds(run: Callable[[], Result]) -> tuple[Result, float]:
+    """What `run` returns, and the processor time of the commands that it waited for: others at work do not count."""
+    before = os.times()
+    result = run()
+    after = os.times()
+    return result, after.children_user + after.children_system - before.children_user - before.children_system
