@@ -27,6 +27,7 @@ def finish(session: Session) -> bool:
     session.heartbeat.phase("save")
     session.saver.wait()
     session.heartbeat.phase("test")
+    session.validation = None  # whose batch of pictures would lie beside that of the test split
     result = evaluate(
         session.engine,
         session.eval_stream(session.test),

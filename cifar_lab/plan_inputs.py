@@ -28,7 +28,6 @@ def pictures_of(recipe: Recipe, sizes: DataSizes) -> Pictures:
         source=sizes.source_size,
         image_size=sizes.image_size,
         eval_batch=recipe.eval.batch,
-        has_validation=sizes.num_val > 0,
     )
 
 

@@ -42,12 +42,15 @@ def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | 
     batch, eval_batch = batches[-1], recipe.eval.batch
     if needs(batch, eval_batch) <= gpu_bytes:
         return None
-    smaller = [b for b in batches if needs(b, min(b, eval_batch)) <= gpu_bytes]
-    evals = [e for e in halves(eval_batch) if needs(batch, e) <= gpu_bytes]
-    if evals:
-        advice = f"set eval.batch={evals[0]}"
-    elif smaller:
-        advice = f"set train.micro_batch={smaller[-1]}"
+    # The largest micro-batch that fits, with the largest evaluation beside it.
+    fitting = [(b, e) for b in reversed(batches) for e in halves(eval_batch) if needs(b, e) <= gpu_bytes]
+    if fitting:
+        (smaller, evals), changes = fitting[0], []
+        if smaller < batch:
+            changes.append(f"train.micro_batch={smaller}")
+        if evals < eval_batch:
+            changes.append(f"eval.batch={evals}")
+        advice = f"set {' '.join(changes)}"
     elif not checkpointing and "checkpointed" in footprint.passes:
         advice = "set train.grad_checkpointing=true, or ask `cifar-lab plan`"
     else:

@@ -122,7 +122,8 @@ def test_text_names_strategies_and_assumptions(measured, capsys) -> None:
         (["--link", "carrier-pigeon"], "--link carrier-pigeon: there is no such link"),
         (["--mfu", "40"], "--mfu 40: it is a part of the peak rate"),
         (["--gpus", "3"], "does not divide over 3 processes. It does over 1 or 2 or 4"),
-        (["--gpus", "2", "--micro-batch", "100"], "--micro-batch 100 does not divide the 256 images"),
+        (["--gpus", "2", "--micro-batch", "100"], "does not divide the 256 images that each of 2 processes has"),
+        (["--micro-batch", "7", "data.augment.mixup_alpha=1"], "512 images, in pairs for mixing, that the one process"),
         (["--gpus", "2", "--strategy", "single"], "--strategy single is not for 2 processes: use ddp or"),
         (["data.name=hub", "data.args.id=a/b"], "sizes are known only after the data are read"),
         (["train.precison=fp32"], "train.precison: unknown key (did you mean `precision`?)"),
@@ -167,8 +168,28 @@ def test_a_run_is_warned(measured, capsys, monkeypatch) -> None:
     fewer = str(fits(many, 2, 2 * whole, "ddp")).rpartition("set eval.batch=")[2]
     assert fits(load_recipe(measured, [f"eval.batch={fewer}"]), 2, 2 * whole, "ddp") is None
     assert 1 < int(fewer) < 50_000
+    # Where the evaluation is too large for the smaller micro-batch too, both are named.
+    both = str(fits(many, 2, between, "ddp")).rpartition("; set ")[2].split(" ")
+    assert [word.partition("=")[0] for word in both] == ["train.micro_batch", "eval.batch"]
+    assert fits(load_recipe(measured, both), 2, between, "ddp") is None
     # Not measured yet: no opinion, and nothing is started.
     assert fits(load_recipe(measured, ["model.args.depth=3"]), 2, 2**20, "ddp") is None
+
+
+def test_the_test_split_counts_where_there_is_no_validation(measured, capsys) -> None:
+    with_validation, without = (
+        planned(capsys, measured, "--gpus", "2", "--strategy", "ddp", "eval.batch=5000", *more)["plans"][0]["memory"]
+        for more in ([], ["data.val_size=0"])
+    )
+    assert without["evaluation"] == with_validation["evaluation"] > 0
+    assert without["data"] == with_validation["data"]
+
+
+def test_a_micro_batch_above_that_of_the_recipe(measured, capsys) -> None:
+    found = planned(capsys, measured, "train.micro_batch=32", "--micro-batch", "64")
+    command = shlex.split(found["plans"][0]["command"])
+    recipe = load_recipe(measured, command[command.index("cifar_lab.train") + 2 :])
+    assert Schedule.make(recipe, 45_000, 1).micro_batch == 64
 
 
 @pytest.mark.figures

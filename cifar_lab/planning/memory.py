@@ -34,7 +34,6 @@ class Pictures:
     source: int
     image_size: int
     eval_batch: int
-    has_validation: bool
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device at the peak of a training step; `evaluation` is the peak of a validation instead.
+    """Bytes on one device at the peak of a training step; `evaluation` is the peak of an evaluation instead
+    (of the test split at the end, where there is no validation).
 
     `gradients` are those there at the peak: without DDP they appear while activations go. `host` is what offloading
     keeps in the memory of the machine for this process.
@@ -102,7 +102,6 @@ def memory(
     growing = round(appearing * (one_pass.with_gradients.at(micro_batch) - activations))
     # The other moment: the optimizer, when activations are gone.
     peak = max(kept + activations + growing, state.gradients_at_step)
-    evaluation = footprint.evaluation.at(pictures.eval_batch) if pictures.has_validation else 0
     context = CUDA_CONTEXT + (NCCL_BUFFERS if world_size > 1 else 0) if device == "cuda" else 0
     return Memory(
         parameters=state.parameters + footprint.buffer_bytes,
@@ -112,7 +111,7 @@ def memory(
         activations=min(activations, peak),
         data=_data(pictures, micro_batch, device),
         workspace=context + state.buffers + round(FRAGMENTATION[device] * peak),
-        evaluation=evaluation + state.kept_gradients,
+        evaluation=footprint.evaluation.at(pictures.eval_batch) + state.kept_gradients,
         host=state.host,
     )
 
@@ -169,10 +168,7 @@ def _gathered(footprint: Footprint, training: Training) -> int:
 def _data(pictures: Pictures, micro_batch: int, device: str) -> int:
     """The uint8 data set, and the float buffers of the training and the evaluation stream."""
     dataset = pictures.num * 3 * pictures.source**2
-    streams = _stream(pictures, micro_batch, device)
-    if pictures.has_validation:
-        streams += _stream(pictures, pictures.eval_batch, device)
-    return dataset + streams
+    return dataset + _stream(pictures, micro_batch, device) + _stream(pictures, pictures.eval_batch, device)
 
 
 def _stream(pictures: Pictures, batch: int, device: str) -> int:

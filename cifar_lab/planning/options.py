@@ -77,16 +77,17 @@ def options(
 
 
 def divisors(recipe: Recipe, world_size: int, micro_batch: int | None = None) -> list[int]:
-    """Micro-batches that Schedule can take, ascending; only `micro_batch` if it is one. Raises PlanError."""
+    """Micro-batches that Schedule can take, ascending: up to the recipe's, or `micro_batch` alone. Raises PlanError."""
     share, unit = recipe.train.global_batch // world_size, 2 if mixes(recipe.data.augment) else 1
-    cap = min(share, recipe.train.micro_batch or share)
-    fitting = [b for b in range(unit, cap + 1, unit) if share % b == 0]
+    parts = [b for b in range(unit, share + 1, unit) if share % b == 0]
     if micro_batch is None:
-        return fitting
-    if micro_batch not in fitting:
-        near = sorted(sorted(fitting, key=lambda b: abs(b - micro_batch))[:2])
+        return [b for b in parts if b <= (recipe.train.micro_batch or share)]
+    if micro_batch not in parts:
+        near = sorted(sorted(parts, key=lambda b: abs(b - micro_batch))[:2])
+        who = "the one process" if world_size == 1 else f"each of {world_size} processes"
+        pairs = ", in pairs for mixing," if unit == 2 else ""
         raise PlanError(
-            f"--micro-batch {micro_batch} does not divide the {share} images that each of {world_size} processes has "
+            f"--micro-batch {micro_batch} does not divide the {share} images{pairs} that {who} has "
             f"of train.global_batch {recipe.train.global_batch}: use {' or '.join(map(str, near))}"
         )
     return [micro_batch]

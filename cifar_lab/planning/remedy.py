@@ -37,7 +37,7 @@ def nearest_that_works(
 
 
 def _neighbours(recipe: Recipe, setup: Setup) -> Iterator[tuple[str, Setup]]:
-    """Set-ups by how little they change: all strategies, more GPUs, larger ones, more nodes."""
+    """Set-ups by how little they change: all strategies, more GPUs, larger ones."""
     yield f"{_told(setup)}, any strategy", setup
     topology = setup.topology
     for gpus in range(topology.gpus + 1, MAX_GPUS_OF_A_NODE + 1):

@@ -66,8 +66,8 @@ def _row(option: Mapping[str, Any], chosen: bool) -> list[str]:
         *(_gib(memory[part]) for part in PARTS),
         _gib(memory["total"]),
         _seconds(seconds["step"]),
-        f"{seconds['epoch'] / 60:.1f}",
-        f"{seconds['run'] / 3600:.1f}",
+        _short(seconds["epoch"] / 60),
+        _short(seconds["run"] / 3600),
         f"{sent['bytes'] / 1e9:.2f}",
         f"{sent['seconds']:.3f}",
     ]
@@ -87,7 +87,7 @@ def _choice(plan: Mapping[str, Any], choice: Mapping[str, Any]) -> list[tuple[st
     rows = [
         ("the fastest", layout),
         ("step", f"{_seconds(seconds['step'])} s for {choice['flops_per_step'] / 1e12:,.4g} TFLOP"),
-        ("run", f"{seconds['run'] / 3600:.1f} h, {seconds['epoch'] / 60:.1f} min an epoch, evaluation not counted"),
+        ("run", f"{_long(seconds['run'])}, {_long(seconds['epoch'])} an epoch, evaluation not counted"),
         ("evaluation", f"{choice['eval_batch']} images a batch, {_gib(memory['evaluation'])} GiB besides the state"),
         ("checkpoint", f"{plan['model']['checkpoint_bytes'] / 1e9:.2f} GB"),
     ]
@@ -101,6 +101,16 @@ def _choice(plan: Mapping[str, Any], choice: Mapping[str, Any]) -> list[tuple[st
 
 def _seconds(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _long(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _gib(size: int) -> str:

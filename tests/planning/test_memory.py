@@ -18,7 +18,7 @@ from cifar_lab.planning.remedy import nearest_that_works
 from cifar_lab.recipe import Recipe, parse_recipe
 
 MB = 10**6
-PICTURES = Pictures(num=60_000, source=32, image_size=32, eval_batch=100, has_validation=False)
+PICTURES = Pictures(num=60_000, source=32, image_size=32, eval_batch=100)
 TRAINING = Training(precision="fp32", moments=2, has_ema=True, accumulates=True, checkpointing=False)
 
 
@@ -67,7 +67,8 @@ def test_one_process_has_everything_whole() -> None:
     found = at("single", world_size=1)
     assert (found.parameters, found.gradients, found.optimizer, found.ema) == (400 * MB, 400 * MB, 800 * MB, 400 * MB)
     assert found.activations == 8 * 50 * MB
-    assert found.data == 60_000 * 3072 + 8 * 3072 * 4 + 8 * 3072 * 8  # CIFAR-10's 184 MB, images and scratch
+    # CIFAR-10's 184 MB; images and scratch of the training and the evaluation stream.
+    assert found.data == 60_000 * 3072 + (8 + 100) * 3072 * (4 + 8)
     assert found.total == found.state + 800 * MB
     # Without accumulation gradients appear while activations go.
     assert at("single", world_size=1, accumulates=False).gradients == 0
@@ -101,7 +102,7 @@ def test_options_of_the_recipe_count() -> None:
 
 
 def test_evaluation_can_be_the_peak() -> None:
-    pictures = replace(PICTURES, has_validation=True, eval_batch=5000)
+    pictures = replace(PICTURES, eval_batch=5000)
     found = memory(made(), TRAINING, pictures, strategy="zero2", world_size=4, micro_batch=1)
     assert found.evaluation == 5000 * 5 * MB
     assert found.total == found.state + found.evaluation > found.training
