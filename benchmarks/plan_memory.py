@@ -40,6 +40,7 @@ def recipe(model: dict[str, Any], batch: int, *, size: int = 32, micro: int | No
         "model": model,
         "optim": optim,
         "train": {"steps": 3, "global_batch": batch, "micro_batch": micro, **train},
+        "eval": {"batch": 1},  # nothing is evaluated here, so the plan shall not count it
     }
 
 
