@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 
+from cifar_lab.argument_types import duration
 from cifar_lab.errors import UserError
 from cifar_lab.interfaces import Interface, interfaces, named_interface
 from cifar_lab.meeting import MEETING_SECONDS, MEND, MeetingError, Offer, meet
@@ -71,8 +72,16 @@ def _alone(node: Node, interface: Interface | None, problem: str | None) -> dict
 
 
 def _meet(node: Node, offer: Offer) -> dict[str, str | int]:
-    met = meet(node, offer, float(os.environ.get(PATIENCE, MEETING_SECONDS)))
+    met = meet(node, offer, patience(os.environ))
     return _lines(node, met.me.interface, met.master_addr, node.master_port)
+
+
+def patience(environ: Mapping[str, str]) -> float:
+    """Seconds that a node waits for the others. Raises PlaceError."""
+    try:
+        return duration(environ.get(PATIENCE) or str(MEETING_SECONDS))
+    except argparse.ArgumentTypeError as error:
+        raise PlaceError(f"{PATIENCE}: {error}") from None
 
 
 def chosen_interface(environ: Mapping[str, str], *, alone: bool) -> Interface | None:

@@ -77,7 +77,7 @@ def measure(saved: SavedModel, world: World, split: str, tick: Callable[[int, in
     network = world.everyone(lambda: load_network(saved, world.device))
     stream = network.preparation.stream(
         images,
-        batch=min(recipe.eval.batch, len(images)) if saved.run is None else recipe.eval.batch,
+        batch=recipe.eval.batch,
         device=world.device,
         rank=world.rank,
         world_size=world.world_size,

@@ -68,11 +68,11 @@ def _by_hand(environ: Mapping[str, str], host: str) -> Node:
     if not 0 <= rank < num_nodes:
         raise PlaceError(f"NODE_RANK={rank} with NNODES={num_nodes}: ranks are 0 to NNODES-1")
     if num_nodes == 1:
-        return Node(1, 0, host, "127.0.0.1", _number(environ, "MASTER_PORT", 0), (host,), "")
+        return Node(1, 0, host, "127.0.0.1", _port(environ, 0), (host,), "")
     address = environ.get("MASTER_ADDR")
     if not address:
         raise PlaceError(f"NNODES={num_nodes} needs MASTER_ADDR, the name or address of node 0")
-    port = _number(environ, "MASTER_PORT", 29500)
+    port = _port(environ, 29500)
     _check_address(address, "set it to the name of node 0, as the others know it")
     return Node(num_nodes, rank, host, address, port, (), _token(address, port))
 
@@ -93,7 +93,7 @@ def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
     hosts = tuple(expand_hosts(environ["SLURM_STEP_NODELIST"]))
     address = environ.get("MASTER_ADDR") or hosts[0]
     _check_address(address, f"unset it, and the first node of the job ({hosts[0]}) is taken")
-    port = _number(environ, "MASTER_PORT", port)
+    port = _port(environ, port)
     cluster = environ.get("SLURM_CLUSTER_NAME", "")
     return Node(num_nodes, rank, host, address, port, hosts, _token(cluster, job, step, restart))
 
@@ -108,6 +108,13 @@ def _number(environ: Mapping[str, str], name: str, default: int | None = None) -
     if not text.isdecimal():
         raise PlaceError(f"{name}={text} is not a number")
     return int(text)
+
+
+def _port(environ: Mapping[str, str], default: int) -> int:
+    port = _number(environ, "MASTER_PORT", default)
+    if environ.get("MASTER_PORT") and not 1 <= port < 1 << 16:
+        raise PlaceError(f"MASTER_PORT={port} is not a port: they are 1 to 65535")
+    return port
 
 
 def _token(*parts: object) -> str:

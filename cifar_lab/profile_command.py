@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab import host
+from cifar_lab.argument_types import at_least_one
 from cifar_lab.errors import UserError
 from cifar_lab.hang import longest_allowance
 from cifar_lab.recipe import Recipe, load_recipe
@@ -64,13 +65,6 @@ def _is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cifar-lab profile",
@@ -80,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, such as recipes/resnet18.yaml")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as optim.lr=0.05")
-    parser.add_argument("--steps", type=_at_least_one, default=20, metavar="N", help="steps to time (default: 20)")
+    parser.add_argument("--steps", type=at_least_one, default=20, metavar="N", help="steps to time (default: 20)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where the trace and profile.json go (default: profiles/NAME)"
     )

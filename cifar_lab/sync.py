@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_lab.argument_types import duration
 from cifar_lab.errors import UserError
 from cifar_lab.report.find import find_runs
 from cifar_lab.rundir import RunDir
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="ask the server about runs too of which everything is known to be sent"
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=SECONDS, help="give up on a run (default: 600)"
+        "--timeout", metavar="SECONDS", type=duration, default=SECONDS, help="give up on a run (default: 600)"
     )
     return parser
 

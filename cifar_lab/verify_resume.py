@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar_lab.argument_types import at_least_one
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import load_recipe
 from cifar_lab.resume_verdict import Verdict, compare
@@ -83,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("overrides", metavar="key=value", nargs="*")
-    parser.add_argument("--kills", type=_at_least_one, default=3, metavar="N", help="how often to kill (default: 3)")
+    parser.add_argument("--kills", type=at_least_one, default=3, metavar="N", help="how often to kill (default: 3)")
     parser.add_argument(
-        "--processes", type=_at_least_one, default=1, metavar="N", help="processes of each run (default: 1)"
+        "--processes", type=at_least_one, default=1, metavar="N", help="processes of each run (default: 1)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random moments (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the runs there (default: a temporary folder)")
@@ -102,13 +103,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in verdict.lines():
         print(line)
     return 0 if verdict.holds else 1
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
 
 
 def _empty(folder: Path) -> Path:

@@ -34,6 +34,20 @@ CALLS = [
     *("recipes show X", "recipes diff good.yaml X", "recipes ls --recipes X", "recipes new X", "recipes new X/Y.yaml"),
     *("report X", "report X --terminal", "report run --out X/Y"),
 ]
+# N is no number, or none that makes sense.
+NUMBERS = [
+    *("sync run --timeout N", "doctor good.yaml --nproc N", "profile good.yaml --steps N", "evaluate run --batch N"),
+    *("verify-resume good.yaml --kills N", "verify-resume good.yaml --processes N", "predict run picture.png --top N"),
+    *("plan good.yaml --gpus N", "plan good.yaml --nodes N", "plan good.yaml --micro-batch N"),
+    *(
+        "plan good.yaml --mfu N",
+        "recipes ls --gpus N",
+        "checkpoint show run --step N",
+        "train good.yaml --dry-run --world-size N",
+    ),
+]
+HUGE = "9" * 30
+NO_NUMBERS = ["abc", "-3", "0", "nan", "1e999", HUGE]
 # Where it is no mistake: a folder may be empty, and a place may be made.
 # Nothing as a path is the folder that one is in.
 MAY_WORK = ("--runs", "--out", "--sheet", "recipes new", "status", "--data-root", "recipes ls", "--run-dir")
@@ -96,6 +110,24 @@ def test_a_hostile_name(server, good, place, call, word):
     folder = Path(tempfile.mkdtemp(dir=place))
     try:
         verify(*run_case(server, good, folder, call, WORDS[word]), call, WORDS[word])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    # So many kills or processes may be tried; it takes for ever.
+    [(c, n) for c in NUMBERS for n in NO_NUMBERS if not (c.startswith("verify-resume") and n == HUGE)],
+)
+def test_a_number_that_is_none(server, good, place, call, number):
+    folder = Path(tempfile.mkdtemp(dir=place))
+    try:
+        done, changed = run_case(server, good, folder, call.replace("N", number), "")
+        if call.startswith(("predict", "evaluate", "recipes")) and number == HUGE:  # no more than there are
+            assert done.status == 0, done.err
+        else:
+            verify(done, changed, call)
+            assert done.status in (1, 2)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

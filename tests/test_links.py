@@ -49,6 +49,15 @@ def test_the_command_alone(tmp_path: Path) -> None:
     assert "there is no interface ethx" in errors
 
 
+@pytest.mark.parametrize("seconds", ["abc", "nan", "-3"])
+def test_a_patience_that_is_none(seconds: str) -> None:
+    place = {"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": own_address(), "CIFAR_LAB_MEETING_SECONDS": seconds}
+    status, output, errors = said(start(**place))
+    assert (status, output) == (2, "")
+    assert errors.endswith(f"CIFAR_LAB_MEETING_SECONDS: '{seconds}' is not a number of seconds above 0\n")
+    assert "Traceback" not in errors
+
+
 @pytest.mark.launch
 def test_the_command_on_two(tmp_path: Path) -> None:
     """By hand; then with a bad recipe, which node 0 tells for both; then with a bad one on node 1 alone."""

@@ -47,8 +47,9 @@ class EvalStream:
         channels_last: bool = False,
     ) -> None:
         assert 0 <= rank < world_size
-        self.batch, self.rank, self.world_size = batch, rank, world_size
         self._num_samples = len(images)
+        self.batch = batch = min(batch, self._num_samples)  # more would be padding
+        self.rank, self.world_size = rank, world_size
         self._pixels = images.images.to(device)
         self._labels, self._ids = images.labels.to(device), images.ids.to(device)
         source = (self._pixels.shape[-2], self._pixels.shape[-1])

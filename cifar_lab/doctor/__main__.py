@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from cifar_lab.argument_types import at_least_one
 from cifar_lab.doctor.check import Check, table
 from cifar_lab.doctor.packages import SET_UP, package_checks
 
@@ -73,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check what this recipe needs")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as data.root=DIR")
     parser.add_argument("--strategy", choices=STRATEGIES, default="ddp", help="what is to be launched (default: ddp)")
-    parser.add_argument("--nproc", metavar="N", type=int, help="processes on each node (default: its GPUs, else 1)")
+    parser.add_argument(
+        "--nproc", metavar="N", type=at_least_one, help="processes on each node (default: its GPUs, else 1)"
+    )
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs will be made (default: runs)")
     parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
     parser.add_argument("--json", action="store_true", help="for machines")

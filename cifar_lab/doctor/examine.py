@@ -19,8 +19,6 @@ from cifar_lab.doctor.network import Links, all_reduces, find_links, share, shar
 from cifar_lab.doctor.packages import package_checks
 from cifar_lab.doctor.recipe import checkpoint_bytes, layout_checks
 from cifar_lab.doctor.wandb_mode import wandb_check
-from cifar_lab.links import PATIENCE
-from cifar_lab.meeting import MEETING_SECONDS
 from cifar_lab.recipe import Recipe
 
 DEVICE_SECONDS = 120.0
@@ -30,7 +28,7 @@ def examine(options: argparse.Namespace, recipe: Recipe | None) -> tuple[Links, 
     """This node's place, and the checks of each host that could be heard."""
     arch = recipe.model.args.get("arch") if recipe and recipe.model.pretrained else None
     asking, begun = Child("devices", {"arch": arch}), time.monotonic()
-    links = find_links(os.environ, float(os.environ.get(PATIENCE, MEETING_SECONDS)))
+    links = find_links(os.environ)
     runs = Path(options.run_dir or options.runs)
     extras = {"deepspeed"} if options.strategy != "ddp" else set()
     hub = Hub()

@@ -91,7 +91,7 @@ def weights_check(recipe: Recipe, found: dict[str, Any], hub: Hub) -> Iterator[C
         yield Check("weights", "ok", recipe.model.weights)
     elif recipe.model.pretrained:
         arch = recipe.model.args.get("arch", recipe.model.name)
-        fix = f"on a machine with network: python scripts/fetch_weights.py {arch}; or set model.weights to a copy"
+        fix = "on a machine with network: python scripts/fetch_weights.py RECIPE; or set model.weights to a copy"
         if "weights" in found:
             yield Check("weights", "ok", f"{arch} in {Path(found['weights']).parent}")
         elif "no_weights" not in found:

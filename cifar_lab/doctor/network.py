@@ -14,7 +14,7 @@ from cifar_lab.doctor.child import Child
 from cifar_lab.doctor.collective import TIMEOUT, collective_check
 from cifar_lab.errors import UserError
 from cifar_lab.interfaces import Interface, resolve
-from cifar_lab.links import chosen_interface
+from cifar_lab.links import chosen_interface, patience
 from cifar_lab.meeting import MEND, Meeting, MeetingError, Offer, meet
 from cifar_lab.place import Node, PlaceError, find_node
 
@@ -50,7 +50,7 @@ class Links:
         return self.node.host if self.node else socket.gethostname()
 
 
-def find_links(environ: Mapping[str, str], seconds: float) -> Links:
+def find_links(environ: Mapping[str, str]) -> Links:
     """Meet the other nodes of this job, if there are any."""
     found = Links(checks=[_lookup()])
     try:
@@ -66,7 +66,7 @@ def find_links(environ: Mapping[str, str], seconds: float) -> Links:
         found.checks.append(Check("nodes", "ok", "one"))
         return found
     try:
-        found.meeting = met = meet(node, Offer(interface, ["doctor"], problem), seconds)
+        found.meeting = met = meet(node, Offer(interface, ["doctor"], problem), patience(environ))
     except UserError as error:
         lines = error.lines if isinstance(error, MeetingError) else [str(error)]
         others = [line for line in lines if problem is None or problem not in line]

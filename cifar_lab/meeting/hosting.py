@@ -76,11 +76,11 @@ def _listen(node: Node) -> socket.socket:
     try:
         return socket.create_server(("", node.master_port), backlog=512)  # with SO_REUSEADDR
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
+        taken = error.errno == errno.EADDRINUSE
+        why = "is in use by another program" if taken else f"cannot be opened ({reason(error)})"
         raise MeetingError(
-            [f"port {node.master_port} of {node.host} is in use by another program: set MASTER_PORT to another one"],
-            TRY_AGAIN,
+            [f"port {node.master_port} of {node.host} {why}: set MASTER_PORT to another one"],
+            TRY_AGAIN if taken else MEND,
         ) from error
 
 

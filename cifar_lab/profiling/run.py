@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,10 @@ def _claim(run_dir: RunDir, recipe: Recipe) -> Any:
 def _run_dir(world: World, out: Path) -> Iterator[RunDir]:
     """A run directory that goes away; in `out`, which several nodes share."""
 
+    made: list[Path] = []
+
     def make() -> str:
+        made.extend(folder for folder in (out, *out.parents) if not folder.exists())
         try:
             out.mkdir(parents=True, exist_ok=True)
             return tempfile.mkdtemp(prefix=".run-", dir=out)
@@ -82,6 +85,9 @@ def _run_dir(world: World, out: Path) -> Iterator[RunDir]:
     finally:
         if world.is_main:
             shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # what has a profile in it stays
+                for folder in made:
+                    folder.rmdir()
 
 
 def _profile(session: Session, steps: int, out: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_lab.argument_types import at_least_one
 from cifar_lab.errors import UserError
 from cifar_lab.printable import shown
 from cifar_lab.run_state import read_run
@@ -110,12 +111,6 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _processes(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/study",
@@ -136,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("CIFAR_LAB_WEIGHTS", "../shared/weights"),
         help="folder of published weights (default: $CIFAR_LAB_WEIGHTS, else ../shared/weights)",
     )
-    add("--nproc", metavar="N", type=_processes, default=1, help="processes of a run, one a GPU (default: 1)")
+    add("--nproc", metavar="N", type=at_least_one, default=1, help="processes of a run, one a GPU (default: 1)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--collect", metavar="DIR", help="train nothing; copy small files of completed runs, and report")
     what.add_argument(

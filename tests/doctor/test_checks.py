@@ -84,7 +84,7 @@ def test_weights() -> None:
         (check,) = weights_check(pretrained, found, Hub())
         assert check.state == state
     (missing,) = weights_check(pretrained, {"no_weights": "not in the cache"}, Hub())
-    assert "scripts/fetch_weights.py vit_tiny_patch16_224" in missing.fix
+    assert "scripts/fetch_weights.py RECIPE" in missing.fix
     assert list(weights_check(recipe(), {}, Hub())) == []
 
 
@@ -171,11 +171,11 @@ def test_devices(monkeypatch) -> None:
 
 
 def test_place() -> None:
-    found = find_links({"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "localhost"}, 1)
+    found = find_links({"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "localhost"})
     assert found.meeting is None
     assert by_name(found.checks)["place"].state == "FAIL"
     assert "MASTER_ADDR=localhost" in by_name(found.checks)["place"].says
-    assert by_name(find_links({}, 1).checks)["nodes"].state == "ok"
+    assert by_name(find_links({}).checks)["nodes"].state == "ok"
 
 
 def test_table() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 # Top-level modules and packages of cifar_lab by level. What is not listed and defines main(argv) is a command.
 LEVELS: dict[int, set[str]] = {
     0: {
+        "argument_types",
         "recipe",
         "schedule",
         "rundir",
