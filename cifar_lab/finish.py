@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import statistics
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -108,12 +109,11 @@ def _write_predictions(path: Any, predictions: Predictions) -> None:
 
 def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str, Any]:
     """summary.json; `images_per_second` is the median over log lines, `wall_seconds` adds up all attempts."""
-    recipe, schedule, test = session.recipe, session.schedule, session.test
+    recipe, schedule = session.recipe, session.schedule
     lines = session.run_dir.metrics()
     speeds = [line["images_per_second"] for line in lines if line["split"] == "train"]
     validations = [line for line in lines if line["split"] == "val"]
     keys = ("loss", "accuracy", "count")
-    size = model_size(recipe.model, test.num_classes, session.preparation.image_size)
     return {
         "test": {key: getattr(result, key) for key in keys},
         "val": {key: validations[-1][key] for key in keys} if validations else None,
@@ -122,14 +122,23 @@ def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str
         "wall_seconds": session.seconds(),
         "images_per_second": statistics.median(speeds) if speeds else None,
         "peak_memory_bytes": peak_memory,
-        "num_parameters": size.num_parameters,
-        "flops_per_image": size.flops_per_image,
+        **_size(session),
         "num_train": schedule.num_train,
         "world_size": schedule.world_size,
         "micro_batch": schedule.micro_batch,
         "strategy": session.engine.strategy,
         "wandb_id": read_id(session.run_dir.path) if recipe.tracking.wandb_project else None,
     }
+
+
+def _size(session: Session) -> dict[str, int | None]:
+    """Parameters, and FLOPs of an image; None where they cannot be counted, which is no reason to lose a run."""
+    image_size, num_classes = session.preparation.image_size, session.test.num_classes
+    try:
+        return asdict(model_size(session.recipe.model, num_classes, image_size))
+    except Exception as error:  # anything that a model's code says to tensors without memory
+        session.progress.message(f"the model's FLOPs cannot be counted: {type(error).__name__}: {error}")
+        return {"num_parameters": None, "flops_per_image": None}
 
 
 def _peak_memory(session: Session) -> int:

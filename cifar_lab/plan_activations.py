@@ -19,10 +19,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_lab.mixing import soft_cross_entropy
 from cifar_lab.model_factory import ModelError, build_meta
+from cifar_lab.model_size import forward_flops
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
 from cifar_lab.planning.memory import PERSISTENCE_THRESHOLD
 from cifar_lab.recipe.schema import Model
@@ -93,7 +93,7 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
     """
     network = build_meta(model, num_classes, image_size)
     sizes = [p.numel() for p in network.parameters()]
-    flops = _forward_flops(network, image_size)
+    flops = forward_flops(network, image_size)
     passes: dict[str, Pass] = {}
     bf16 = precision == "bf16"
     with FakeTensorMode():
@@ -114,13 +114,6 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
         passes=passes,
         evaluation=evaluation,
     )
-
-
-def _forward_flops(network: nn.Module, image_size: int) -> int:
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network.eval()(torch.empty(1, 3, image_size, image_size, device="meta"))
-    return int(counter.get_total_flops())
 
 
 def _materialise(network: nn.Module) -> None:

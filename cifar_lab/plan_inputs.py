@@ -47,6 +47,7 @@ def _question(recipe: Recipe, sizes: DataSizes) -> Question:
         recipe.model,
         "plan_activations",
         "mixing",
+        "model_size",
         "planning/footprint",
         num_classes=sizes.num_classes,
         image_size=sizes.image_size,

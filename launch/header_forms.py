@@ -37,8 +37,9 @@ SBATCH_OPTION = Form(
 )
 # They belong to the script itself, or would send it elsewhere than to the queue.
 OWN = re.compile(
-    r"array|chdir|dependency|error|export-file|help|input|job-name|nodes|ntasks(-per-node)?|open-mode|output|"
-    r"(no-)?requeue|parsable|signal|test-only|usage|version|wait|wrap"
+    r"account|array|chdir|constraint|cpus-per-task|dependency|error|export-file|gpus-per-node|help|input|job-name|mem|"
+    r"nodes|ntasks(-per-node)?|open-mode|output|parsable|partition|qos|(no-)?requeue|signal|test-only|time|usage|"
+    r"version|wait|wrap"
 )
 GPU_OPTION = re.compile(r"gres|gpus(-per-.*)?")
 

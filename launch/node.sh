@@ -45,7 +45,10 @@ while [ $# -gt 0 ]; do
   --with) with=$value ;;
   --strategy) strategy=$value ;;
   --runs | --run-dir) train+=("$option=$value") ;; # joined: a value may begin with a dash
-  --fresh) train+=(--fresh) ;;
+  --fresh)
+    [ -z "$value" ] || fail '--fresh takes no value'
+    train+=(--fresh)
+    ;;
   -*) fail "unknown option $option" ;;
   *) positional+=("$option") ;;
   esac

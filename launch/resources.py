@@ -98,8 +98,8 @@ class Questions:
 
     def check_strategy(self, members: Sequence[Member]) -> None:
         """Refuse what the strategy or the device cannot do."""
-        strategy = self.options.strategy or ("ddp" if self.options.world_size > 1 else "single")
-        device = "cuda" if self.options.num_gpus else "cpu"
+        strategy = self._strategy()
+        device = "cuda" if self.options.uses_gpus else "cpu"
         for member in _different(members):
             problems = self._python(["-c", UNSUPPORTED, strategy, device, self.recipe, *member.overrides]).strip()
             if problems:
@@ -110,13 +110,19 @@ class Questions:
         options = self.options
         if options.gpu is None:
             return ["plan: not known, name the GPU with --gpu, such as --gpu h100-80gb"]
-        strategy = options.strategy or ("ddp" if options.world_size > 1 else "single")
+        strategy = self._strategy()
+        if options.world_size == 1 and strategy in ("zero1", "zero2", "zero3"):
+            return [f"plan: none, {strategy} has nothing to shard on one process; leave --strategy away there"]
         call = [f"--gpu={options.gpu}", f"--nodes={options.nodes}", f"--gpus={options.processes}"]
         call += [f"--strategy={strategy}", "--json"]
         notes = [
             self._planned(member, self._json("plan", [*member.overrides, *call])) for member in _different(members)
         ]
         return list(dict.fromkeys(notes))
+
+    def _strategy(self) -> str:
+        chosen = self.options.strategy or "ddp"
+        return "single" if chosen == "ddp" and self.options.world_size == 1 else chosen
 
     def _planned(self, member: Member, plan: Mapping[str, Any]) -> str:
         fits = [option for option in plan["plans"] if option["fits"]]

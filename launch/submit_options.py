@@ -81,6 +81,11 @@ class Options:
         return int(self.gpus_per_node.rpartition(":")[2]) if self.gpus_per_node else 0
 
     @property
+    def uses_gpus(self) -> bool:
+        """Whether the job asks for GPUs in one way or the other."""
+        return bool(self.num_gpus) or any(forms.GPU_OPTION.fullmatch(_name(option)) for option in self.sbatch_option)
+
+    @property
     def processes(self) -> int:
         """Processes of a node: one a GPU, unless said otherwise."""
         return self.nproc or self.num_gpus or 1
@@ -129,7 +134,7 @@ def seconds(time: str | None) -> int | None:
 def _problem(options: Options) -> str | None:
     """The first contradiction in a call."""
     limit = seconds(options.time)
-    other = [option.removeprefix("--").partition("=")[0] for option in options.sbatch_option]
+    other = [_name(option) for option in options.sbatch_option]
     if options.launcher == "torchrun" and (options.strategy or "ddp") != "ddp":
         return f"--with torchrun starts ddp only: use --with accelerate with --strategy {options.strategy}"
     if options.num_gpus and options.processes > options.num_gpus:
@@ -151,10 +156,18 @@ def _problem(options: Options) -> str | None:
             return f"--sbatch-option {name}: the script sets it itself; see --help for the option that changes it"
         if forms.GPU_OPTION.fullmatch(name) and options.nproc is None:
             return f"--sbatch-option {name}: give --gpus-per-node instead, or --nproc with it: processes a node"
+    if options.gpu is not None and not options.uses_gpus:
+        return f"--gpu {options.gpu}: the job asks for no GPU and would train on CPUs; give --gpus-per-node too"
+    if options.gpu == "cpu":
+        return "--gpu cpu: that would be a plan for this machine and not for the job's; leave it away"
     dashed = [text for text in options.overrides + (options.sweep or []) if text.startswith("-")]
     if dashed:
         return f"{dashed[0]!r} starts with a dash: an override is dotted.key=value, such as optim.lr=1e-3"
     return None
+
+
+def _name(option: str) -> str:
+    return option.removeprefix("--").partition("=")[0]
 
 
 def _joined(argv: list[str]) -> list[str]:

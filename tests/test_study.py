@@ -43,6 +43,11 @@ def of_scale(scale: str, weights: str, *only: str) -> list[Member]:
     return members(study, chosen(study, only), Path("runs/x"), weights=weights)
 
 
+def test_seeds_are_no_overrides(in_checkout: None, weights: str) -> None:
+    with pytest.raises(StudyError, match="choose them with --seeds"):
+        members(read_study(sizing_path("cpu")), ["plain18"], Path("runs/x"), weights=weights, extra=["seed=3"])
+
+
 def test_cpu_scale_can_test_the_claims(in_checkout: None, weights: str) -> None:
     found = of_scale("cpu", weights)
     names = list(dict.fromkeys(member.name for member in found))

@@ -104,7 +104,12 @@ def test_stopped_killed_and_continued(tmp_path: Path) -> None:
     assert train_steps(slow) == list(range(1, 401))
     assert [RunDir(path).status().attempt for path in (quick, slow)] == [1, 3]  # type: ignore[union-attr]
     assert "report:" in out
-    assert "slow" in (driver.runs / "report" / "report.md").read_text()
+    report = driver.runs / "report" / "report.md"
+    assert "slow" in report.read_text() and "diverges" in report.read_text()
+    # Of a part of the study the report is on all that is there.
+    status, out, said = driver.run("--only", "quick")
+    assert status == 0, said
+    assert "slow" in report.read_text() and "diverges" in report.read_text()
 
     # What is kept for good. The runs have pictures and weights; their copies must not.
     assert {"mistakes.png", "augmented.png", "model.safetensors", "checkpoints"} <= {p.name for p in quick.iterdir()}

@@ -47,7 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     found = contents(records)
     say(ranked_tables(found))
-    out = options.out or common_folder(options.runs) / "report"
+    common = common_folder(options.runs)
+    if options.out is None and common.resolve() == Path("/"):
+        print("cifar-lab report: the runs have no folder in common: name one with --out DIR", file=sys.stderr)
+        return 2
+    out = options.out or common / "report"
     from cifar_lab.report.write import write_report
 
     try:

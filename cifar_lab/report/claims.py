@@ -46,6 +46,13 @@ class Claim:
     because: str
     evidence: list[Evidence]
 
+    @property
+    def why(self) -> str:
+        """`because`, and what else the experiments differ in."""
+        caveats = dict.fromkeys(key for evidence in self.evidence for key in evidence.caveats)
+        also = f". The experiments also differ in {', '.join(caveats)}" if caveats else ""
+        return self.because + also
+
 
 def check_claims(experiments: Sequence[Experiment]) -> list[Claim]:
     """The study's claims on the experiments of one protocol; each is there, with or without the runs for it."""

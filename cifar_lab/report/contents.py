@@ -141,8 +141,9 @@ NOTES = (
     "are means over seeds. Of several runs of one seed the latest counts.",
     "A rank is shared (=) where the difference to the best of that rank is within noise: its 95 % interval contains "
     "zero. The interval joins the spread over seeds and the binomial noise of the test pictures, with Student's t and "
-    "Welch's degrees of freedom; one seed borrows the pooled spread of the others. That all were measured on the same "
-    "pictures is not used, so that intervals are rather too wide.",
+    "Welch's degrees of freedom; one seed borrows the pooled spread of the others, and where no experiment has two "
+    "seeds only the noise of the test pictures counts. That all were measured on the same pictures is not used, so "
+    "that intervals are rather too wide.",
     "Peak memory is that of the GPU, or of the process where there is none. FLOPs are of a forward pass; a "
     "multiply-add counts as two.",
 )

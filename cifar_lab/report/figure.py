@@ -96,17 +96,23 @@ def _after_start(line: Line) -> float:
     return float(after.max()) if len(after) else float(values.max())
 
 
+# Of what numbers are, and of what can be drawn.
+ROUNDING, SMALLEST, LARGEST = 1e-9, 1e-300, 1e300
+
+
 def axis(low: float, high: float, *, tight: bool = False) -> Axis:
     """The finest round ticks that are at most `MOST_TICKS`; the axis itself is rounded to them unless `tight`."""
-    if not high > low:
-        margin = abs(high) * 0.1 or 1.0
+    low, high = (min(max(value, -LARGEST), LARGEST) for value in (low, high))
+    if not high - low > max(ROUNDING * max(abs(low), abs(high)), SMALLEST):  # equal, but for the rounding of a mean
+        margin = abs(high) * 0.1 if abs(high) > 10 * SMALLEST else 1.0
         low, high = (low - margin if low else 0.0), high + margin
     power = 10.0 ** (math.floor(math.log10(high - low)) - 1)
     for step in (m * power for m in (1, 2, 2.5, 5, 10, 20, 25, 50)):
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         if last - first < MOST_TICKS:
             break
-    ticks = [round(i * step, 12) for i in range(first, last + 1)]
+    digits = 6 - math.floor(math.log10(step))
+    ticks = [round(i * step, digits) for i in range(first, last + 1)]
     if tight:
         return Axis(low, high, [tick for tick in ticks if low - 1e-9 <= tick <= high + 1e-9])
     return Axis(ticks[0], ticks[-1], ticks)

@@ -26,7 +26,7 @@ def markdown(contents: Contents) -> str:
         lines += _table([title for title, _ in COLUMNS], [[cell(r) for _, cell in COLUMNS] for r in section.ranked])
         if section.claims:
             lines += ["", "### Claims", ""]
-            rows = [[claim.title, claim.verdict, _evidence(claim.evidence), claim.because] for claim in section.claims]
+            rows = [[claim.title, claim.verdict, _evidence(claim.evidence), claim.why] for claim in section.claims]
             lines += _table(["claim", "verdict", "difference of test errors (95 % interval)", "why"], rows)
         lines += ["", "### Figures", ""] if section.figures or len(section.rows) > 1 else []
         lines += [f"![Test error](plots/{section.slug}.png)"] if len(section.rows) > 1 else []

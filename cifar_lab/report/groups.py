@@ -102,7 +102,7 @@ def _order(experiment: Experiment) -> tuple[float, str, str]:
 def _experiment(name: str, identity: str, runs: Sequence[RunRecord]) -> Experiment:
     """One run a seed, the latest repeat of each."""
     latest: dict[int, RunRecord] = {}
-    for run in sorted(runs, key=lambda run: (run.seed, run.repeat)):
+    for run in sorted(runs, key=lambda run: (run.seed, run.repeat, run.updated)):
         latest[run.seed] = run
     counted = list(latest.values())
     return Experiment(name, identity, counted, [run for run in runs if all(run is not other for other in counted)])

@@ -85,13 +85,11 @@ def _claims(contents: Contents) -> Iterator[str]:
 
 def _claim(claim: Claim) -> str:
     verdict = f'<span class="badge {VERDICTS.get(claim.verdict, "open")}">{claim.verdict}</span>'
-    caveats = dict.fromkeys(key for evidence in claim.evidence for key in evidence.caveats)
-    also = [f"The experiments also differ in {', '.join(caveats)}."] if caveats else []
     return "".join(
         [
             f'<li class="claim"><h3>{escape(claim.title)} {verdict}</h3><p>{escape(_sentence(claim.sentence))}</p>',
             *_evidence(claim.evidence),
-            f'<p class="why">{escape(" ".join([_sentence(claim.because), *also]))}</p></li>',
+            f'<p class="why">{escape(_sentence(claim.why))}</p></li>',
         ]
     )
 

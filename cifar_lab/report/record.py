@@ -64,6 +64,11 @@ class RunRecord:
         return int(match[3] or 1) if match else 1
 
     @property
+    def updated(self) -> float:
+        """When its status was written last, in Unix seconds; 0 where that is not known."""
+        return float(np.nan_to_num(number(self.status.get("updated"))))
+
+    @property
     def state(self) -> str:
         """State of status.json, told apart as far as it can be; `corrupt` when anything could not be read."""
         if self.problems:

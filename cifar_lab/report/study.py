@@ -19,6 +19,11 @@ COMPARISONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "vit_tiny": ("Pretrained ViT", ("vit_tiny",)),
     "vits": ("The three ViTs", ("vit_tiny", "vit_tiny_scratch", "vit_custom")),
 }
+# Figures of one side of a claim.
+PAIRS: dict[tuple[str, ...], tuple[str, str]] = {
+    ("resnet18_ms",): ("resnet18", "resnet18_ms"),
+    ("vit_tiny",): ("vit_tiny_scratch", "vit_tiny"),
+}
 KINDS = ("loss", "error")
 
 
@@ -51,8 +56,8 @@ def study_figures(experiments: Sequence[Experiment]) -> tuple[list[Figure], list
 
 def _chosen(cast: Cast, roles: Sequence[str]) -> dict[str, Experiment]:
     """The experiments that the claims compare, else the first candidates."""
-    pair = cast.pair(*roles[:2]) if len(roles) > 1 else None
-    chosen = dict(zip(roles[:2], pair, strict=True)) if pair else {}
+    names = PAIRS.get(tuple(roles)) or (roles[0], roles[1])
+    chosen = dict(zip(names, cast.pair(*names) or (), strict=False))
     for role in roles:
         candidates = cast.named(role)
         if candidates and role not in chosen:

@@ -62,10 +62,10 @@ def _run(options: argparse.Namespace) -> int:
         return _collect(found, Path(options.collect))
     with stop_flag() as flag:
         status = Loop(found, runs, options.nproc, flag, View()).run()
-    completed = [member.path for member in found if _completed(member)]
-    if completed and flag.reason is None:
-        _report(completed, runs / "report")
-    return status
+    if flag.reason is not None:
+        return status
+    # On all that lies there, that of other calls too, and with the reasons of what failed.
+    return _report([runs], runs / "report") or status
 
 
 def _collect(found: Sequence[Member], to: Path) -> int:
@@ -95,10 +95,6 @@ def _listed(found: Sequence[Member], runs: Path, nproc: int) -> str:
             unknown += member.minutes is None
     told = f"about {duration(60 * rest)} left" if not unknown else f"how long {unknown} of them take is not known"
     return "\n".join([*lines, f"{len(found)} runs in {shown(runs)}, {told}"])
-
-
-def _completed(member: Member) -> bool:
-    return read_run(member.path).effective_state == "completed"
 
 
 def _seeds(text: str) -> list[int]:

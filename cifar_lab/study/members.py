@@ -50,6 +50,8 @@ def members(
     """The runs in their order; `extra` are overrides of all. Raises StudyError with the problems of all recipes."""
     folder = recipes_folder()
     found, problems = [], []
+    if any(word.startswith("seed=") for word in extra):
+        raise StudyError("seed=...: every run has a seed of its own; choose them with --seeds 0,1,2")
     for name in names:
         entry = study.runs[name]
         path = find_recipe(entry.recipe or name, folder)

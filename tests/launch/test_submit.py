@@ -94,6 +94,9 @@ def test_stdout_is_the_script_alone_and_nothing_is_written(tmp_path: Path) -> No
         (["--time=4"], "--time 4 is 240 s, not above --signal-before 300"),
         (["--max-parallel=2"], "--max-parallel is for --sweep"),
         (["--sbatch-option=gres=gpu:2"], "--gpus-per-node"),
+        (["--gpu=h100-80gb"], "--gpu h100-80gb: the job asks for no GPU"),
+        (["--gpus-per-node=1", "--gpu=cpu"], "a plan for this machine"),
+        (["--time=10", "--sbatch-option=time=3"], "--sbatch-option time: the script sets it itself"),
         (["--sbatch-option=--array=0-3"], "--sbatch-option array: the script sets it itself"),
         (["--", "-optim.lr=1"], "'-optim.lr=1' starts with a dash"),
         (["-optim.lr=1"], "unrecognized arguments: -optim.lr=1; an override is dotted.key=value"),
@@ -135,6 +138,14 @@ def test_the_plan_is_told_and_asked_with_the_gpu() -> None:
                   "data.image_size=224", "--dry-run")  # fmt: skip
     assert done.returncode == 2 and not done.stdout
     assert b"does not fit on t4-16gb as it stands; it does with train.micro_batch=" in done.stderr
+
+
+def test_gpus_asked_for_in_another_way_are_gpus() -> None:
+    done = submit("recipes/resnet18.yaml", "train.sync_batchnorm=true", "--sbatch-option=gres=gpu:2", "--nproc=2",
+                  "--dry-run")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = submit("recipes/demo.yaml", "--strategy=zero2", "--gpus-per-node=1", "--gpu=t4-16gb", "--dry-run")
+    assert done.returncode == 0 and b"zero2 has nothing to shard on one process" in done.stderr, done.stderr
 
 
 def test_without_slurm(tmp_path: Path) -> None:

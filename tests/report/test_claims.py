@@ -92,7 +92,9 @@ def test_shortcuts_remove_nothing_where_depth_costs_the_same(tmp_path: Path) -> 
 def test_the_fairest_pair_is_compared_and_other_differences_are_told(tmp_path: Path) -> None:
     seeds(tmp_path, "plain18", (0.10, 0.11, 0.12), ["optim.lr=0.2", "train.epochs=5"])
     seeds(tmp_path, "plain34", (0.20, 0.21), ["optim.lr=0.2"])
-    assert claims(tmp_path)["Degradation"].evidence[0].caveats == ["train.epochs"]
+    degradation = claims(tmp_path)["Degradation"]
+    assert degradation.evidence[0].caveats == ["train.epochs"]
+    assert degradation.why.endswith(". The experiments also differ in train.epochs")
     seeds(tmp_path, "plain34", (0.30, 0.31), ["optim.lr=0.2", "train.epochs=5"])
     (evidence,) = claims(tmp_path)["Degradation"].evidence
     assert evidence.caveats == []

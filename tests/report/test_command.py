@@ -62,6 +62,15 @@ def test_report_needs_neither_torch_nor_wandb_and_a_terminal_no_matplotlib(tmp_p
     assert [text.splitlines()[-1] for text in said] == ["['matplotlib']", "[]"]
 
 
+def test_runs_with_nothing_in_common_need_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = written(tmp_path, "plain18")
+    monkeypatch.setattr("cifar_lab.report.__main__.common_folder", lambda paths: Path("/"))
+    assert main([str(run.path)]) == 2
+    assert "name one with --out DIR" in capsys.readouterr().err
+
+
 def test_fifty_runs_take_less_than_three_seconds(tmp_path: Path) -> None:
     written_study(tmp_path, seeds=6, epochs=150)
     for seed in range(2):

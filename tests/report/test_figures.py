@@ -89,6 +89,9 @@ def test_other_runs_get_a_figure_of_the_best(tmp_path: Path) -> None:
         (0, 52_000, ["0", "10k", "20k", "30k", "40k", "50k", "60k"]),
         (5, 5, None),
         (0, 0, None),
+        (0, 4e-13, None),
+        (7.8, 7.8 + 1e-14, None),  # the mean of three that are equal
+        (2.302585092994046, 2.302585092994046 + 1e-12, None),
     ],
 )
 def test_ticks_are_round_and_their_texts_tell_them_apart(low: float, high: float, texts: list[str] | None) -> None:
@@ -99,6 +102,22 @@ def test_ticks_are_round_and_their_texts_tell_them_apart(low: float, high: float
     assert len(set(shown)) == len(shown)
     assert shown == (texts or shown)
     assert [float(text.replace("k", "e3")) for text in shown] == pytest.approx(found.ticks)
+
+
+def test_an_axis_of_anything_a_float_can_be() -> None:
+    for low, high in ((0.0, 1.7e308), (-1.7e308, 1.7e308), (1.7e308, 1.7e308), (0.0, 5e-324)):
+        found = axis(low, high)
+        assert all(map(math.isfinite, (found.low, found.high, *found.ticks))), (low, high)
+        assert [found.text(tick) for tick in found.ticks]
+
+
+def test_a_figure_of_one_side_shows_the_experiment_that_the_claim_compares(tmp_path: Path) -> None:
+    written(tmp_path, "resnet18", error=0.30)
+    written(tmp_path, "resnet18_ms", error=0.25)
+    written(tmp_path, "resnet18_ms", error=0.01, overrides=["model.args.width=16", "optim.lr=0.3"])
+    (table,) = tables([read_run(path) for path in find_runs([tmp_path])])
+    figures = {figure.name: figure for figure in study_figures(table.experiments)[0]}
+    assert "last 25" in figures["resnet18_ms-error"].lines[0].label
 
 
 def test_an_error_axis_starts_where_reading_is_easiest() -> None:

@@ -1,5 +1,6 @@
 """Which runs are one experiment, and which experiments may stand in one table."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_the_latest_of_a_seed_counts_once(tmp_path: Path) -> None:
     (experiment,) = table.experiments
     assert [run.path for run in experiment.runs] == [latest.path]
     assert len(experiment.repeats) == 2
+
+
+def test_of_folders_with_any_names_the_one_written_last_counts(tmp_path: Path) -> None:
+    for name, updated in (("z", 1000.0), ("a", 2000.0)):
+        run = written(tmp_path / name, "plain18").path
+        status = json.loads((run / "status.json").read_text())
+        (run / "status.json").write_text(json.dumps({**status, "updated": updated}))
+        run.rename(tmp_path / f"{name}_run")
+    (table,) = found(tmp_path)
+    assert [run.path.name for run in table.experiments[0].runs] == ["a_run"]
 
 
 @pytest.mark.parametrize(

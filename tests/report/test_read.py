@@ -180,6 +180,13 @@ def test_thinning_keeps_both_ends_and_every_extreme() -> None:
     assert thinned(x, kept, 60)[0] is x
 
 
+@pytest.mark.parametrize("text", ["a: !!timestamp foo", "a: !!bool foo", 'a: !!int ""', "a: !!float [1]", "!!set 3"])
+def test_a_tag_whose_value_is_none(tmp_path: Path, text: str) -> None:
+    run = written(tmp_path, "plain18")
+    (run.path / "recipe.yaml").write_text(text)
+    assert read_run(run.path).state == "corrupt"
+
+
 @pytest.mark.parametrize("text", ["[" * 20_000 + "]" * 20_000, "- " * 20_000, "{a: " * 20_000 + "1" + "}" * 20_000])
 def test_a_recipe_nested_without_end_does_not_end_the_process(tmp_path: Path, text: str) -> None:
     run = written(tmp_path, "plain18")
