@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import importlib.util
 import netrc
 import os
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from cifar_lab.doctor.check import Check
@@ -22,15 +25,15 @@ def wandb_check(recipe: Recipe | None) -> Check:
     """What a run of the recipe, or any with a project, will do."""
     if recipe is not None and not recipe.tracking.wandb_project:
         return Check("W&B", "ok", "off: the recipe names no tracking.wandb_project")
-    mode = os.environ.get("WANDB_MODE", "online")
-    if mode == "disabled":
+    mode, told = _told("mode", "online")
+    if os.environ.get("WANDB_MODE") == "disabled":
         return Check("W&B", "ok", "off: WANDB_MODE=disabled")
     spec = importlib.util.find_spec("wandb")
     if spec is None or spec.origin is None:  # a folder named wandb has a spec without an origin
         return Check("W&B", "warning", "off: wandb is not installed", "pip install 'cifar-lab[wandb]'")
     if mode not in ("online", "shared"):
-        return Check("W&B", "ok", f"offline: WANDB_MODE={mode}; `cifar-lab sync` sends runs later")
-    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
+        return Check("W&B", "ok", f"offline: {told}; `cifar-lab sync` sends runs later")
+    url = _told("base_url", "https://api.wandb.ai")[0].rstrip("/")
     if not os.environ.get("WANDB_API_KEY") and not _in_netrc(urlsplit(url).hostname or ""):
         says = f"offline: no key for {url} in WANDB_API_KEY or netrc"
         return Check("W&B", "warning", says, "wandb login, or WANDB_MODE=offline; runs can be sent later")
@@ -39,6 +42,19 @@ def wandb_check(recipe: Recipe | None) -> Check:
         return Check("W&B", "warning", f"offline: {url} {problem}", LATER)
     project = f" (project {recipe.tracking.wandb_project})" if recipe else ""
     return Check("W&B", "ok", f"online: {url}{project}")
+
+
+def _told(key: str, default: str) -> tuple[str, str]:
+    """A setting as W&B finds it, in its variable or the user's settings file, and where that says so."""
+    variable = f"WANDB_{key.upper()}"
+    if variable in os.environ:
+        return os.environ[variable], f"{variable}={os.environ[variable]}"
+    file = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb", "settings").expanduser()
+    settings = configparser.ConfigParser()
+    with contextlib.suppress(OSError, UnicodeDecodeError, configparser.Error):
+        settings.read(file)
+        default = settings.get("default", key, fallback=default)
+    return default, f"{key} = {default} in {file}"
 
 
 def _in_netrc(host: str) -> bool:

@@ -107,6 +107,15 @@ def test_wandb(tmp_path: Path, monkeypatch) -> None:
         assert wandb_check(tracked).state == "warning"
         assert time.monotonic() - begun < 8
     assert "cannot be reached" in wandb_check(tracked).says
+    monkeypatch.delenv("WANDB_BASE_URL")
+    (tmp_path / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    assert "offline: http://127.0.0.1:9 cannot be reached" in wandb_check(tracked).says
+    (tmp_path / "settings").write_text("[default]\nmode = offline\n")
+    assert f"offline: mode = offline in {tmp_path / 'settings'}" in wandb_check(tracked).says
+    (tmp_path / "settings").write_bytes(b"\xff\xfe no settings")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert "offline: WANDB_MODE=offline" in wandb_check(tracked).says
 
 
 def test_disk(tmp_path: Path, monkeypatch) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 from support.commands import ROOT, write_recipe
 from support.small import small
-from support.submitting import LAUNCH, made, submit
+from support.submitting import LAUNCH, made, run_recorded, submit
 
 from cifar_lab.recipe import load_recipe
 from cifar_lab.rundir import RunDir
@@ -33,6 +34,26 @@ def members(words: list[str], overrides: list[str] | None = None) -> list[list[s
     from sweep import members
 
     return members(words, overrides or [], sys.executable, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["--strategy", "ddp", "--sweep", "optim.lr=1e-3,3e-4", "seed=0,1"],
+            ["--strategy", "ddp", "optim.lr=1e-3", "seed=1"],
+        ),
+        (["--sweep=optim.lr=1e-3,3e-4", "train.epochs=2"], ["train.epochs=2", "train.epochs=2", "optim.lr=3e-4"]),
+    ],
+)
+def test_by_hand(words: list[str], expected: list[str], tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, small())
+    script = f"cd {ROOT}\nset -- {shlex.join([recipe, *words])}\n{(ROOT / 'slurm' / 'sweep.sbatch').read_text()}"
+    calls = run_recorded(script, tmp_path, SLURM_ARRAY_TASK_ID="1", SLURM_ARRAY_JOB_ID="17", TMPDIR=str(tmp_path))
+    (srun,) = calls["srun"]
+    words = [os.fsdecode(word) for word in srun]
+    assert words[words.index("launch/node.sh") + 1 :] == [recipe, *expected, "--run-dir", str(tmp_path / "records/run")]
+    assert not list(tmp_path.glob("tmp.*"))
 
 
 def refused(words: list[str], overrides: list[str] | None = None) -> str:

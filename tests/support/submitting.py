@@ -19,9 +19,11 @@ RECORD = """#!/bin/bash
 printf '%s\\0' "$@" >>"$RECORDS/{name}"
 printf '\\n' >>"$RECORDS/{name}"
 """
-# Answers what the batch script asks: yes to the start, where the run is, and that there is nothing more to do.
-ANSWER = """
+# Answers what the batch script asks: yes to the start, where the run is, and that there is nothing more to do. What a
+# member of a sweep is, the real one says.
+ANSWER = f"""
 case " $* " in
+*" --member "*) exec {PYTHON} "$@" ;;
 *" --where "*) echo "$RECORDS/run" ;;
 *" --decide "*) echo "recorded" ;;
 esac
