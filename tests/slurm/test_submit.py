@@ -129,7 +129,7 @@ def test_a_sweep_queues_again_only_what_is_missing(slurm, submit: Submit, tmp_pa
     assert (done.returncode, done.stdout) == (0, "nothing is missing, so nothing was queued\n")
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 90) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 180) -> None:  # six start at once, on two cores
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, f"not within {seconds} s"
