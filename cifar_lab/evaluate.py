@@ -92,7 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
     parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", help="data.* and eval.* keys, such as data.root=DIR"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        help="such as data.root=DIR, where the pictures are",
     )
     parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
     parser.add_argument(

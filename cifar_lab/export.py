@@ -6,7 +6,9 @@ import argparse
 import logging
 import os
 import re
+import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = options.out or saved.weights.absolute().parent / "export" / options.format
         if shown(folder) != str(folder):
             raise UsageError(f"{folder}: choose a name of plain characters with --out; the libraries take no other")
+        if not folder.absolute().name or folder.absolute().resolve() == Path.cwd().resolve():
+            raise UsageError(f"{folder}: an export is a new folder; name one with --out")
         checked = _export(saved, options.format, folder.absolute())
         print(f"{shown(folder)}: {checked}", flush=True)
         if options.push:
@@ -78,6 +82,9 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `folder` when the block succeeds, and is gone else."""
     temporary = folder.with_name(f"{atomic.TEMPORARY_PREFIX}{os.getpid()}-{folder.name}")
     made: list[Path] = []
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_DFL:  # what is half-written shall go, as after Ctrl-C
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists already: remove it, or name another place with --out")
@@ -97,6 +104,8 @@ def _appearing(folder: Path) -> Iterator[Path]:
         for empty in made:
             if empty.is_dir() and not any(empty.iterdir()):
                 empty.rmdir()
+        if before is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _push(folder: Path, repository: str) -> str:
@@ -111,7 +120,7 @@ def _push(folder: Path, repository: str) -> str:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(
             f"cannot push to {repository}: {said}\nthe export itself is whole; once the hub can be reached and "
-            f"`hf auth login` was done: hf upload {repository} {folder}"
+            f"`hf auth login` was done: hf upload --private {repository} {shlex.quote(str(folder))}"
         ) from None
     return f"pushed to https://huggingface.co/{name}"
 

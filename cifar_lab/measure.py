@@ -73,6 +73,7 @@ def measure(saved: SavedModel, world: World, split: str, tick: Callable[[int, in
     recipe, data = saved.recipe, saved.recipe.data
     train, test, _ = load_images(data.name, data.args, root=data.root, max_gib=data.max_gib)
     _check_classes(saved, train.classes)
+    _check_split(saved, split)
     images = choose_split(split, train, test, data)
     network = world.everyone(lambda: load_network(saved, world.device))
     stream = network.preparation.stream(
@@ -124,6 +125,24 @@ def choose_split(split: str, train: ImageSet, test: ImageSet, data: Data) -> Ima
     if split == "val" and not len(val_ids):
         raise SplitError("nothing was held out (data.val_size is 0), so there is no val split; --split test is one")
     return train.subset(train_ids if split == "train" else val_ids)
+
+
+def _check_split(saved: SavedModel, split: str) -> None:
+    """Raise SplitError where pictures that were trained on could be taken for held out."""
+    if split == "test":
+        return
+    if saved.run is None:
+        raise SplitError(f"what {saved.path} was trained on is not known: only --split test can be measured")
+    now, then = saved.recipe.data, saved.run.recipe().data
+    if now.name == then.name and (now.val_size, now.limit) != (then.val_size, then.limit):
+        raise SplitError(
+            f"the run had data.val_size={then.val_size} data.limit={_yaml(then.limit)}; with others, "
+            f"--split {split} would mix pictures that it was trained on with those held out: leave them away"
+        )
+
+
+def _yaml(value: int | None) -> str:
+    return "null" if value is None else str(value)
 
 
 def _check_classes(saved: SavedModel, classes: tuple[str, ...]) -> None:

@@ -23,7 +23,7 @@ def model_card(saved: SavedModel, use: str, library: str | None = None) -> str:
             f"# {name}",
             _what_it_is(saved, summary),
             f"## Use\n\n{use}",
-            f"## Results\n\n{_results(summary)}",
+            f"## Results\n\n{_results(saved, summary)}",
             f"## How it was made\n\n{_origin(saved, summary)}",
             f"## What is not known\n\n{_unknown(saved, summary)}",
         ]
@@ -37,7 +37,8 @@ def _header(saved: SavedModel, name: str, summary: dict[str, Any], library: str 
     test = summary.get("test")
     if saved.run is not None and saved.recipe.data.name == "cifar10":
         lines.append("datasets: [cifar10]")
-        if test and saved.recipe.data.test_limit is None:
+        # The hub compares these numbers: only what one pass, as exported, reaches on all pictures.
+        if test and saved.recipe.data.test_limit is None and not saved.recipe.eval.tta:
             lines += ["model-index:", f"  - name: {_quoted(name)}", "    results:"]
             lines += [
                 "      - task: {type: image-classification}",
@@ -77,13 +78,21 @@ def _numbers(values: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{value:.4f}" for value in values) + ")"
 
 
-def _results(summary: dict[str, Any]) -> str:
+def _results(saved: SavedModel, summary: dict[str, Any]) -> str:
     rows = ["| split | pictures | accuracy | loss |", "|---|---:|---:|---:|"]
     for split, name in (("test", "test"), ("val", "held out of training")):
         found = summary.get(split)
         if found:
             rows.append(f"| {name} | {found['count']:,} | {found['accuracy']:.2%} | {_loss(found['loss'])} |")
-    return "\n".join(rows) if len(rows) > 2 else "Not measured."
+    if len(rows) == 2:
+        return "Not measured."
+    if saved.recipe.eval.tta:
+        rows += [
+            "",
+            "Measured with test-time augmentation, the mean over changed copies of each picture. What is exported",
+        ]
+        rows += ["is a single pass, whose accuracy was not measured here."]
+    return "\n".join(rows)
 
 
 def _loss(value: float | None) -> str:
@@ -132,6 +141,8 @@ def _unknown(saved: SavedModel, summary: dict[str, Any]) -> str:
     else:
         lines.append("- How much the accuracy varies over seeds: this is one run.")
         lines.append("- How it does on anything but pictures like those of its data set.")
+    if saved.run is not None and saved.recipe.data.name == "cifar10":
+        lines.append("- Whether the pictures were the official files of CIFAR-10, or copies of them encoded anew.")
     if saved.run is not None and not summary.get("val"):
         lines.append("- Held-out accuracy: no training pictures were held out.")
     if saved.run is not None and str(saved.run.env().get("revision") or "").endswith("-dirty"):

@@ -82,7 +82,7 @@ def _predict(saved: SavedModel, options: argparse.Namespace) -> int:
     if options.json:
         answer = {"model": str(saved.path), "prepared": guesser.description, "pictures": answers, "problems": problems}
         print(json.dumps(atomic.finite(answer), indent=2, allow_nan=False))
-    if options.sheet is not None:
+    if options.sheet is not None and answers:
         _write_sheet(options.sheet, tiles, len(answers))
     return 1 if problems else 0
 

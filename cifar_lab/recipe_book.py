@@ -66,10 +66,11 @@ def find_recipe(name: str, named: Path | None = None) -> Path:
         return path / "recipe.yaml"
     if os.path.isfile(path):
         return path
-    if path.suffix in SUFFIXES or os.path.isdir(path):
-        what = "holds no recipe.yaml" if os.path.isdir(path) else "does not exist"
-        raise RecipeBookError(f"{path} {what}; `cifar-lab recipes` lists the recipes that there are")
+    if path.suffix in SUFFIXES:
+        raise RecipeBookError(f"{path} does not exist; `cifar-lab recipes` lists the recipes that there are")
     known = list_recipes(recipes_folder(named))
+    if name not in known and os.path.isdir(path):
+        raise RecipeBookError(f"{path} holds no recipe.yaml; `cifar-lab recipes` lists the recipes that there are")
     if name not in known:
         raise RecipeBookError(f"there is no recipe {name!r}{did_you_mean(name, known)}; `cifar-lab recipes` lists them")
     return known[name]

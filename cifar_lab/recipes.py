@@ -73,7 +73,10 @@ def _ls(options: argparse.Namespace) -> int:
             continue
         if options.cost and sys.stderr.isatty():
             print(f"planning {name} ...", file=sys.stderr)
-        found.append(_entry(name, path, recipe, cost(recipe, setup, measure=options.cost), Path(options.runs)))
+        costs = cost(recipe, setup, measure=options.cost)
+        if options.cost and costs.seconds is None:
+            print(f"cifar-lab recipes: {name}: {costs.problem}", file=sys.stderr)
+        found.append(_entry(name, path, recipe, costs, Path(options.runs)))
     if options.json:
         print(json.dumps({"gpu": options.gpu, "gpus": options.gpus, "recipes": found}, indent=2))
     elif found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from cifar_lab.rundir import RunDir
 
 WEIGHTS, DESCRIPTION, RECIPE = "model.safetensors", "model.json", "recipe.yaml"
 MAX_BYTES = 1 << 20  # of model.json: ten thousand class names take a quarter of it
-# Sections that another use of a model may change; the rest is what it is.
+# What another use of a model may change: the pictures and how they are run through it. The rest is what it is.
 OPEN_SECTIONS = ("data.", "eval.")
+CLOSED_KEYS = re.compile(r"data\.(image_size|interpolation|mean|std|augment)\b|eval\.every_epochs\b")
+LARGEST_SIDE = 4096  # of a picture, in pixels
 
 
 class SavedModelError(UserError):
@@ -40,8 +43,8 @@ class Description(Section, extra="ignore"):
     args: dict[str, Any]
     num_classes: PositiveInt
     classes: tuple[str, ...] = Field(strict=False)
-    image_size: PositiveInt
-    source_size: PositiveInt | None = None
+    image_size: PositiveInt = Field(le=LARGEST_SIDE)
+    source_size: PositiveInt | None = Field(default=None, le=LARGEST_SIDE)
     interpolation: Literal["bicubic", "bilinear"]
     mean: Floats
     std: Floats
@@ -81,9 +84,10 @@ def open_saved(path: str, overrides: Sequence[str] = (), *, data: str | None = N
     if not weights.is_file():
         raise NotAModelError(_incomplete(run) if run else _nothing(folder))
     description = read_description(folder / DESCRIPTION)
-    closed = [text for text in overrides if not text.startswith(OPEN_SECTIONS)]
+    closed = [text for text in overrides if not text.startswith(OPEN_SECTIONS) or CLOSED_KEYS.match(text)]
     if closed:
-        raise NotAModelError(f'"{closed[0]}": of a trained model only data.* and eval.* can be changed')
+        which = "only the pictures (data.root, data.args, ...), eval.batch and eval.tta can be changed"
+        raise NotAModelError(f'"{closed[0]}": of a trained model {which}')
     if run is None:
         try:
             _bare_recipe(description, "cifar10", ())

@@ -142,12 +142,13 @@ def test_text_for_people(capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["data.val_size=0", "--split", "val"], 2, "nothing was held out (data.val_size is 0)"),
-        (["data.val_size=401", "--split", "val"], 1, "data.val_size=401 leaves nothing"),
+        (["data.val_size=0", "--split", "val"], 2, "would mix pictures that it was trained on with those held out"),
+        (["data.limit=7", "--split", "train"], 2, "would mix pictures that it was trained on with those held out"),
+        (["data.image_size=64"], 2, "eval.batch and eval.tta can be changed"),
         (["data.args.colours=3"], 2, "data.args.colours"),
         (["--data", "shape"], 2, "did you mean `shapes`"),
         (["--batch", "0"], 2, "eval.batch"),
-        (["train.epochs=3"], 2, "only data.* and eval.* can be changed"),
+        (["train.epochs=3"], 2, "eval.batch and eval.tta can be changed"),
     ],
 )
 def test_wrong_use_is_named(capsys, arguments, status, message):

@@ -195,8 +195,8 @@ def test_a_push_without_network_keeps_the_folder(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith("cifar-lab export: cannot push to me/name: ")
     assert (
-        f"the export itself is whole; once the hub can be reached and `hf auth login` was done: hf upload me/name {out}"
-        in said
+        f"the export itself is whole; once the hub can be reached and `hf auth login` was done: "
+        f"hf upload --private me/name {out}" in said
     )
     assert (out / "README.md").is_file()
 

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from support.commands import write_recipe
 from support.small import small, with_batch_norm
 
-from cifar_lab import finish
 from cifar_lab.data.images import load_images
 from cifar_lab.evaluation import Predictions
 from cifar_lab.mistakes import draw_mistakes
@@ -198,18 +197,6 @@ def test_an_end_that_was_cut_off_is_made_up_for(copied, keep):
     assert all(torch.equal(again[name], weights[name]) for name in again)
     checkpoints = {name: v for name, v in snapshot(copied.path).items() if name.startswith("checkpoints")}
     assert checkpoints == {name: v for name, v in reference.items() if name.startswith("checkpoints")}
-
-
-def test_a_model_that_cannot_be_counted_completes(tmp_path, monkeypatch):
-    def needs_values(*_):
-        raise RuntimeError("Cannot copy out of meta tensor")
-
-    monkeypatch.setattr(finish, "model_size", needs_values)
-    done = run(small(train__epochs=None, train__steps=1, optim__warmup_epochs=0), run_dir=str(tmp_path / "run"))
-    assert done.completed
-    summary = done.run_dir.summary()
-    assert (summary["num_parameters"], summary["flops_per_image"]) == (None, None)
-    assert summary["test"]["accuracy"] >= 0
 
 
 def load_checkpoint(run_dir: RunDir) -> dict[str, torch.Tensor]:

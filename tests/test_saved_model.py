@@ -88,7 +88,13 @@ DAMAGE = {
     "family": (lambda d: change(d / "model.json", name="vitt"), "", 1, "model.json is damaged: model.name:"),
     "no module": (lambda d: change(d / "model.json", name="_weights"), "", 1, "model.json is damaged: model.name:"),
     "arguments": (lambda d: change(d / "model.json", args={"x": 1}), "", 1, "model.json is damaged: model.args"),
-    "size": (lambda d: change(d / "model.json", image_size=10**6), "", 1, "does not fit its model.json: shapes differ"),
+    "size": (lambda d: change(d / "model.json", image_size=64), "", 1, "does not fit its model.json: shapes differ"),
+    "huge": (
+        lambda d: change(d / "model.json", image_size=10**6),
+        "",
+        1,
+        "is damaged: image_size: Input should be less",
+    ),
 }
 
 
@@ -153,8 +159,10 @@ def test_only_data_and_evaluation_can_be_changed(tmp_path):
     other = open_saved(run, ["data.val_size=1"], data="cifar10").recipe.data
     assert (other.name, other.args, other.val_size) == ("cifar10", {}, 1)
     for text, message in (
-        ("model.name=resnet", r'"model.name=resnet": of a trained model only data.\* and eval.\* can be changed'),
+        ("model.name=resnet", r'"model.name=resnet": of a trained model only the pictures'),
         ("data.nme=x", "did you mean `name`"),
+        ("data.augment.flip=true", "of a trained model only the pictures"),
+        ("data.mean=[0,0,0]", "of a trained model only the pictures"),
         ("data.name", "is not of the form"),
     ):
         for path in (run, str(bare("vit", tmp_path / "copy"))):

@@ -12,7 +12,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cifar_lab.model_factory import build_model, num_parameters
-from cifar_lab.model_size import model_size
 from cifar_lab.plan_activations import BATCHES, AllocationLog, footprint
 from cifar_lab.planning.footprint import Curve, Footprint
 from cifar_lab.recipe.schema import Model
@@ -35,15 +34,6 @@ def test_curve_is_the_largest_of_its_lines() -> None:
             assert curve.at(batch) == round(max(c + s * batch for c, s in lines))
     # Parallel to the axis, and one hidden below two others.
     assert Curve.of([(10, 0), (5, 0.5), (0, 3)]).lines == ((10, 0), (0, 3))
-
-
-def test_attention_pooling_is_counted_too() -> None:
-    """A query of its own without a gradient function once stopped the counter."""
-    pooled = Model(name="timm_zoo", args={"arch": "vit_base_patch16_siglip_224"})
-    size = model_size(pooled, 10, 32)
-    found = footprint(pooled, 10, 32, "fp32")
-    assert (found.num_parameters, found.flops_per_image) == (size.num_parameters, size.flops_per_image)
-    assert size.flops_per_image > 2 * 4 * 80e6  # four patches
 
 
 def test_allocations_of_known_operations() -> None:
