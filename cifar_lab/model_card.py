@@ -87,11 +87,8 @@ def _results(saved: SavedModel, summary: dict[str, Any]) -> str:
     if len(rows) == 2:
         return "Not measured."
     if saved.recipe.eval.tta:
-        rows += [
-            "",
-            "Measured with test-time augmentation, the mean over changed copies of each picture. What is exported",
-        ]
-        rows += ["is a single pass, whose accuracy was not measured here."]
+        rows += ["", "Measured with test-time augmentation, the mean over changed copies of each picture."]
+        rows += ["What is exported is a single pass, whose accuracy was not measured here."]
     return "\n".join(rows)
 
 

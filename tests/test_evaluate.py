@@ -143,7 +143,7 @@ def test_text_for_people(capsys):
     ("arguments", "status", "message"),
     [
         (["data.val_size=0", "--split", "val"], 2, "would mix pictures that it was trained on with those held out"),
-        (["data.limit=7", "--split", "train"], 2, "would mix pictures that it was trained on with those held out"),
+        (["data.limit=100", "--split", "train"], 2, "would mix pictures that it was trained on with those held out"),
         (["data.image_size=64"], 2, "eval.batch and eval.tta can be changed"),
         (["data.args.colours=3"], 2, "data.args.colours"),
         (["--data", "shape"], 2, "did you mean `shapes`"),

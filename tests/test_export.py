@@ -4,6 +4,8 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
+import time
 
 import numpy as np
 import onnxruntime
@@ -71,6 +73,38 @@ def test_the_card_has_the_real_numbers(exported, form):
         assert part in text
     assert "not known" not in text.partition("## What is not known")[0]
     assert text.startswith("---\npipeline_tag: image-classification\n")
+
+
+def test_the_card_tells_test_time_augmentation(tmp_path):
+    assert saved_run("tvit").recipe().eval.tta
+    assert export.main([str(saved_run("tvit").path), "--format", "timm", "--out", str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "What is exported is a single pass, whose accuracy was not measured here." in card
+    assert "model-index" not in card
+
+
+@pytest.mark.parametrize("out", ["/", "."])
+def test_an_export_is_a_new_folder(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert export.main([str(saved_run("net").path), "--format", "onnx", "--out", out]) == 2
+    assert "name one with --out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_leaves_nothing_half_written(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ended_in_the_middle():
+        with export._appearing(tmp_path / "new" / "out") as temporary:
+            (temporary / "half").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(SystemExit) as ended:
+        ended_in_the_middle()
+    assert ended.value.code == 143
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_card_of_a_bare_file_knows_nothing_else(tmp_path, capsys):
