@@ -192,7 +192,9 @@ class Saver:
         problems = files.verify(final, contents=False)  # every process has read its files back
         if problems:
             raise CheckpointError(f"{final} was written but does not verify ({problems[0]}); older ones are kept")
-        for old in files.list_checkpoints(self.folder)[: -self.keep_last]:
+        # What lies past this one did not verify, or training would have gone on from it.
+        found = files.list_checkpoints(self.folder)
+        for old in {*found} - {*found[: found.index(final) + 1][-self.keep_last :]}:
             shutil.rmtree(old)
         sync(self.folder)
 

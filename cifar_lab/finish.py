@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import resource
 import statistics
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -55,7 +59,7 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
     with run_dir.replacing("model.safetensors") as path:
         path.touch()
         mode = path.stat().st_mode
-        save_file(weights, path)  # makes a file of its own, for its owner alone
+        _save_weights(weights, path)  # makes a file of its own, for its owner alone
         path.chmod(mode)
     with run_dir.replacing("model.json") as path:
         path.write_text(json.dumps(_description(session), indent=2) + "\n", encoding="utf-8")
@@ -67,6 +71,17 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
     run_dir.write_summary(_summary(session, result, max(*peaks, _peak_memory(session))))
     write_status(session, "completed")
     session.progress.message(f"test loss {result.loss:.4f}, accuracy {result.accuracy:.2%} of {result.count} images")
+
+
+def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Raises OSError, a full disk included, which the library hides in its own."""
+    try:
+        save_file(weights, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _final_weights(session: Session) -> dict[str, Tensor]:

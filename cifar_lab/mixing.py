@@ -23,18 +23,20 @@ _GRID = 1 << 16
 def beta_quantiles(alpha: float, n: int) -> Tensor:
     """The (i + 1/2) / n quantiles of Beta(alpha, alpha), i = 0 .. n-1, ascending, float64 (n,).
 
-    The density is symmetric, so only [0, 1/2] is integrated; there u = x**alpha removes its singularity at 0:
-    x**(a-1) (1-x)**(a-1) dx = (1 - u**(1/a))**(a-1) du / a on [0, 2**-a].
+    The density is symmetric, so only [0, 1/2] is integrated. Up to a = 1 it has a singularity at 0, which u = x**a
+    removes: x**(a-1) (1-x)**(a-1) dx = (1 - u**(1/a))**(a-1) du / a on [0, 2**-a]. Above, it is taken as it is, times
+    4**(a-1): there u would leave the peak at 1/2 without points.
     """
-    u = torch.linspace(0, 0.5**alpha, _GRID, dtype=torch.float64)
-    density = (1 - u ** (1 / alpha)) ** (alpha - 1)
+    power = min(alpha, 1.0)
+    u = torch.linspace(0, 0.5**power, _GRID, dtype=torch.float64)
+    density = (1 - u ** (1 / alpha)) ** (alpha - 1) if alpha <= 1 else (4 * u * (1 - u)) ** (alpha - 1)
     cdf = torch.cat((torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density, u)))
     cdf = 0.5 * cdf / cdf[-1]
     wanted = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     folded = torch.minimum(wanted, 1 - wanted)
     right = torch.searchsorted(cdf, folded).clamp(1, _GRID - 1)
     fraction = (folded - cdf[right - 1]) / (cdf[right] - cdf[right - 1])
-    x = torch.lerp(u[right - 1], u[right], fraction) ** (1 / alpha)
+    x = torch.lerp(u[right - 1], u[right], fraction) ** (1 / power)
     return torch.where(wanted <= 0.5, x, 1 - x)
 
 

@@ -44,8 +44,9 @@ def _make_muon(model: nn.Module, optim: Optim) -> Muon:
     """Muon with three kinds of groups: kernels, other decayed parameters (`head_lr`), undecayed ones (`bias_lr`)."""
     kernels: dict[str, Any] = {"params": [], "names": [], "lr_scale": 1.0, "weight_decay": 0.0, "orthogonal": True}
     groups = [kernels]
+    undecayed = _undecayed_names(model)
     for group in parameter_groups(model, weight_decay=optim.weight_decay):
-        lr = (optim.head_lr if group["weight_decay"] else optim.bias_lr) or optim.lr
+        lr = (optim.bias_lr if group["names"][0] in undecayed else optim.head_lr) or optim.lr
         rest = {**group, "params": [], "names": [], "lr_scale": lr / optim.lr, "momentum": optim.rest_momentum}
         for name, parameter in zip(group["names"], group["params"], strict=True):
             into = kernels if parameter.ndim == 4 else rest

@@ -41,13 +41,13 @@ class Schedule:
     def make(cls, recipe: Recipe, num_train: int, world_size: int = 1) -> Schedule:
         """Lay `recipe` out for `num_train` training images on `world_size` processes, or raise ScheduleError."""
         train, optim = recipe.train, recipe.optim
-        micro_batch = _micro_batch(train.global_batch, train.micro_batch, world_size, even=mixes(recipe.data.augment))
         steps_per_epoch = num_train // train.global_batch
         if steps_per_epoch == 0:
             raise ScheduleError(
                 f"train.global_batch is {train.global_batch} but there are only {num_train} training images: no step "
                 f"fits into an epoch. Use a global batch of at most {num_train}, or more images (data.limit)."
             )
+        micro_batch = _micro_batch(train.global_batch, train.micro_batch, world_size, even=mixes(recipe.data.augment))
         total_steps = train.steps if train.steps is not None else round((train.epochs or 0) * steps_per_epoch)
         if total_steps < 1:
             raise ScheduleError(

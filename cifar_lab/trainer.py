@@ -103,6 +103,7 @@ def validate(session: Session) -> bool:
         result = evaluate(
             session.engine, session.validation, tta=session.recipe.eval.tta, stop=lambda: stop_agreed(session)
         )
+    session.vote.restart()  # steps are slower than batches of an evaluation
     if result is None:
         return False
     epoch = schedule.epoch_at(state.step)

@@ -32,6 +32,13 @@ def test_beta_quantiles(alpha: float) -> None:
     assert np.abs(sample - ours).max() < 0.006
 
 
+@pytest.mark.parametrize("alpha", [1.5, 12.0, 16.0, 32.0, 100.0, 2000.0])
+def test_beta_quantiles_of_large_alpha(alpha: float) -> None:
+    q = beta_quantiles(alpha, 4096)
+    assert bool((q.diff() >= 0).all())
+    assert q.var(correction=0) * 4 * (2 * alpha + 1) == pytest.approx(1, abs=5e-3)
+
+
 def test_beta_one_is_uniform() -> None:
     assert torch.allclose(beta_quantiles(1.0, 1000), (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000, atol=1e-9)
 

@@ -91,6 +91,10 @@ def test_groups_of_a_net():
     assert found["blocks.0.0.weight"] == (True, 0.2, 0.6, 0.0)
     assert found["head.weight"] == pytest.approx((False, 2.0, 0.8, 1e-3))
     assert found["blocks.0.2.bias"] == pytest.approx((False, 0.05, 0.8, 0.0))
+    # Without decay too the head is no bias.
+    undecayed = make_optimizer(net, Optim(name="muon", lr=0.2, head_lr=2.0, bias_lr=0.05))
+    rates = {name: group["lr"] for group in undecayed.param_groups for name in group["names"]}
+    assert (rates["head.weight"], rates["blocks.0.2.bias"]) == pytest.approx((2.0, 0.05))
     plain = make_optimizer(speednet.build(10, 32, width=4), Optim(name="muon", lr=0.2))
     assert {group["lr"] for group in plain.param_groups} == {0.2}
     with pytest.raises(OptimError, match="muon is for convolutions; Linear has none: use sgd or adamw"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -26,6 +27,9 @@ class RunningStatistics:
             # It would count micro-batches, which a layout changes; with a fixed momentum nothing reads it, and torch
             # fills it in when a state dict lacks it.
             layer.num_batches_tracked = None
+            if isinstance(layer, nn.SyncBatchNorm):  # it insists on counting: beside the state then
+                del layer._buffers["num_batches_tracked"]
+                layer.num_batches_tracked = torch.zeros_like(layer.running_mean, dtype=torch.int64).sum()
 
     def before(self, index: int) -> None:
         """Set the momenta for micro-batch `index` of accumulation_steps."""

@@ -37,7 +37,9 @@ def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str)
     if problems:
         raise OptionError("\n".join(problems))
     if train.sync_batchnorm:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        from timm.layers import convert_sync_batchnorm
+
+        model = convert_sync_batchnorm(model)  # torch's own drops the activation of timm's norms
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.utils.deterministic.fill_uninitialized_memory = False

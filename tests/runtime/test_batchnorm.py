@@ -1,5 +1,6 @@
 """Running statistics do not depend on the number of accumulated micro-batches."""
 
+import timm
 import torch
 from torch import nn
 
@@ -29,6 +30,17 @@ def test_accumulation_equals_averaging_over_processes():
     plain = nn.BatchNorm2d(3)
     plain(batches.flatten(0, 1))
     assert not torch.allclose(plain.running_mean, one[0])  # four steps are more than one
+
+
+def test_synchronised_norms_run_and_keep_their_activations():
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=10)
+    images = torch.randn(2, 3, 32, 32)
+    before = net.eval()(images)
+    converted = timm.layers.convert_sync_batchnorm(net)
+    torch.testing.assert_close(converted.eval()(images), before)
+    RunningStatistics(converted, 2).before(0)
+    assert converted.train()(images).isfinite().all()
+    assert not any("num_batches_tracked" in name for name in converted.state_dict())
 
 
 def test_the_micro_batch_counter_is_gone_and_torch_restores_it():

@@ -1,0 +1,36 @@
+"""How often processes vote, whatever the pace of what they count."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch.distributed as dist
+
+from cifar_lab.runtime import vote as votes
+from cifar_lab.runtime.vote import SECONDS_BETWEEN_VOTES, Save, Vote
+
+STEP, BATCH = 2.0, 0.005
+
+
+@pytest.fixture
+def group():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_fast_evaluation_batches_do_not_space_the_votes_on_slow_steps(group, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(votes.time, "monotonic", lambda: now)
+    vote = Vote(SimpleNamespace(world_size=2, is_main=True))  # the other one would count alike
+    waits, last = [], 0.0
+    for _ in range(3):
+        for seconds, count in ((STEP, 5), (BATCH, 300)):
+            for _ in range(count):
+                now += seconds
+                if vote.due():
+                    waits.append(now - last)
+                    last = now
+                    vote.cast(stop=False, save=Save(0))
+        vote.restart()  # as validate() does
+    assert max(waits) <= STEP + 2 * SECONDS_BETWEEN_VOTES
+    assert len(waits) < 60
