@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import statistics
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -160,4 +161,5 @@ def _peak_memory(session: Session) -> int:
     """Peak bytes of this process: of its GPU, or resident when there is none."""
     if session.world.device.type == "cuda":
         return torch.cuda.max_memory_allocated(session.world.device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

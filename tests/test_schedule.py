@@ -89,3 +89,8 @@ def test_what_is_due():
     assert [s for s in range(1, 26) if schedule.logs(s)] == [4, 8, 10, 12, 16, 20, 24, 25]
     assert [s for s in range(1, 26) if schedule.due(s, schedule.eval_every)] == [5, 10, 15, 20, 25]
     assert schedule.epoch_at(25) == 2.5
+
+
+def test_a_huge_global_batch_is_refused_at_once():
+    with pytest.raises(ScheduleError, match="at most 100"):
+        Schedule.make(recipe({"global_batch": 99_999_999_999}), 100)
