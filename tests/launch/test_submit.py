@@ -84,7 +84,7 @@ def test_stdout_is_the_script_alone_and_nothing_is_written(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train.global_batch=500", "--nodes=3"], "train.global_batch 500 does not divide over 3 processes"),
+        (["train.global_batch=160", "--nodes=3"], "train.global_batch 160 does not divide over 3 processes"),
         (["optim.lr=fast"], "override: optim.lr: "),
         (["optim.learning_rate=1"], "did you mean"),
         (["--strategy=zero2", "--with=torchrun"], "--with accelerate"),
