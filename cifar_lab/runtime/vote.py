@@ -51,7 +51,8 @@ class Vote:
 
     def restart(self) -> None:
         """Vote at the next call: what is counted from now on has another pace. Called alike by every rank."""
-        self._next, self._last_count, self._last_time = 0, self._count, time.monotonic()
+        if self._group is not None:  # one process goes by the clock, which must not begin anew each time
+            self._next, self._last_count, self._last_time = 0, self._count, time.monotonic()
 
     def cast(self, *, stop: bool, save: Save) -> Ballot:
         """Vote; blocks until all have."""

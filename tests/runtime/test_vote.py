@@ -18,6 +18,19 @@ def group():
     dist.destroy_process_group()
 
 
+def test_one_process_votes_by_the_clock_however_often_it_validates(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(votes.time, "monotonic", lambda: now)
+    vote, cast = Vote(SimpleNamespace(world_size=1, is_main=True)), 0
+    for _ in range(100):
+        now += SECONDS_BETWEEN_VOTES / 4
+        if vote.due():
+            vote.cast(stop=False, save=Save(0))
+            cast += 1
+        vote.restart()
+    assert cast == 25
+
+
 def test_fast_evaluation_batches_do_not_space_the_votes_on_slow_steps(group, monkeypatch):
     now = 0.0
     monkeypatch.setattr(votes.time, "monotonic", lambda: now)
