@@ -38,12 +38,19 @@ def test_test_pictures_from_files_get_the_run_s_own_predictions(answer, tmp_path
         picture(pixels).save(tmp_path / f"{index:02}.png")
     top, told, status = answer(tmp_path, "--top", 10, run=run)
     assert status == 0 and len(top) == 60
+    # Autocast rounds differently in batches of another size, and of two equally likely classes either may come first.
+    tolerance = 2e-2 if run == "net" else 1e-5
+    firsts_shared = 0
     for index, ranked in enumerate(top.values()):
-        assert ranked[0]["label"] == images.classes[kept["predictions"][index]]
-        assert ranked[0]["probability"] == pytest.approx(kept["confidences"][index], abs=2e-2 if run == "net" else 1e-5)
+        own = images.classes[kept["predictions"][index]]
+        own_probability = next(one["probability"] for one in ranked if one["label"] == own)
+        assert own_probability == pytest.approx(kept["confidences"][index], abs=tolerance)
+        assert ranked[0]["probability"] <= own_probability + tolerance
+        firsts_shared += ranked[0]["label"] == own
         assert sum(one["probability"] for one in ranked) == pytest.approx(1, abs=1e-4)
         probabilities = [one["probability"] for one in ranked]
         assert probabilities == sorted(probabilities, reverse=True)
+    assert firsts_shared >= 57
     assert told["prepared"]["source_size"] == 16
     assert told["prepared"]["image_size"] == {"vit": 16, "net": 32}[run]
 
