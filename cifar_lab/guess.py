@@ -74,8 +74,9 @@ def guess(guesser: Guesser, paths: Iterable[Path], top: int) -> Iterator[Guess]:
 
 
 def _ranked(guesser: Guesser, pixels: npt.NDArray[np.uint8], top: int) -> list[list[tuple[str, float]]]:
-    """The `top` likeliest classes of each square with their probabilities."""
-    values, indices = _probabilities(guesser.network, pixels).topk(min(top, len(guesser.classes)))
+    """The `top` likeliest classes of each square with their probabilities; equal ones in their own order, as argmax."""
+    ranked = _probabilities(guesser.network, pixels).sort(dim=1, descending=True, stable=True)
+    values, indices = (part[:, :top] for part in ranked)
     return [
         [(guesser.classes[index], value) for index, value in zip(*row, strict=True)]
         for row in zip(indices.tolist(), values.tolist(), strict=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps, features
+from safetensors.torch import load_file, save_file
 from support.saved_runs import bare, picture, pictures_of, predictions, saved_run
 
 from cifar_lab import predict
@@ -53,6 +54,15 @@ def test_test_pictures_from_files_get_the_run_s_own_predictions(answer, tmp_path
     assert firsts_shared >= 57
     assert told["prepared"]["source_size"] == 16
     assert told["prepared"]["image_size"] == {"vit": 16, "net": 32}[run]
+
+
+def test_equally_likely_classes_come_in_their_order(tmp_path, capsys):
+    weights = bare("vit", tmp_path / "copy")
+    save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(weights).items()}, weights)
+    noise(16, 16).save(tmp_path / "noise.png")
+    assert predict.main([str(weights), str(tmp_path / "noise.png"), "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["pictures"]
+    assert [one["label"] for one in told["top"]] == list(pictures_of("vit").classes[:5])
 
 
 def test_a_large_picture_is_shrunk_to_the_data_s_size_by_its_centre_square(answer, tmp_path):
