@@ -15,14 +15,15 @@ def draw_mistakes(path: Path, images: ImageSet, predictions: Predictions) -> Non
     """Write a PNG of up to 64 wrongly classified pictures, the most confident first, each with truth and prediction."""
     wrong = (predictions.predictions != predictions.labels).nonzero().squeeze(1)
     worst = wrong[predictions.confidences[wrong].argsort(descending=True, stable=True)][: COLUMNS * ROWS]
-    position_of = {sample: position for position, sample in enumerate(images.ids.tolist())}
+    shown = images.subset(predictions.ids[worst].sort().values)
+    picture_of = dict(zip(shown.ids.tolist(), shown.images.cpu(), strict=True))
     tiles = []
     for index in worst.tolist():
-        picture = images.images[position_of[int(predictions.ids[index])]]
+        picture = picture_of[int(predictions.ids[index])]
         truth, guess = (images.classes[int(labels[index])] for labels in (predictions.labels, predictions.predictions))
         captions = (
             (f"is {truth}", "black"),
             (f"{guess}"[:11] + f" {predictions.confidences[index]:.0%}", "#b3261e"),
         )
-        tiles.append(Tile(Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()), captions))
+        tiles.append(Tile(Image.fromarray(picture.permute(1, 2, 0).numpy()), captions))
     draw_sheet(path, tiles, empty="no mistakes")

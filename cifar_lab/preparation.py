@@ -46,7 +46,7 @@ class Preparation:
     ) -> Stream:
         """Micro-batches of the training pictures `images`, augmented as `recipe` says, laid out by `schedule`."""
         return Stream(
-            images.to(device),
+            images,
             augment=recipe.data.augment,
             image_size=self.image_size,
             interpolation=self.interpolation,
@@ -71,7 +71,7 @@ class Preparation:
     ) -> EvalStream:
         """Batches of `images`, prepared, each on one of `world_size` processes."""
         return EvalStream(
-            images.to(device),
+            images,
             image_size=self.image_size,
             interpolation=self.interpolation,
             mean=self.mean,

@@ -19,7 +19,7 @@ from cifar_lab.recipe.schema import Augment
 class EpochDraws:
     """Draws of the N samples that an epoch uses, in its order, on the device; None for what the recipe leaves off."""
 
-    index: Tensor  # int64 (N,): place in the ImageSet
+    index: Tensor  # int64 (N,): row of the ImageSet's pixels
     ids: Tensor  # int64 (N,)
     labels: Tensor  # int64 (N,)
     crop: CropDraws | None
@@ -30,13 +30,14 @@ class EpochDraws:
 
 
 class EpochPlan:
-    """Makes the draws of any epoch, as a pure function of (seed, epoch, ids)."""
+    """Makes the draws of any epoch, as a pure function of (seed, epoch, ids); `rows` as in ImageSet."""
 
     def __init__(
         self,
         ids: Tensor,
         labels: Tensor,
         *,
+        rows: Tensor | None,
         augment: Augment,
         seed: int,
         num_used: int,
@@ -46,7 +47,7 @@ class EpochPlan:
         mixing: PairMixing | None,
         device: torch.device,
     ) -> None:
-        self._ids, self._labels = ids.cpu(), labels.cpu()
+        self._ids, self._labels, self._rows = ids.cpu(), labels.cpu(), rows
         self._augment, self._seed, self._num_used = augment, seed, num_used
         self._crop, self._randaugment, self._mixing = crop, randaugment, mixing
         self._size, self._device = size, device
@@ -54,15 +55,15 @@ class EpochPlan:
     def draw(self, epoch: int) -> EpochDraws:
         """Draws of epoch number `epoch` (from 0)."""
         order = epoch_order(self._ids, self._seed, epoch)[: self._num_used]
-        ids = self._ids[order]
+        ids, rows = self._ids[order], order if self._rows is None else self._rows[order]
         mix = self._mixing.draw(ids[::2], self._seed, epoch) if self._mixing else None
         if mix is not None:
             mix = PairDraws(*(self._upload(t) for t in (mix.boxes, mix.partner_weight, mix.own_weight)))
         return EpochDraws(
-            index=self._upload(order),
+            index=self._upload(rows),
             ids=self._upload(ids),
             labels=self._upload(self._labels[order]),
-            crop=self._draw_crop(order, ids, epoch),
+            crop=self._draw_crop(rows, ids, epoch),
             blanks=tuple(self._upload(t) for t in self._draw_blanks(ids, epoch)),
             mix=mix,
             own_weight=None if mix is None else mix.own_weight.repeat_interleave(2, output_size=len(ids)),
@@ -72,7 +73,7 @@ class EpochPlan:
     def _upload(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device, non_blocking=True)
 
-    def _draw_crop(self, order: Tensor, ids: Tensor, epoch: int) -> CropDraws | None:
+    def _draw_crop(self, rows: Tensor, ids: Tensor, epoch: int) -> CropDraws | None:
         if self._crop is None:
             return None
         padding, flip = self._augment.crop_padding, self._augment.flip
@@ -89,7 +90,7 @@ class EpochPlan:
             mirrored = (integer(2, Purpose.FLIP, 0) + epoch) % 2
         else:
             mirrored = integer(2, Purpose.FLIP) if flip else nothing
-        crop = self._crop.arrange(order, dy, dx, mirrored)
+        crop = self._crop.arrange(rows, dy, dx, mirrored)
         return CropDraws(self._upload(crop.index), self._upload(crop.starts), crop.num_plain)
 
     def _draw_blanks(self, ids: Tensor, epoch: int) -> list[Tensor]:

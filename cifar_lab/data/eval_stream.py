@@ -50,8 +50,8 @@ class EvalStream:
         self._num_samples = len(images)
         self.batch = batch = min(batch, self._num_samples)  # more would be padding
         self.rank, self.world_size = rank, world_size
-        self._pixels = images.images.to(device)
-        self._labels, self._ids = images.labels.to(device), images.ids.to(device)
+        images = images.to(device)
+        self._pixels, self._labels, self._ids = images.pixels, images.labels, images.ids
         source = (self._pixels.shape[-2], self._pixels.shape[-1])
         self._finish = Finish(
             source,
@@ -68,6 +68,7 @@ class EvalStream:
         self._num_batches = -(-self._num_samples // (batch * world_size))
         place = torch.arange(self._num_batches * batch * world_size, device=device)
         self._position = place.clamp(max=self._num_samples - 1)
+        self._place = images.places(self._position)
         self._weight = (place < self._num_samples).long()
 
     def __len__(self) -> int:
@@ -77,9 +78,9 @@ class EvalStream:
         for i in range(self._num_batches):
             first = (i * self.world_size + self.rank) * self.batch
             own = slice(first, first + self.batch)
-            position = self._position[own]
+            position, place = self._position[own], self._place[own]
             for start, stop in pieces(0, self.batch, self._finish.block):
-                self._finish.source(start, stop).copy_(self._pixels.index_select(0, position[start:stop]))
+                self._finish.source(start, stop).copy_(self._pixels.index_select(0, place[start:stop]))
                 self._finish(start, stop)
             yield EvalBatch(
                 images=self._finish.images,

@@ -28,18 +28,23 @@ class Stats:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures uint8 (N, 3, S, S), labels int64 (N,), and ids int64 (N,), ascending: the places in the whole split."""
+    """Labels int64 (N,), ids int64 (N,), ascending: the places in the whole split, and where the pictures lie.
 
-    images: Tensor
+    `pixels` uint8 (M, 3, S, S) may hold pictures of other sets too: sample i is its row `rows[i]`, or row i where
+    `rows` int64 (N,) is None. So a subset costs no memory, and processes of a machine share one mapped file.
+    """
+
+    pixels: Tensor
     labels: Tensor
     ids: Tensor
     classes: tuple[str, ...]
     fingerprint: str
+    rows: Tensor | None = None
 
     def __post_init__(self) -> None:
-        assert self.images.dtype == torch.uint8
-        assert self.images.ndim == 4
-        assert len(self.images) == len(self.labels) == len(self.ids)
+        assert self.pixels.dtype == torch.uint8
+        assert self.pixels.ndim == 4
+        assert len(self.pixels if self.rows is None else self.rows) == len(self.labels) == len(self.ids)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,7 +57,16 @@ class ImageSet:
     @property
     def image_size(self) -> int:
         """Side of a picture in pixels."""
-        return int(self.images.shape[-1])
+        return int(self.pixels.shape[-1])
+
+    @property
+    def images(self) -> Tensor:
+        """uint8 (N, 3, S, S) of these samples alone; a copy where `pixels` is not."""
+        return self.pixels if self.rows is None else self.pixels.index_select(0, self.rows)
+
+    def places(self, positions: Tensor) -> Tensor:
+        """Rows of `pixels` that hold the samples at `positions`, int64."""
+        return positions if self.rows is None else self.rows[positions]
 
     def subset(self, ids: Tensor) -> ImageSet:
         """The samples with these ids (ascending), and a fingerprint derived from this one's and the ids."""
@@ -63,10 +77,12 @@ class ImageSet:
         assert torch.equal(self.ids[positions], ids), "ids that this set does not have"
         assert bool((ids[1:] > ids[:-1]).all()), "ids that are not strictly ascending"
         derived = hashlib.sha256(self.fingerprint.encode() + ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()
-        return ImageSet(self.images[positions], self.labels[positions], ids, self.classes, derived)
+        return ImageSet(self.pixels, self.labels[positions], ids, self.classes, derived, self.places(positions))
 
-    def to(self, device: torch.device | str) -> ImageSet:
-        """The same set with its tensors on `device`."""
+    def to(self, device: torch.device) -> ImageSet:
+        """The same set on `device`, which another one gets without the pictures of other sets."""
+        if device == self.pixels.device:
+            return self
         images, labels, ids = (tensor.to(device) for tensor in (self.images, self.labels, self.ids))
         return ImageSet(images, labels, ids, self.classes, self.fingerprint)
 
@@ -106,7 +122,7 @@ def find_source(name: str) -> ModuleType:
 
 def _image_set(decoded: cache.Decoded, split: str) -> ImageSet:
     return ImageSet(
-        images=torch.from_numpy(decoded.images[split]),
+        pixels=torch.from_numpy(decoded.images[split]),
         labels=torch.from_numpy(decoded.labels[split]),
         ids=torch.arange(len(decoded.labels[split])),
         classes=decoded.classes,

@@ -73,7 +73,8 @@ class Stream:
         if not self.steps_per_epoch:
             raise DataError(f"train.global_batch {global_batch} exceeds the {len(images)} training images: lower it")
         self.global_batch, self.micro_batch_size = global_batch, micro_batch
-        pixels = images.images.to(device)
+        held = images.to(device)
+        pixels = held.pixels
         height, width = pixels.shape[-2:]
         self._chunk = chunk_size(micro_batch, (height, width), image_size, device)
         self._pixels = pixels
@@ -100,6 +101,7 @@ class Stream:
         self._plan = EpochPlan(
             images.ids,
             images.labels,
+            rows=held.rows,
             augment=augment,
             seed=seed,
             num_used=self.steps_per_epoch * global_batch,

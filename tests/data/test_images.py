@@ -64,6 +64,8 @@ def test_a_subset_has_what_belongs_to_its_ids(small: Loaded) -> None:
     assert len({train.fingerprint, once.fingerprint, twice.fingerprint, train.subset(ids + 1).fingerprint}) == 4
     assert train.subset(ids).fingerprint == once.fingerprint
     assert train.subset(train.ids) is train
+    assert once.pixels is twice.pixels is train.pixels  # nothing is copied
+    assert twice.places(torch.tensor([1, 0])).tolist() == [250, 10]
 
 
 @pytest.mark.parametrize("ids", [[3, 300], [3, 2], [3, 3]])
@@ -73,9 +75,12 @@ def test_a_subset_of_other_ids_is_a_mistake(small: Loaded, ids: list[int]) -> No
 
 
 def test_moving_keeps_everything(small: Loaded) -> None:
-    moved = small[0].to("meta")
-    assert moved.images.device == moved.labels.device == moved.ids.device == torch.device("meta")
-    assert (moved.classes, moved.fingerprint) == (small[0].classes, small[0].fingerprint)
+    few, meta = small[0].subset(torch.tensor([3, 10, 250])), torch.device("meta")
+    assert few.to(torch.device("cpu")) is few
+    moved = few.to(meta)
+    assert moved.pixels.device == moved.labels.device == moved.ids.device == meta
+    assert len(moved.pixels) == len(moved) == 3  # no pictures of other sets
+    assert (moved.classes, moved.fingerprint) == (few.classes, few.fingerprint)
 
 
 def test_too_large_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
