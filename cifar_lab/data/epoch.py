@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,14 +31,14 @@ class EpochDraws:
 
 
 class EpochPlan:
-    """Makes the draws of any epoch, as a pure function of (seed, epoch, ids); `rows` as in ImageSet."""
+    """Makes the draws of any epoch, as a pure function of (seed, epoch, ids); `rows_of` is that of the ImageSet."""
 
     def __init__(
         self,
         ids: Tensor,
         labels: Tensor,
         *,
-        rows: Tensor | None,
+        rows_of: Callable[[Tensor], Tensor],
         augment: Augment,
         seed: int,
         num_used: int,
@@ -47,7 +48,7 @@ class EpochPlan:
         mixing: PairMixing | None,
         device: torch.device,
     ) -> None:
-        self._ids, self._labels, self._rows = ids.cpu(), labels.cpu(), rows
+        self._ids, self._labels, self._rows_of = ids.cpu(), labels.cpu(), rows_of
         self._augment, self._seed, self._num_used = augment, seed, num_used
         self._crop, self._randaugment, self._mixing = crop, randaugment, mixing
         self._size, self._device = size, device
@@ -55,7 +56,7 @@ class EpochPlan:
     def draw(self, epoch: int) -> EpochDraws:
         """Draws of epoch number `epoch` (from 0)."""
         order = epoch_order(self._ids, self._seed, epoch)[: self._num_used]
-        ids, rows = self._ids[order], order if self._rows is None else self._rows[order]
+        ids, rows = self._ids[order], self._rows_of(order)
         mix = self._mixing.draw(ids[::2], self._seed, epoch) if self._mixing else None
         if mix is not None:
             mix = PairDraws(*(self._upload(t) for t in (mix.boxes, mix.partner_weight, mix.own_weight)))

@@ -68,7 +68,7 @@ class EvalStream:
         self._num_batches = -(-self._num_samples // (batch * world_size))
         place = torch.arange(self._num_batches * batch * world_size, device=device)
         self._position = place.clamp(max=self._num_samples - 1)
-        self._place = images.places(self._position)
+        self._rows = images.rows_of(self._position)
         self._weight = (place < self._num_samples).long()
 
     def __len__(self) -> int:
@@ -78,9 +78,9 @@ class EvalStream:
         for i in range(self._num_batches):
             first = (i * self.world_size + self.rank) * self.batch
             own = slice(first, first + self.batch)
-            position, place = self._position[own], self._place[own]
+            position, rows = self._position[own], self._rows[own]
             for start, stop in pieces(0, self.batch, self._finish.block):
-                self._finish.source(start, stop).copy_(self._pixels.index_select(0, place[start:stop]))
+                self._finish.source(start, stop).copy_(self._pixels.index_select(0, rows[start:stop]))
                 self._finish(start, stop)
             yield EvalBatch(
                 images=self._finish.images,

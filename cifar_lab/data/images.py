@@ -64,7 +64,7 @@ class ImageSet:
         """uint8 (N, 3, S, S) of these samples alone; a copy where `pixels` is not."""
         return self.pixels if self.rows is None else self.pixels.index_select(0, self.rows)
 
-    def places(self, positions: Tensor) -> Tensor:
+    def rows_of(self, positions: Tensor) -> Tensor:
         """Rows of `pixels` that hold the samples at `positions`, int64."""
         return positions if self.rows is None else self.rows[positions]
 
@@ -77,7 +77,7 @@ class ImageSet:
         assert torch.equal(self.ids[positions], ids), "ids that this set does not have"
         assert bool((ids[1:] > ids[:-1]).all()), "ids that are not strictly ascending"
         derived = hashlib.sha256(self.fingerprint.encode() + ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()
-        return ImageSet(self.pixels, self.labels[positions], ids, self.classes, derived, self.places(positions))
+        return ImageSet(self.pixels, self.labels[positions], ids, self.classes, derived, self.rows_of(positions))
 
     def to(self, device: torch.device) -> ImageSet:
         """The same set on `device`, which another one gets without the pictures of other sets."""

@@ -101,7 +101,7 @@ class Stream:
         self._plan = EpochPlan(
             images.ids,
             images.labels,
-            rows=held.rows,
+            rows_of=held.rows_of,
             augment=augment,
             seed=seed,
             num_used=self.steps_per_epoch * global_batch,

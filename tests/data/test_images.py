@@ -65,7 +65,7 @@ def test_a_subset_has_what_belongs_to_its_ids(small: Loaded) -> None:
     assert train.subset(ids).fingerprint == once.fingerprint
     assert train.subset(train.ids) is train
     assert once.pixels is twice.pixels is train.pixels  # nothing is copied
-    assert twice.places(torch.tensor([1, 0])).tolist() == [250, 10]
+    assert twice.rows_of(torch.tensor([1, 0])).tolist() == [250, 10]
 
 
 @pytest.mark.parametrize("ids", [[3, 300], [3, 2], [3, 3]])
