@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_lab.models import speednet
+from cifar_lab.models.families import speednet
 
 BATCH, LOOK_EVERY = 500, 50
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -22,20 +22,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar_lab import host
+from cifar_lab.runtime import host
 
 host.settle()  # as `cifar-lab train` does, before torch is loaded
 
 import torch
 
-from cifar_lab.attempt import claim
-from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.recipe import parse_recipe
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.attempt import claim
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.heartbeat import Heartbeat
+from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
-from cifar_lab.session import Presence, Session, open_session
-from cifar_lab.signals import StopFlag
-from cifar_lab.trainer import fit
+from cifar_lab.training.loop import fit
+from cifar_lab.training.session import Presence, Session, open_session
 
 FIRST, LAST, EVERY, TOTAL = 15, 55, 10, 56  # saves at 20, 30, 40 and 50 are inside of the timed steps
 KINDS = ("weights", "buffers", "optimizer")

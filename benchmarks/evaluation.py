@@ -16,16 +16,16 @@ from collections.abc import Callable
 
 import torch
 
-from cifar_lab import host
 from cifar_lab.data.images import ImageSet
-from cifar_lab.evaluation import evaluate
-from cifar_lab.model_factory import build_model
-from cifar_lab.preparation import Preparation
+from cifar_lab.data.preparation import Preparation
+from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import parse_recipe
+from cifar_lab.recipe.schedule import Schedule
+from cifar_lab.runtime import host
 from cifar_lab.runtime.make import make_engine
 from cifar_lab.runtime.options import uses_channels_last
 from cifar_lab.runtime.world import World
-from cifar_lab.schedule import Schedule
+from cifar_lab.training.evaluation import evaluate
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 NETS = {

@@ -1,4 +1,4 @@
-"""What keeping freed memory (`cifar_lab/host.py`) gives training on a CPU: the same runs with it and without.
+"""What keeping freed memory (`cifar_lab/runtime/host.py`) gives training on a CPU: the same runs with it and without.
 
     python benchmarks/freed_memory.py [--rounds 3]
 

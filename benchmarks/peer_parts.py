@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import datasets
 from torchvision import transforms as T
 
-from cifar_lab.models import resnet, speednet
+from cifar_lab.models.families import resnet, speednet
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 NETWORKS = {

@@ -81,13 +81,13 @@ def work(name: str, folder: str) -> None:
     import torch
 
     from cifar_lab.data.images import load_images
-    from cifar_lab.model_factory import build_model
-    from cifar_lab.preparation import Preparation
+    from cifar_lab.data.preparation import Preparation
+    from cifar_lab.models.factory import build_model
     from cifar_lab.recipe import parse_recipe
+    from cifar_lab.recipe.schedule import Schedule
     from cifar_lab.runtime.make import make_engine
     from cifar_lab.runtime.options import uses_channels_last
     from cifar_lab.runtime.start import start_world
-    from cifar_lab.schedule import Schedule
 
     strategy, processes, mapping = ROWS[name]
     world = start_world()
@@ -127,11 +127,11 @@ def work(name: str, folder: str) -> None:
 
 def predicted(name: str) -> dict[str, int]:
     """The plan's parts for one process of a row."""
-    from cifar_lab.plan_inputs import known_sizes, model_footprint, pictures_of
+    from cifar_lab.planning.inputs import known_sizes, model_footprint, pictures_of
     from cifar_lab.planning.memory import memory
     from cifar_lab.planning.options import training_of
     from cifar_lab.recipe import parse_recipe
-    from cifar_lab.schedule import Schedule
+    from cifar_lab.recipe.schedule import Schedule
 
     strategy, processes, mapping = ROWS[name]
     parsed = parse_recipe(mapping)

@@ -67,8 +67,8 @@ def measured(rates: list[float]) -> dict[str, float]:
 
 def predicted(rates: list[float], unlimited: float) -> dict[str, float]:
     """Seconds that each rate adds to a step, by the plan; `unlimited` is the measured step that calibrates it."""
-    from cifar_lab.plan_inputs import known_sizes, model_footprint
     from cifar_lab.planning.hardware import LINKS, find_link
+    from cifar_lab.planning.inputs import known_sizes, model_footprint
     from cifar_lab.planning.network import Topology, traffic
     from cifar_lab.planning.timing import exposed_seconds
     from cifar_lab.recipe import parse_recipe

@@ -11,13 +11,13 @@ import torch
 import torch.distributed as dist
 
 from cifar_lab.data.images import load_images
-from cifar_lab.model_factory import build_model
-from cifar_lab.preparation import Preparation
+from cifar_lab.data.preparation import Preparation
+from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import parse_recipe
+from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.runtime.make import make_engine
 from cifar_lab.runtime.options import uses_channels_last
 from cifar_lab.runtime.world import World
-from cifar_lab.schedule import Schedule
 
 
 class Steps:

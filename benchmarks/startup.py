@@ -150,7 +150,7 @@ def second_start(starts: Starts) -> dict[str, Any]:
 
 def fast_commands(starts: Starts) -> dict[str, dict[str, Any]]:
     """Commands that need no torch: their seconds, exit status and heavy imports."""
-    lab = ["-m", "cifar_lab.cli"]
+    lab = ["-m", "cifar_lab"]
     broken = starts.folder / "broken.yaml"
     broken.write_text("name: broken\noptim: {name: sgd, lrr: 1}\n")
     run = str(starts.folder / "second")

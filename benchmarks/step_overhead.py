@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar_lab import host
+from cifar_lab.runtime import host
 
 host.settle()  # as `cifar-lab train` does, before torch is loaded
 
@@ -34,17 +34,17 @@ import bare
 import torch
 from torch import Tensor
 
-from cifar_lab.attempt import claim
 from cifar_lab.data.images import load_images
 from cifar_lab.data.stream import Stream
-from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.recipe import Recipe, parse_recipe
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.attempt import claim
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.heartbeat import Heartbeat
+from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
-from cifar_lab.session import Presence, Session, open_session
-from cifar_lab.signals import StopFlag
-from cifar_lab.trainer import fit
-from cifar_lab.watchdog import Watchdog
+from cifar_lab.training.loop import fit
+from cifar_lab.training.session import Presence, Session, open_session
+from cifar_lab.training.watchdog import Watchdog
 
 SPREAD = 0.02
 SLICES = 5  # of a block

@@ -30,7 +30,7 @@ from typing import Any
 
 from cifar_lab.recipe import load_recipe
 from cifar_lab.report.stats import Sample, difference, pooled_spread
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.directory import RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
@@ -97,7 +97,7 @@ def plain_accuracy(run: Path) -> float:
     """Test accuracy without test-time augmentation, kept in a file of the run."""
     kept = run / "plain.json"
     if not kept.exists():
-        command = [sys.executable, "-m", "cifar_lab.evaluate", str(run), "--tta", "off", "--json"]
+        command = [sys.executable, "-m", "cifar_lab", "evaluate", str(run), "--tta", "off", "--json"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         kept.write_text(json.dumps({"accuracy": json.loads(done.stdout)["accuracy"]}))
     return json.loads(kept.read_text())["accuracy"]

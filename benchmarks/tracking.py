@@ -24,16 +24,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cifar_lab import host
+from cifar_lab.runtime import host
 
 host.settle()  # as `cifar-lab train` does, before torch is loaded
 
 import torch
 
-from cifar_lab.model_factory import build_model
+from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import Recipe, parse_recipe
-from cifar_lab.rundir import RunDir
-from cifar_lab.tracking import Tracker
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.tracking.tracker import Tracker
 
 STEPS = 20
 LOG_EVERY = 10

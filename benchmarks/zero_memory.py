@@ -38,7 +38,7 @@ def work(strategy: str, folder: str) -> None:
     from torch import Tensor
 
     from cifar_lab.data.stream import Batch
-    from cifar_lab.model_factory import build_model, num_parameters
+    from cifar_lab.models.factory import build_model, num_parameters
     from cifar_lab.recipe import parse_recipe
     from cifar_lab.runtime.make import make_engine
     from cifar_lab.runtime.start import start_world

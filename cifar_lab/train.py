@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_lab import host
 from cifar_lab.errors import UserError
-from cifar_lab.hang import longest_allowance
-from cifar_lab.orphans import die_with_parent
-from cifar_lab.outcome import Outcome, Place
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
-from cifar_lab.signals import stop_flag
+from cifar_lab.rundir.outcome import Outcome, Place
+from cifar_lab.runtime import host
+from cifar_lab.runtime.orphans import die_with_parent
+from cifar_lab.runtime.signals import stop_flag
+from cifar_lab.training.hang import longest_allowance
 
 EXIT_COMPLETED, EXIT_DIVERGED, EXIT_STOPPED = 0, 3, 75
 
@@ -65,8 +65,8 @@ def run(
     with stop_flag() as flag:
         die_with_parent()
         with host.loading():
-            from cifar_lab.running import start
             from cifar_lab.runtime.start import start_world
+            from cifar_lab.training.start import start
 
         hang_timeout = recipe.train.hang_timeout
         # The watchdog knows who is at fault, so it must come before the backend's own, blind timeout.
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     place = {"runs": arguments.runs, "run_dir": arguments.run_dir, "fresh": arguments.fresh}
     try:
         if arguments.dry_run:
-            from cifar_lab import dry_run
+            from cifar_lab.planning import dry_run
 
             return dry_run.show(
                 arguments.recipe, arguments.overrides, world_size=arguments.world_size, as_json=arguments.json, **place

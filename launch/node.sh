@@ -13,7 +13,7 @@
 #   Slurm, N nodes       srun --ntasks-per-node=1 launch/node.sh recipes/demo.yaml
 #   by hand, N nodes     NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 MASTER_PORT=29500 launch/node.sh recipes/demo.yaml
 #
-# Before anything starts, the nodes try whether each reaches each other (cifar_lab/links.py). Exit status 2: mend
+# Before anything starts, the nodes try whether each reaches each other (cifar_lab/cluster/links.py). Exit status 2: mend
 # something; 75: another try may do; else the launcher's. ACCELERATE_USE_CPU=true keeps it off the GPUs.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -87,7 +87,7 @@ python=${CIFAR_LAB_PYTHON:-$root/.venv/bin/python}
 [ -n "${CIFAR_LAB_PYTHON-}" ] || [ -x "$python" ] || python=python3
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
-lines=$("$python" -m cifar_lab.links --nproc "$nproc" --with "$with" --strategy "$strategy" "${train[@]}")
+lines=$("$python" -m cifar_lab.cluster.links --nproc "$nproc" --with "$with" --strategy "$strategy" "${train[@]}")
 declare -A at
 while IFS='=' read -r key value; do at[$key]=$value; done <<<"$lines"
 total=$((nproc * at[num_nodes]))

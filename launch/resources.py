@@ -146,7 +146,7 @@ class Questions:
         return note
 
     def _json(self, command: str, arguments: Sequence[str]) -> Any:
-        text = self._python(["-m", "cifar_lab.cli", command, self.recipe, *arguments])
+        text = self._python(["-m", "cifar_lab", command, self.recipe, *arguments])
         try:
             return json.loads(text)
         except ValueError:

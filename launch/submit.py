@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     _tell(job, job_id, run_dirs, is_array=options.sweep is not None)
     sys.stdout.flush()
     if options.watch:
-        return subprocess.run([python, "-m", "cifar_lab.cli", "status", *run_dirs, "--watch"], cwd=CHECKOUT).returncode
+        return subprocess.run([python, "-m", "cifar_lab", "status", *run_dirs, "--watch"], cwd=CHECKOUT).returncode
     return 0
 
 

@@ -1,0 +1,1 @@
+"""Pictures: sources, cache, augmentation and the streams of micro-batches."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from cifar_lab.data.augment import CropDraws, CropFlip
+from cifar_lab.data.mixing import PairDraws, PairMixing
 from cifar_lab.data.randaugment import RandAugment, RandAugmentDraws
 from cifar_lab.data.randomness import Purpose, draw, epoch_order, integers
 from cifar_lab.data.rectangles import draw_cutout, draw_erasing
-from cifar_lab.mixing import PairDraws, PairMixing
 from cifar_lab.recipe.schema import Augment
 
 

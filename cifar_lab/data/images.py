@@ -99,7 +99,7 @@ def load_images(
     if info is not None:
         check_memory([(num, 3, info.image_size, info.image_size) for num in (info.num_train, info.num_test)], max_gib)
     if cache_dir is None:
-        from cifar_lab.rundir import cache_root
+        from cifar_lab.rundir.directory import cache_root
 
         cache_dir = cache_root(None)
 

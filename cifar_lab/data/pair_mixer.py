@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cifar_lab.data.mixing import BoxExchange, PairDraws, mix_pairs_
 from cifar_lab.data.rectangles import RectangleMask
-from cifar_lab.mixing import BoxExchange, PairDraws, mix_pairs_
 from cifar_lab.recipe.schema import Augment
 
 

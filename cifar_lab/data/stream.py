@@ -18,13 +18,13 @@ from cifar_lab.data.augment import CropFlip
 from cifar_lab.data.epoch import EpochDraws, EpochPlan
 from cifar_lab.data.eval_stream import EvalBatch, EvalStream
 from cifar_lab.data.images import ImageSet
+from cifar_lab.data.mixing import PairMixing
 from cifar_lab.data.pair_mixer import PairMixer
 from cifar_lab.data.pipeline import Finish, chunk_size, pieces
 from cifar_lab.data.randaugment import RandAugment
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.rectangles import RectangleMask
 from cifar_lab.data.resize import Interpolation
-from cifar_lab.mixing import PairMixing
 from cifar_lab.recipe.schema import Augment
 
 __all__ = ["Batch", "EvalBatch", "EvalStream", "Stream"]

@@ -92,8 +92,8 @@ def main() -> int:
     except (RuntimeError, AssertionError) as error:
         print(json.dumps({"cuda_error": str(error).splitlines()[0]}), flush=True)
     if arch:
-        from cifar_lab.model_factory import ModelError
-        from cifar_lab.models.timm_zoo import pretrained_file
+        from cifar_lab.models.factory import ModelError
+        from cifar_lab.models.families.timm_zoo import pretrained_file
 
         try:
             print(json.dumps({"weights": str(pretrained_file(arch, local_only=True))}))

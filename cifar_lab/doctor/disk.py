@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_lab.doctor.check import Check, State
-from cifar_lab.rundir import RunDirError, cache_root
+from cifar_lab.rundir.directory import RunDirError, cache_root
 
 GIB = 2**30
 SHARED_MEMORY = 1 * GIB  # below it NCCL's buffers between the GPUs of a node may not fit

@@ -14,7 +14,7 @@ from cifar_lab.data.raw import DataError
 from cifar_lab.data.sources import cifar10
 from cifar_lab.doctor.check import Check, State
 from cifar_lab.recipe import Recipe
-from cifar_lab.rundir import RunDirError, cache_root
+from cifar_lab.rundir.directory import RunDirError, cache_root
 
 FETCH = "fetch it on a machine with network (HF_HOME on a shared disk), or set CIFAR_LAB_DATA or data.root to a copy"
 

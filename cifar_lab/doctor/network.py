@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from cifar_lab.cluster.interfaces import Interface, resolve
+from cifar_lab.cluster.links import chosen_interface, patience
+from cifar_lab.cluster.meeting import MEND, Meeting, MeetingError, Offer, meet
+from cifar_lab.cluster.place import Node, PlaceError, find_node
 from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import Child
 from cifar_lab.doctor.collective import TIMEOUT, collective_check
 from cifar_lab.errors import UserError
-from cifar_lab.interfaces import Interface, resolve
-from cifar_lab.links import chosen_interface, patience
-from cifar_lab.meeting import MEND, Meeting, MeetingError, Offer, meet
-from cifar_lab.place import Node, PlaceError, find_node
 
 SKEW_SECONDS = 5.0
 LOOKUP_SECONDS = 2.0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cifar_lab.data_sizes import data_sizes
+from cifar_lab.data.sizes import data_sizes
 from cifar_lab.doctor.check import Check
 from cifar_lab.errors import UserError
-from cifar_lab.kept_answer import Question
+from cifar_lab.planning.kept_answer import Question
 from cifar_lab.planning.options import num_moments
 from cifar_lab.recipe import Recipe
+from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.recipe.support import unsupported
-from cifar_lab.schedule import Schedule
 
 
 def layout_checks(recipe: Recipe, *, world_size: int, strategy: str, device: str) -> Iterator[Check]:
@@ -39,7 +39,7 @@ def checkpoint_bytes(recipe: Recipe) -> int | None:
         if sizes is None:
             return None
         content = {"num_classes": sizes.num_classes, "image_size": sizes.image_size}
-        parameters: int = Question.about(recipe.model, "model_size", **content).ask()["num_parameters"]
+        parameters: int = Question.about(recipe.model, "models.size", **content).ask()["num_parameters"]
     except (UserError, ImportError):
         return None  # said by the other checks
     ema = recipe.train.ema_decay is not None

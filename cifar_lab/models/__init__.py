@@ -1,0 +1,1 @@
+"""Networks by name, how one is built and how large it is."""

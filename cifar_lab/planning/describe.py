@@ -11,7 +11,7 @@ from cifar_lab.planning.footprint import Footprint
 from cifar_lab.planning.memory import CUDA_CONTEXT, FP32, FRAGMENTATION, NCCL_BUFFERS
 from cifar_lab.planning.options import FILL, HOST_MEMORY, Option, Setup, fastest, num_moments
 from cifar_lab.recipe import Recipe
-from cifar_lab.schedule import Schedule
+from cifar_lab.recipe.schedule import Schedule
 
 Call = tuple[str, Sequence[str]]
 

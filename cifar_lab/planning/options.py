@@ -10,8 +10,8 @@ from cifar_lab.planning.memory import STRATEGIES, Memory, Pictures, Training, me
 from cifar_lab.planning.network import Topology, Traffic, traffic
 from cifar_lab.planning.timing import Timing, timing
 from cifar_lab.recipe import Recipe
+from cifar_lab.recipe.schedule import mixes
 from cifar_lab.recipe.support import unsupported
-from cifar_lab.schedule import mixes
 
 # Part of a device's memory that a plan may fill.
 FILL = 0.95

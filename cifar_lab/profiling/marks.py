@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.profiler import record_function
 
 from cifar_lab.profiling.breakdown import StepTime
-from cifar_lab.session import Session
+from cifar_lab.training.session import Session
 
 PREFIX = "cifar_lab:"
 # What Python code of ours, of torch and of DeepSpeed calls; DDP's own exchange is measured by its gradients.

@@ -13,19 +13,19 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from cifar_lab import atomic
-from cifar_lab.attempt import claim
 from cifar_lab.errors import UserError
-from cifar_lab.heartbeat import Heartbeat
-from cifar_lab.memory import out_of_memory_advice
+from cifar_lab.files import atomic
 from cifar_lab.profiling.breakdown import Breakdown, advise, break_down, over_processes
 from cifar_lab.profiling.marks import PREFIX, Enough, Marks, attached
 from cifar_lab.recipe import Recipe
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.attempt import claim
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.heartbeat import Heartbeat
+from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
-from cifar_lab.session import Presence, Session, open_session
-from cifar_lab.signals import StopFlag
-from cifar_lab.trainer import fit
+from cifar_lab.training.loop import fit
+from cifar_lab.training.memory import out_of_memory_advice
+from cifar_lab.training.session import Presence, Session, open_session
 
 WARM_UP, TRACED = 5, 3
 OPERATORS = 8

@@ -19,7 +19,7 @@ _PACKAGE = Path(__file__).parents[1]
 class Folders:
     """Where model families and data sources live."""
 
-    models: Path = _PACKAGE / "models"
+    models: Path = _PACKAGE / "models" / "families"
     sources: Path = _PACKAGE / "data" / "sources"
 
 

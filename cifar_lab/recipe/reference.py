@@ -33,7 +33,7 @@ All mistakes of a recipe are told at once, each with file, line and fix. Keys th
 FAMILIES = """\
 ## Arguments of model families (`model.args`)
 
-A family is a file of `cifar_lab/models`; the docstrings there say what the arguments mean.
+A family is a file of `cifar_lab/models/families`; the docstrings there say what the arguments mean.
 """
 SOURCES = """\
 ## Arguments of data sources (`data.args`)

@@ -74,7 +74,7 @@ class Data(Section):
 class Model(Section):
     """Which network and which initial weights."""
 
-    name: str = identity(..., "Family: a file of cifar_lab/models.")
+    name: str = identity(..., "Family: a file of cifar_lab/models/families.")
     args: dict[str, Any] = identity({}, "Keyword arguments of that family's `build`.")
     pretrained: bool = identity(False, "Start from timm's published weights (needs network or timm's cache).")
     weights: str | None = identity(None, "Start from a local .safetensors file or a run directory.")

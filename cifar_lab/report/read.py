@@ -14,7 +14,7 @@ import numpy as np
 from cifar_lab.report.curves import Metrics, read_metrics
 from cifar_lab.report.record import Predictions, RunRecord
 from cifar_lab.report.yaml_file import load_yaml
-from cifar_lab.rundir import STATES
+from cifar_lab.rundir.directory import STATES
 
 T = TypeVar("T")
 STEP_FOLDER = re.compile(r"step_\d{8,}")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifar_lab.data.mixing import soft_cross_entropy
 from cifar_lab.data.stream import Batch
-from cifar_lab.mixing import soft_cross_entropy
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.batchnorm import RunningStatistics
 from cifar_lab.runtime.world import World

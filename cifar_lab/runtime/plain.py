@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cifar_lab.data.stream import Batch
-from cifar_lab.optim import make_optimizer, set_lr
+from cifar_lab.optim.groups import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.base import BaseEngine, ema_decay_at
 from cifar_lab.runtime.engine import Health, StateKind

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_lab import atomic
-from cifar_lab.printable import shown
-from cifar_lab.run_state import read_run
+from cifar_lab.cli.printable import shown
+from cifar_lab.files import atomic
+from cifar_lab.status.state import read_run
 from cifar_lab.study.members import Member
 from cifar_lab.study.sizing import StudyError
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cifar_lab.orphans import PR_SET_PDEATHSIG
-from cifar_lab.printable import shown
-from cifar_lab.run_state import RunState, read_run
-from cifar_lab.rundir import RunDir, RunDirError
-from cifar_lab.signals import StopFlag
+from cifar_lab.cli.printable import shown
+from cifar_lab.rundir.directory import RunDir, RunDirError
+from cifar_lab.runtime.orphans import PR_SET_PDEATHSIG
+from cifar_lab.runtime.signals import StopFlag
+from cifar_lab.status.state import RunState, read_run
 from cifar_lab.study.members import Member
 from cifar_lab.study.sizing import StudyError
 from cifar_lab.study.view import Clock, View, duration, running_line

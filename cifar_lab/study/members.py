@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe
-from cifar_lab.recipe_book import find_recipe, recipes_folder
-from cifar_lab.rundir import RunDir
+from cifar_lab.recipe.book import find_recipe, recipes_folder
+from cifar_lab.rundir.directory import RunDir
 from cifar_lab.study.sizing import Study, StudyError
 
 

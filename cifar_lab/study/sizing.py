@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cifar_lab.cli.printable import shown
 from cifar_lab.errors import UserError
-from cifar_lab.printable import shown
 from cifar_lab.recipe.errors import did_you_mean
 from cifar_lab.recipe.yaml_text import parse_yaml
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from cifar_lab.run_state import RunState
+from cifar_lab.status.state import RunState
 from cifar_lab.study.members import Member
 
 PLAIN_SECONDS = 30.0

@@ -8,7 +8,7 @@ import pytest
 from browser.chromium import Chromium, missing
 from support.written_runs import written, written_study
 
-from cifar_lab.report.__main__ import main
+from cifar_lab.commands.report import main
 
 pytestmark = pytest.mark.browser
 SIZES = [

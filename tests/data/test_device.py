@@ -9,8 +9,8 @@ from support.pictures import MEAN, STD, make_stream, random_pictures
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cifar_lab.data.images import ImageSet
+from cifar_lab.data.mixing import soft_cross_entropy
 from cifar_lab.data.stream import EvalStream
-from cifar_lab.mixing import soft_cross_entropy
 
 ALL = {
     "crop_padding": 4,

@@ -10,8 +10,8 @@ from support.pictures import MEAN, STD, make_stream, random_pictures, whole_batc
 
 from cifar_lab.data import pipeline
 from cifar_lab.data.augment import Normalize
+from cifar_lab.data.mixing import mix_pairs_
 from cifar_lab.data.rectangles import RectangleMask
-from cifar_lab.mixing import mix_pairs_
 
 CPU = torch.device("cpu")
 MIXES = {

@@ -25,7 +25,7 @@ PRETRAINED = {"name": "timm_zoo", "args": {"arch": "vit_tiny_patch16_224"}, "pre
 def doctor(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(INHERITED)}
     return subprocess.run(
-        [sys.executable, "-m", "cifar_lab.doctor", *arguments],
+        [sys.executable, "-m", "cifar_lab", "doctor", *arguments],
         cwd=folder,
         env=environ | {"HF_HOME": str(folder / "hf")} | variables,
         capture_output=True,

@@ -43,7 +43,7 @@ def handed_on(script: str, folder: Path, words: list[str]) -> None:
     assert [after_its_options(call) for call in calls["srun"]] == [expected]
     assert len(calls["status"]) == 3
     for call in calls["status"]:
-        assert call[: 2 + len(words)] == [b"-m", b"cifar_lab.status", *expected]
+        assert call[: 3 + len(words)] == [b"-m", b"cifar_lab", b"status", *expected]
 
 
 @pytest.mark.parametrize("name", TEXTS)

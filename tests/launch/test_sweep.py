@@ -14,7 +14,7 @@ from support.small import small
 from support.submitting import LAUNCH, made, run_recorded, submit
 
 from cifar_lab.recipe import load_recipe
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.directory import RunDir
 
 assert LAUNCH  # its folder is on the path now
 SWEEP = ["--sweep", "optim.lr=1e-3,3e-4", "seed=0,1,2"]

@@ -6,7 +6,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from cifar_lab.model_factory import build_meta, families
+from cifar_lab.models.factory import build_meta, families
 from cifar_lab.recipe.schema import Model
 
 ARGS = {

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cifar_lab.models import plainnet, resnet, resnet_multiscale, speednet, vit
-from cifar_lab.models._errors import ModelError
+from cifar_lab.models.errors import ModelError
+from cifar_lab.models.families import plainnet, resnet, resnet_multiscale, speednet, vit
 
 SMALL = {
     "plainnet": lambda **args: plainnet.build(10, 32, width=4, **args),

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cifar_lab.models import timm_zoo
-from cifar_lab.models._errors import ModelError
+from cifar_lab.models.errors import ModelError
+from cifar_lab.models.families import timm_zoo
 
 
 def test_vit_tiny_at_32_px():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cifar_lab.models import vit
+from cifar_lab.models.families import vit
 
 
 def small(**args):

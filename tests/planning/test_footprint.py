@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cifar_lab.model_factory import build_model, num_parameters
-from cifar_lab.plan_activations import BATCHES, AllocationLog, footprint
+from cifar_lab.models.factory import build_model, num_parameters
+from cifar_lab.planning.activations import BATCHES, AllocationLog, footprint
 from cifar_lab.planning.footprint import Curve, Footprint
 from cifar_lab.recipe.schema import Model
 

@@ -51,7 +51,7 @@ BAD_LINES = [
     (16, "", "14: optim.lr", "is missing; give a number above 0 (peak learning rate"),
     (19, "", "17: train.global_batch", "is missing; give a whole number above 0"),
     (18, "", "17: train.epochs", "give `train.epochs` or `train.steps`"),
-    (11, "", "10: model.name", "is missing; give text (family: a file of cifar_lab/models)"),
+    (11, "", "10: model.name", "is missing; give text (family: a file of cifar_lab/models/families)"),
     # types and ranges
     (2, "seed: abc", "2: seed", 'expected a whole number of at least 0 and below 2147483648, found "abc"'),
     (2, "seed: true", "2: seed", "found true"),

@@ -9,7 +9,7 @@ import pytest
 from support.commands import completed, processor_seconds
 from support.written_runs import written, written_study
 
-from cifar_lab.report.__main__ import main
+from cifar_lab.commands.report import main
 from cifar_lab.report.contents import contents
 from cifar_lab.report.read import read_run
 from cifar_lab.report.terminal import ranked_tables, say, side_by_side
@@ -51,7 +51,7 @@ def test_mistakes_are_answered_in_one_line(tmp_path: Path, capsys: pytest.Captur
 def test_report_needs_neither_torch_nor_wandb_and_a_terminal_no_matplotlib(tmp_path: Path) -> None:
     run = written(tmp_path, "demo")
     program = (
-        "import sys; from cifar_lab.report.__main__ import main; main(sys.argv[1:])\n"
+        "import sys; from cifar_lab.commands.report import main; main(sys.argv[1:])\n"
         "print([name for name in ('torch', 'wandb', 'matplotlib.pyplot', 'matplotlib') if name in sys.modules])"
     )
     command = [sys.executable, "-c", program, str(run.path)]
@@ -66,7 +66,7 @@ def test_runs_with_nothing_in_common_need_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = written(tmp_path, "plain18")
-    monkeypatch.setattr("cifar_lab.report.__main__.common_folder", lambda paths: Path("/"))
+    monkeypatch.setattr("cifar_lab.commands.report.common_folder", lambda paths: Path("/"))
     assert main([str(run.path)]) == 2
     assert "name one with --out DIR" in capsys.readouterr().err
 
@@ -76,7 +76,7 @@ def test_fifty_runs_take_less_than_three_seconds(tmp_path: Path) -> None:
     for seed in range(2):
         written(tmp_path, "eva02_large", seed, count=10_000, epochs=50)
     assert len(list(tmp_path.glob("*/*/summary.json"))) == 50
-    command = [sys.executable, "-m", "cifar_lab.report", str(tmp_path)]
+    command = [sys.executable, "-m", "cifar_lab", "report", str(tmp_path)]
     done, seconds = processor_seconds(lambda: completed(command))
     assert done.returncode == 0, done.stderr
     assert seconds < 3

@@ -14,13 +14,13 @@ from support.written_runs import STUDY_ERRORS, written, written_study
 
 from cifar_lab.report.contents import contents
 from cifar_lab.report.figure import Figure, Line, axis, band
-from cifar_lab.report.find import find_runs
 from cifar_lab.report.groups import tables
 from cifar_lab.report.png import COLOURS, curves_png, ranking_png
 from cifar_lab.report.ranking import draw_ranking, rows
 from cifar_lab.report.read import read_run
 from cifar_lab.report.study import study_figures
 from cifar_lab.report.svg import draw, shortened, standalone
+from cifar_lab.rundir.find import find_runs
 
 TEN = [
     f"{name}-{kind}"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from support.written_runs import CLASSES, written, written_study
 
+from cifar_lab.commands.report import main
 from cifar_lab.recipe import experiment_id, load_recipe
 from cifar_lab.report import reproduce
-from cifar_lab.report.__main__ import main
 from cifar_lab.report.contents import contents
 from cifar_lab.report.files import results_csv
 from cifar_lab.report.read import read_run

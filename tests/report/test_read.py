@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from support.written_runs import write_curves, written
 
+from cifar_lab.commands.report import main
 from cifar_lab.recipe import parse_recipe
-from cifar_lab.report.__main__ import main
 from cifar_lab.report.contents import Contents, contents
 from cifar_lab.report.curves import epoch_means, read_metrics, thinned
 from cifar_lab.report.files import markdown, results_csv
-from cifar_lab.report.find import ReportError, find_runs
 from cifar_lab.report.page import page
 from cifar_lab.report.read import read_run
 from cifar_lab.report.terminal import ranked_tables, side_by_side
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.find import ReportError, find_runs
 
 RECIPE = {
     "name": "young",

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from support.small import small
 
-from cifar_lab.report.__main__ import main
-from cifar_lab.report.find import find_runs
+from cifar_lab.commands.report import main
 from cifar_lab.report.read import read_run
+from cifar_lab.rundir.find import find_runs
 from cifar_lab.train import run as train
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from support.small import small
 
-from cifar_lab.model_factory import build_model
+from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import RecipeError, parse_recipe
 from cifar_lab.recipe.identity import experiment_id
 from cifar_lab.recipe.support import unsupported

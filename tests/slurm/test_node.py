@@ -16,10 +16,10 @@ from support.commands import ROOT, write_recipe
 from support.slurm_cluster import Cluster, ClusterError
 from support.small import small
 
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.directory import RunDir
 
 NODE_SH = str(ROOT / "launch" / "node.sh")
-DOCTOR = [sys.executable, "-m", "cifar_lab.doctor"]
+DOCTOR = [sys.executable, "-m", "cifar_lab", "doctor"]
 INHERITED = ("SLURM", "NNODES", "NODE_RANK", "MASTER_", "GLOO_", "NCCL_", "CUDA_", "ACCELERATE_")
 LIMIT = 60.0
 

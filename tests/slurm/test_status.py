@@ -12,9 +12,9 @@ import pytest
 from support.commands import ROOT, TRAIN, write_recipe
 from support.small import small
 
-from cifar_lab.attempt import read_attempt
+from cifar_lab.rundir.attempt import read_attempt
 
-STATUS = [sys.executable, "-m", "cifar_lab.cli", "status"]
+STATUS = [sys.executable, "-m", "cifar_lab", "status"]
 
 
 @pytest.fixture

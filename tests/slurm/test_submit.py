@@ -18,7 +18,7 @@ from support.slurm_jobs import ENDED
 from support.small import small
 from support.submitting import LAUNCH
 
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.directory import RunDir
 
 # Long enough to be seen and ended while it trains.
 STEPS = 200

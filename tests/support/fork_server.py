@@ -101,9 +101,10 @@ def _serve() -> None:
 def _import_all() -> None:
     import importlib
 
-    from cifar_lab.cli import COMMANDS
+    from cifar_lab.commands.dispatch import COMMANDS
 
-    names = ["guess", "measure", "measured_text", "export_timm", "running", "runtime.start", "report.write"]
+    names = ["trained.guess", "trained.measure", "trained.measured_text", "trained.export_timm", "training.start"]
+    names += ["runtime.start", "report.write"]
     for module in [*(command.module for command in COMMANDS.values()), *(f"cifar_lab.{name}" for name in names)]:
         importlib.import_module(module)
 
@@ -129,7 +130,7 @@ def _child(call: Mapping[str, Any]) -> None:
     status = 1
     try:
         _prepare(call)
-        from cifar_lab import cli
+        from cifar_lab.commands import dispatch as cli
 
         answer = cli._answer
 

@@ -110,5 +110,5 @@ TORCH_FREE = {
 ONLY_IN = {
     "accelerate": ("cifar_lab.runtime",),
     "deepspeed": ("cifar_lab.runtime.zero",),
-    "wandb": ("cifar_lab.wandb_mirror", "cifar_lab.sync"),
+    "wandb": ("cifar_lab.tracking.wandb", "cifar_lab.commands.sync"),
 }

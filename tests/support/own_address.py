@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cifar_lab.interfaces import interfaces
+from cifar_lab.cluster.interfaces import interfaces
 
 
 def own_address() -> str:

@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.attempt import claim
-from cifar_lab.heartbeat import Heartbeat
-from cifar_lab.process import ProcessId
-from cifar_lab.rundir import RunDir, State
+from cifar_lab.files.process import ProcessId
+from cifar_lab.rundir.attempt import claim
+from cifar_lab.rundir.directory import RunDir, State
+from cifar_lab.rundir.heartbeat import Heartbeat
 
 ELSEWHERE = ProcessId("node7", "another boot", 1234, 5)
-LEAVE = "import os, sys, pathlib; from cifar_lab.attempt import claim; claim(pathlib.Path(sys.argv[1])); os._exit(9)"
+LEAVE = (
+    "import os, sys, pathlib; from cifar_lab.rundir.attempt import claim; claim(pathlib.Path(sys.argv[1])); os._exit(9)"
+)
 
 
 def run_dir(path: Path, state: State, *, step: int = 40, reason: str | None = None, attempt: int = 1) -> RunDir:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cifar_lab.attempt import claim
-from cifar_lab.heartbeat import Heartbeat
 from cifar_lab.recipe import parse_recipe
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.attempt import claim
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime import vote
+from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
-from cifar_lab.session import Presence, Session, open_session
-from cifar_lab.signals import StopFlag
-from cifar_lab.trainer import fit
+from cifar_lab.training.loop import fit
+from cifar_lab.training.session import Presence, Session, open_session
 
 
 def opened(mapping, path, world=None) -> Session:

@@ -15,7 +15,7 @@ from PIL import Image
 from support.small import small
 
 from cifar_lab.data.images import ImageSet, load_images
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.directory import RunDir
 from cifar_lab.train import run
 
 TIMM = {"name": "timm_zoo"}

@@ -14,9 +14,9 @@ from typing import Any
 from support.commands import PYTHON, ROOT, environment, write_recipe
 from support.slurm_cluster import Cluster
 
-from cifar_lab.attempt import Holder, read_attempt
-from cifar_lab.run_state import newest_checkpoint
-from cifar_lab.rundir import RunDir, Status
+from cifar_lab.rundir.attempt import Holder, read_attempt
+from cifar_lab.rundir.directory import RunDir, Status
+from cifar_lab.status.state import newest_checkpoint
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "OUT_OF_MEMORY")
 
@@ -65,7 +65,7 @@ class Job:
 
     def told(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`cifar-lab status` of this run, as its user asks on the login node."""
-        command = [PYTHON, "-m", "cifar_lab.status", self.recipe, "--run-dir", str(self.run.path), *arguments]
+        command = [PYTHON, "-m", "cifar_lab", "status", self.recipe, "--run-dir", str(self.run.path), *arguments]
         return self.slurm.run(command, cwd=ROOT, env=environment(), timeout=60)
 
     def until(self, what: Callable[[], Any], seconds: float = 90) -> Any:
@@ -87,7 +87,7 @@ def submit(
     options = ["--cpus-per-task=2", "--time=20", f"--output={folder}/%j.log", *sbatch]
     words = [recipe, "--runs", str(folder / "runs"), *arguments]
     variables = environment(CIFAR_LAB_PYTHON=sys.executable, **more)
-    where = slurm.run([PYTHON, "-m", "cifar_lab.status", *words, "--where"], cwd=ROOT, env=variables)
+    where = slurm.run([PYTHON, "-m", "cifar_lab", "status", *words, "--where"], cwd=ROOT, env=variables)
     run_dir = where.stdout.strip() or str(folder / "runs" / "none")
     job = slurm.sbatch(*options, "slurm/train.sbatch", *words, cwd=ROOT, env=variables)
     return Job(slurm, job, recipe, RunDir(run_dir), folder / f"{job}.log")

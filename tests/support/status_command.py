@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab import status
+from cifar_lab.commands import status
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

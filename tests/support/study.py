@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.directory import RunDir
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 WEIGHTS = RECIPES.parent.parent / "shared" / "weights" / "tf_efficientnet_lite0.safetensors"

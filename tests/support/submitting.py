@@ -59,7 +59,7 @@ def sound(text: str, folder: Path) -> None:
 
 
 def run_recorded(script: str, folder: Path, **more: str) -> dict[str, list[list[bytes]]]:
-    """Run a script as a job would; the arguments of each call of `srun` and of `status` (cifar_lab.status)."""
+    """Run a script as a job would; the arguments of each call of `srun` and of `status` (cifar_lab.commands.status)."""
     records = folder / "records"
     programs = folder / "programs"
     for made_here in (records, programs):

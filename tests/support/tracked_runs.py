@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.recipe import Recipe, parse_recipe
-from cifar_lab.rundir import RunDir, State
-from cifar_lab.tracking import Tracker
+from cifar_lab.rundir.directory import RunDir, State
+from cifar_lab.tracking.tracker import Tracker
 
 VALIDATION_EVERY = 5
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cifar_lab.session import Session
-from cifar_lab.trainer import fit
+from cifar_lab.training.loop import fit
+from cifar_lab.training.session import Session
 
 
 @dataclass

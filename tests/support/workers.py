@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cifar_lab.heartbeat import read_beats
+from cifar_lab.rundir.heartbeat import read_beats
 
 WORKER = Path(__file__).parents[1] / "workers" / "hang.py"
 

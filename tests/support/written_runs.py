@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cifar_lab.recipe import load_recipe
-from cifar_lab.rundir import RunDir
+from cifar_lab.rundir.directory import RunDir
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

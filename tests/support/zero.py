@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from support.small import small
 
-from cifar_lab.checkpoint_files import step_name
+from cifar_lab.checkpoint.files import step_name
 
 WORKER = Path(__file__).parents[1] / "workers" / "zero_jobs.py"
 STAGES = (1, 2, 3)

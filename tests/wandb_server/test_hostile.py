@@ -13,8 +13,8 @@ from support.local_wandb import Server
 from support.relay import Relay, relaying
 from support.tracked_runs import Attempt, identifier, made, metrics_of, whole_history
 
-from cifar_lab import sync
-from cifar_lab.rundir import RunDir
+from cifar_lab.commands import sync
+from cifar_lab.rundir.directory import RunDir
 
 pytestmark = [pytest.mark.launch, pytest.mark.wandb, pytest.mark.usefixtures("environment")]
 

@@ -20,9 +20,9 @@ from support.runs import train
 from support.small import small
 from support.tracked_runs import identifier
 
-from cifar_lab import sync
-from cifar_lab.contact_sheet import cut_tile
-from cifar_lab.rundir import RunDir
+from cifar_lab.commands import sync
+from cifar_lab.files.contact_sheet import cut_tile
+from cifar_lab.rundir.directory import RunDir
 from cifar_lab.train import run as run_recipe
 
 pytestmark = [pytest.mark.launch, pytest.mark.wandb]

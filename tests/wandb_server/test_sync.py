@@ -9,8 +9,8 @@ import pytest
 from support.local_wandb import Server
 from support.tracked_runs import Attempt, identifier, made, metrics_of, whole_history
 
-from cifar_lab import sync
-from cifar_lab.wandb_mirror.record import sole_sender
+from cifar_lab.commands import sync
+from cifar_lab.tracking.wandb.record import sole_sender
 
 pytestmark = [pytest.mark.launch, pytest.mark.wandb, pytest.mark.usefixtures("environment")]
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.small import small
 
 from cifar_lab.data.stream import Batch
-from cifar_lab.model_factory import build_model
+from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.runtime.make import make_engine
 from cifar_lab.runtime.world import World

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from cifar_lab.attempt import claim
-from cifar_lab.heartbeat import Heartbeat
-from cifar_lab.orphans import die_with_parent
-from cifar_lab.rundir import RunDir
-from cifar_lab.signals import stop_flag
-from cifar_lab.watchdog import Watchdog
+from cifar_lab.rundir.attempt import claim
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.heartbeat import Heartbeat
+from cifar_lab.runtime.orphans import die_with_parent
+from cifar_lab.runtime.signals import stop_flag
+from cifar_lab.training.watchdog import Watchdog
 
 
 def main(folder, hang_timeout, validation_seconds):

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.runs import closed, opened
 
 from cifar_lab.runtime.world import World
-from cifar_lab.trainer import fit
+from cifar_lab.training.loop import fit
 
 
 def record(world, name, mapping, runs):

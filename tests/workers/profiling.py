@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from cifar_lab import profile_command
+from cifar_lab.commands import profile as profile_command
 from cifar_lab.data.stream import Stream
 
 SLEEP = 0.03

@@ -20,7 +20,7 @@ from support.runs import closed, opened
 
 from cifar_lab.runtime import zero_config
 from cifar_lab.runtime.start import start_world
-from cifar_lab.trainer import fit
+from cifar_lab.training.loop import fit
 
 KINDS = ("weights", "optimizer", "ema", "buffers")
 

@@ -1,0 +1,1 @@
+"""Data sources: a file is a name in a recipe."""

@@ -1,0 +1,1 @@
+"""What every command needs of a terminal: argument types, names as they can be printed, Ctrl-C."""

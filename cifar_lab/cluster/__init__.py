@@ -1,0 +1,1 @@
+"""Where this node stands, and whether the nodes reach each other."""

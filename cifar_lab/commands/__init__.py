@@ -1,0 +1,1 @@
+"""One file a command: it parses its arguments, calls one thing and prints."""

@@ -1,0 +1,90 @@
+"""`cifar-lab checkpoint ls|verify|show RUN`: what checkpoints a run has, whether they are whole, what they hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_header, read_state, verify
+from cifar_lab.errors import UserError
+from cifar_lab.rundir.directory import RunDir
+
+EPILOG = """\
+examples:
+  cifar-lab checkpoint ls runs/demo/0-1a2b3c4d
+  cifar-lab checkpoint verify runs/demo/0-1a2b3c4d
+  cifar-lab checkpoint show runs/demo/0-1a2b3c4d --step 900
+`verify` ends with status 1 if a checkpoint is damaged.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="cifar-lab checkpoint",
+        description="What checkpoints a run has, whether they are whole, and what they hold.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("ls", "verify", "show"))
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of step N (show: default the newest)")
+    options = parser.parse_args(argv)
+    try:
+        chosen = _choose(RunDir.open(options.run), options.step)
+        if options.action == "show":
+            print(_show(chosen[-1]))
+            return 0
+        if options.action == "verify":
+            return _verify(chosen)
+        for checkpoint in chosen:
+            print(_line(checkpoint))
+        return 0
+    except UserError as error:
+        print(f"cifar-lab checkpoint: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _choose(run_dir: RunDir, step: int | None) -> list[Path]:
+    """The run's checkpoints, or the one of `step`. Raises CheckpointError when there is none."""
+    found = list_checkpoints(run_dir.checkpoints)
+    if not found:
+        raise CheckpointError(f"{run_dir.path} has no checkpoint yet")
+    chosen = [path for path in found if step is None or int(path.name.removeprefix("step_")) == step]
+    if not chosen:
+        raise CheckpointError(f"there is no checkpoint of step {step}; there are {', '.join(p.name for p in found)}")
+    return chosen
+
+
+def _verify(checkpoints: list[Path]) -> int:
+    damaged = 0
+    for checkpoint in checkpoints:
+        problems = verify(checkpoint)
+        damaged += bool(problems)
+        print(f"{checkpoint.name}: {'whole' if not problems else '; '.join(problems)}")
+    return 1 if damaged else 0
+
+
+def _line(checkpoint: Path) -> str:
+    size = sum(path.stat().st_size for path in checkpoint.iterdir()) / 2**20
+    try:
+        state = read_state(checkpoint)
+        made = f"{state['strategy']} on {state['world_size']}, skipped {state['skipped']}"
+    except (CheckpointError, KeyError) as error:
+        made = f"damaged: {error}"
+    return f"{checkpoint.name}  {size:,.1f} MiB  {made}"
+
+
+def _show(checkpoint: Path) -> str:
+    """state.json and every tensor: file, name, type and shape."""
+    problems = verify(checkpoint)
+    if problems:
+        raise CheckpointError(f"{checkpoint.name} is damaged: {'; '.join(problems)}")
+    lines = [str(checkpoint), json.dumps(read_state(checkpoint), indent=2)]
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        lines.append(path.name)
+        lines += [f"  {name}  {spec.dtype}  {list(spec.shape)}" for name, spec in sorted(read_header(path).items())]
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""`cifar-lab doctor [RECIPE] [key=value ...]`: can training run here, and if not, what is to be done?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from cifar_lab.cli.argument_types import at_least_one
+from cifar_lab.doctor.check import Check, table
+from cifar_lab.doctor.packages import SET_UP, package_checks
+
+EPILOG = """\
+examples:
+  cifar-lab doctor
+  cifar-lab doctor recipes/vit_tiny.yaml
+  srun --ntasks-per-node=1 cifar-lab doctor recipes/eva02_large.yaml --strategy zero2
+On several nodes it is started on each, by srun or with NNODES, NODE_RANK and MASTER_ADDR; node 0 prints for all.
+Exit status: 0 training can run (there may be warnings), 1 it cannot, 2 recipe or usage.
+"""
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; returns the exit status."""
+    options = _parser().parse_intermixed_args(argv)
+    try:
+        # Of what these import, any package may be missing.
+        from cifar_lab.doctor.examine import examine
+        from cifar_lab.recipe import RecipeError, load_recipe
+    except ImportError as error:
+        missing = Check("import", "FAIL", str(error), SET_UP)
+        print(table([*package_checks({"deepspeed"} if options.strategy != "ddp" else ()), missing]))
+        return 1
+    try:
+        recipe = load_recipe(options.recipe, options.overrides) if options.recipe is not None else None
+    except RecipeError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    links, by_host = examine(options, recipe)
+    failed = any(check.state == "FAIL" for checks in by_host.values() for check in checks)
+    if not links.is_main:
+        if len(by_host) == 1:  # node 0 knows nothing of what was found here
+            wrong = [check for check in by_host[links.host] if check.state == "FAIL"]
+            print(table(wrong, links.host), file=sys.stderr)
+    elif options.json:
+        hosts = {host: [asdict(check) for check in checks] for host, checks in by_host.items()}
+        print(json.dumps({"ok": not failed, "hosts": hosts}, indent=2))
+    else:
+        _print(by_host, links.host, failed)
+    return 1 if failed else 0
+
+
+def _print(by_host: dict[str, list[Check]], host: str, failed: bool) -> None:
+    print(table(by_host[host], host if len(by_host) > 1 else ""))
+    for other, checks in by_host.items():
+        wrong = [check for check in checks if check.state != "ok"]
+        if other != host:
+            print(table(wrong, other) if wrong else f"{other}: ok in everything")
+    wrong = [check for checks in by_host.values() for check in checks if check.state == "warning"]
+    warnings = f", {len(wrong)} warning{'s' * (len(wrong) != 1)}" if wrong else ""
+    print(f"\ntraining {'cannot run: see FAIL' if failed else 'can run'}{warnings}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cifar-lab doctor",
+        description="Whether training can run here, and what is to be done if not.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check what this recipe needs")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as data.root=DIR")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="ddp", help="what is to be launched (default: ddp)")
+    parser.add_argument(
+        "--nproc", metavar="N", type=at_least_one, help="processes on each node (default: its GPUs, else 1)"
+    )
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs will be made (default: runs)")
+    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,122 @@
+"""`cifar-lab status`: what runs do now, as a table or for machines, and whether a batch job starts or comes back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_lab.errors import UserError
+from cifar_lab.status import ask as status_ask
+from cifar_lab.status.live import show
+from cifar_lab.status.slurm_queue import read_queue
+from cifar_lab.status.state import find_runs, read_run
+
+EPILOG = """\
+examples:
+  cifar-lab status
+  cifar-lab status runs/resnet18 --watch
+  cifar-lab status recipes/resnet18.yaml seed=1
+  cifar-lab status --json --all
+States: running, starting, queued (a job waits), completed, stopped, interrupted, lost (it says running, but nobody is
+alive), failed, corrupt, new. For scripts: with --decide start 0 go, 3 completed already, 1 do not, 2 recipe or usage;
+with --decide end 0 nothing more to do, 75 requeue, 1 failed.
+"""
+
+
+class StatusError(UserError):
+    """Nothing to show; the message names the way out."""
+
+    exit_status = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_intermixed_args(argv)
+    try:
+        _check(options)
+        if options.where:
+            print(status_ask.located(options.what[0], options.what[1:], _place(options)))
+            return 0
+        if options.decide:
+            return status_ask.answer(
+                options.what[0], options.what[1:], _place(options), options.decide, options.exit_status
+            )
+        return _show(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+
+
+def _show(options: argparse.Namespace) -> int:
+    single = _single(options)
+    if single is None:
+        folders = [Path(name).absolute() for name in options.what or [options.runs]]
+        for folder in folders:
+            if options.what and not folder.is_dir():
+                raise StatusError(
+                    f"{folder} is no directory and no recipe; give a run, a folder of runs, or a recipe (.yaml)"
+                )
+        return show(folders, single=False, json_=options.json, everything=options.all, watch=options.watch)
+    if options.json:
+        print(json.dumps(read_run(single, read_queue()).fields(), indent=2))
+        return 0
+    return show([single], single=True, json_=False, everything=True, watch=options.watch)
+
+
+def _single(options: argparse.Namespace) -> Path | None:
+    """The one run that is asked for, by its recipe or its directory; None for folders."""
+    if not options.what:
+        return Path(options.run_dir).absolute() if options.run_dir else None
+    first = Path(options.what[0])
+    if not first.is_dir() and (first.suffix in (".yaml", ".yml") or first.is_file()):
+        return status_ask.located(options.what[0], options.what[1:], _place(options))
+    if len(options.what) == 1 and first.is_dir():
+        runs = find_runs(first.absolute())
+        return first.absolute() if next(runs, None) == first.absolute() else None
+    return None
+
+
+def _place(options: argparse.Namespace) -> status_ask.Place:
+    return status_ask.Place(options.runs, options.run_dir, options.fresh)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if (options.decide or options.where) and not options.what:
+        raise StatusError("--decide and --where are about one run: give its RECIPE [key=value ...]")
+    if options.watch is not None and (options.json or options.decide or options.where):
+        raise StatusError("--watch is for people: leave --json, --decide and --where out")
+    if options.watch is not None and not 0.1 <= options.watch <= 86400:
+        raise StatusError(f"--watch {options.watch:g}: between 0.1 and 86400 seconds")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cifar-lab status",
+        description="What runs and their jobs do now: step, validation error, pace, time left, and why one ended.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "what",
+        metavar="RUN|FOLDER|RECIPE [key=value ...]",
+        nargs="*",
+        help="run directories, folders of them, or a recipe with its overrides (default: the folder of --runs)",
+    )
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs are (default: runs)")
+    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
+    parser.add_argument("--fresh", action="store_true", help="the run that --fresh of this job started, or would start")
+    parser.add_argument(
+        "--watch", metavar="SECONDS", type=float, nargs="?", const=2.0, help="show again until all ended (default: 2)"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines; of a folder all runs, however old")
+    parser.add_argument("--all", action="store_true", help="also runs that ended more than a day ago")
+    parser.add_argument("--where", action="store_true", help="only print the run directory of a recipe")
+    parser.add_argument("--decide", choices=("start", "end"), help="for batch jobs: whether to start, or to come back")
+    parser.add_argument("--exit-status", metavar="N", type=int, default=0, help="with --decide end: that of the step")
+    for option in ("--nproc", "--with", "--strategy"):  # a batch job hands on all that it was given
+        parser.add_argument(option, dest="ignored", help=argparse.SUPPRESS)
+    return parser

@@ -1,0 +1,146 @@
+"""`scripts/study`: trains the whole study at one scale, shows where it is, and ends with the report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_lab.cli.argument_types import at_least_one
+from cifar_lab.cli.printable import shown
+from cifar_lab.errors import UserError
+from cifar_lab.runtime.signals import stop_flag
+from cifar_lab.status.state import read_run
+from cifar_lab.study import slurm
+from cifar_lab.study.collect import collect
+from cifar_lab.study.loop import Loop
+from cifar_lab.study.members import Member, members
+from cifar_lab.study.sizing import chosen, read_study, sizing_path
+from cifar_lab.study.view import View, duration
+
+EPILOG = """\
+examples:
+  scripts/study --scale cpu --dry-run
+  scripts/study --scale cpu
+  scripts/study --scale cpu --only residual --seeds 0
+  scripts/study --scale cpu --collect results/cpu_study
+  scripts/study --scale full --nproc 8
+  scripts/study --scale full --slurm="--partition gpu --account my_lab" --dry-run
+The same call goes on where it was: completed runs are skipped, stopped ones continue. Paths are seen from the checkout.
+Exit status: 0 all completed, 1 a run failed (the others were trained), 2 the call must be mended, 75 stopped.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_intermixed_args(argv)
+    try:
+        return _run(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+
+
+def _run(options: argparse.Namespace) -> int:
+    path = sizing_path(options.scale)
+    study = read_study(path)
+    runs = Path(options.runs or f"runs/study_{path.stem}")
+    only = [word for text in options.only for word in text.split(",")]
+    found = members(
+        study, chosen(study, only), runs, weights=options.weights, seeds=options.seeds, extra=options.overrides
+    )
+    if options.slurm is not None:
+        return slurm.queue(slurm.arrays(study, found, runs, options.slurm), dry_run=options.dry_run)
+    if options.dry_run:
+        print(f"{path.stem}: {study.about}\n{_listed(found, runs, options.nproc)}")
+        return 0
+    if options.collect is not None:
+        return _collect(found, Path(options.collect))
+    with stop_flag() as flag:
+        status = Loop(found, runs, options.nproc, flag, View()).run()
+    if flag.reason is not None:
+        return status
+    # On all that lies there, that of other calls too, and with the reasons of what failed.
+    return _report([runs], runs / "report") or status
+
+
+def _collect(found: Sequence[Member], to: Path) -> int:
+    copied, missing = collect(found, to)
+    print(f"{len(copied)} completed runs are in {shown(to)}")
+    for member in missing:
+        print(f"left out, not completed: {member.label}", file=sys.stderr)
+    return _report([to], to / "report")
+
+
+def _report(paths: Sequence[Path], out: Path) -> int:
+    command = [sys.executable, "-m", "cifar_lab", "report", *map(str, paths), "--out", str(out)]
+    return subprocess.run(command, check=False).returncode
+
+
+def _listed(found: Sequence[Member], runs: Path, nproc: int) -> str:
+    """Every run with its state and expected minutes, each recipe's command once; then the sum."""
+    lines, rest, unknown = [], 0.0, 0
+    for number, member in enumerate(found, start=1):
+        if number == 1 or found[number - 2].name != member.name:
+            lines.append(shlex.join(["python", *member.command(runs, nproc)[1:]]))
+        state = read_run(member.path).effective_state
+        minutes = f"{member.minutes:.1f} min" if member.minutes else "not measured"
+        lines.append(f"{number:5d}  {member.label:24}  {state:11}  {minutes:12}  {shown(member.path.name)}")
+        if state != "completed":
+            rest += member.minutes or 0.0
+            unknown += member.minutes is None
+    told = f"about {duration(60 * rest)} left" if not unknown else f"how long {unknown} of them take is not known"
+    return "\n".join([*lines, f"{len(found)} runs in {shown(runs)}, {told}"])
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1,2") from None
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text!r}: seeds are 0 or more, each once")
+    return seeds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/study",
+        description="Train the whole study at one scale, one run after the other, and report on it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("overrides", metavar="key=value", nargs="*", help="change every run, such as data.root=DIR")
+    add("--scale", metavar="cpu|full|FILE.yaml", required=True, help="a file of cifar_lab/study, or one of your own")
+    add("--only", metavar="NAME", action="append", default=[], help="a recipe or group of the study; a,b or repeated")
+    add("--seeds", metavar="0,1,2", type=_seeds, help="instead of the study's")
+    add("--runs", metavar="DIR", help="where run directories are made (default: runs/study_SCALE)")
+    add(
+        "--weights",
+        metavar="DIR",
+        default=os.environ.get("CIFAR_LAB_WEIGHTS", "../shared/weights"),
+        help="folder of published weights (default: $CIFAR_LAB_WEIGHTS, else ../shared/weights)",
+    )
+    add("--nproc", metavar="N", type=at_least_one, default=1, help="processes of a run, one a GPU (default: 1)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--collect", metavar="DIR", help="train nothing; copy small files of completed runs, and report")
+    what.add_argument(
+        "--slurm",
+        metavar="OPTIONS",
+        help='queue each recipe\'s seeds as an array by launch/submit.py with these options: --slurm="--partition gpu"',
+    )
+    add("--dry-run", action="store_true", help="list the runs, or with --slurm the calls, and start nothing")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,106 @@
+"""`cifar-lab sync RUN ...`: send to Weights & Biases what it has not got yet of runs.
+
+A run directory is one W&B run for ever. Its metrics.jsonl is replayed from where the server's history ends, so runs
+that were offline, interrupted or half sent become whole, and doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_lab.cli.argument_types import duration
+from cifar_lab.errors import UserError
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.find import find_runs
+from cifar_lab.tracking.tracker import mirror_command, mirror_environment, wandb_is_there
+from cifar_lab.tracking.wandb.record import identify
+
+SECONDS = 600.0
+
+EPILOG = """\
+examples:
+  cifar-lab sync runs/resnet18/0-1a2b3c4d
+  cifar-lab sync runs                       all runs below a folder
+  cifar-lab sync runs --project cifar-lab   also those whose recipe names no tracking.wandb_project
+A run that still trains is sent up to now, unless it sends itself; so a machine with network can do it for one without,
+again and again. Server and key are W&B's own: WANDB_BASE_URL, WANDB_API_KEY or `wandb login`.
+Exit status: 0 all was sent, 1 something was not, 2 usage.
+"""
+
+
+class SyncError(UserError):
+    """A run that cannot be sent; the message names the fix."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        if not wandb_is_there():
+            raise SyncError("the package wandb is not installed: pip install 'cifar-lab[wandb]'")
+        runs = find_runs(map(Path, options.runs))
+    except UserError as error:
+        print(f"cifar-lab sync: {error}", file=sys.stderr)
+        return error.exit_status
+    failed = 0
+    for run in runs:
+        try:
+            print(f"{run}: {_send(run, options)}", flush=True)
+        except UserError as error:
+            failed += 1
+            print(f"{run}: not sent: {error}", file=sys.stderr, flush=True)
+    return 1 if failed else 0
+
+
+def _send(folder: Path, options: argparse.Namespace) -> str:
+    """Send one run, in a process of its own; what was sent, in words. Raises UserErrors."""
+    tracking = RunDir.open(folder).recipe().tracking
+    project = options.project or tracking.wandb_project
+    if not project:
+        raise SyncError("its recipe names no tracking.wandb_project: add --project NAME")
+    try:
+        identity = identify(folder, project, options.entity or tracking.wandb_entity, environ={})
+        if options.project and identity.project != options.project:
+            raise SyncError(f"it is a run of the project {identity.project} already; leave --project away")
+        with open(folder / "wandb.log", "ab") as log:
+            done = subprocess.run(
+                [*mirror_command(folder, project, identity.entity), *(["--check"] if options.check else [])],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**mirror_environment(folder), "WANDB_MODE": "online"},
+                timeout=options.timeout,
+                text=True,
+                check=False,
+            )
+    except subprocess.TimeoutExpired as error:
+        raise SyncError(f"the server did not take it within {options.timeout:g} s; run the command again") from error
+    except OSError as error:
+        raise SyncError(f"cannot write {error.filename or folder}: {error.strerror}; make room") from error
+    said = "; ".join(done.stdout.split("\n")[:-1])
+    if done.returncode:
+        raise SyncError(said or f"status {done.returncode}, see {folder / 'wandb.log'}")
+    return said
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cifar-lab sync",
+        description="Send to Weights & Biases what it has not got yet of runs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run directory, or a folder of them")
+    parser.add_argument("--project", metavar="NAME", help="for runs whose recipe names none")
+    parser.add_argument("--entity", metavar="NAME", help="team or user (default: the recipe's, else that of the key)")
+    parser.add_argument(
+        "--check", action="store_true", help="ask the server about runs too of which everything is known to be sent"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=duration, default=SECONDS, help="give up on a run (default: 600)"
+    )
+    return parser

@@ -1,0 +1,14 @@
+"""The ResNet without its shortcuts: the plain network in which more depth hurts (arXiv 1512.03385, section 4.1)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from cifar_lab.models.families._residual import ResidualNet
+
+
+def build(num_classes: int, image_size: int, *, depth: Literal[18, 34] = 18, width: int = 64) -> nn.Module:
+    """Plain-18 or Plain-34 for (b, 3, image_size, image_size); `width` is the first stage's number of channels."""
+    return ResidualNet(num_classes, depth=depth, width=width, shortcut=False)

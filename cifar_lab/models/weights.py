@@ -1,0 +1,86 @@
+"""Reading initial weights (safetensors only, never pickle) and matching them to a model by name."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cifar_lab.models.errors import ModelError
+
+logger = logging.getLogger("cifar_lab")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a run directory's model.safetensors; floating ones as fp32."""
+    path = Path(path)
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.exists():
+        missing = f"the run directory {path} holds no model.safetensors (is the run complete?)"
+        raise ModelError(f"model.weights: {missing if path.is_dir() else f'{path} does not exist'}")
+    if file.suffix != ".safetensors":
+        raise ModelError(
+            f"model.weights: {file} is not a .safetensors file; pickled weights are never read: convert them"
+            " with safetensors.torch.save_file on a machine where you trust them"
+        )
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"model.weights: {file} cannot be read: {error}") from error
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """Load by name, strictly, but for the classifier `head`, which stays as it is where its shape differs.
+
+    A model may offer `adapt_weights(weights) -> weights`, for instance to resize a position embedding.
+    """
+    adapt = getattr(model, "adapt_weights", None)
+    weights = adapt(weights) if adapt else weights
+    weights = keep_own_classifier(weights, classifier_tensors(model, ("head",)))
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"model.weights do not fit the model: {describe_mismatch(error)}") from error
+    return model
+
+
+def classifier_tensors(model: nn.Module, modules: tuple[str, ...]) -> dict[str, Tensor]:
+    """Copies of the tensors of those modules, under their full names."""
+    prefixes = tuple(f"{name}." for name in modules)
+    return {k: v.detach().clone() for k, v in model.state_dict().items() if k.startswith(prefixes)}
+
+
+def keep_own_classifier(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, with the classifier's tensors replaced by the model's `own` unless all their shapes agree."""
+    shapes = {name: tuple(weights[name].shape) if name in weights else None for name in own}
+    if all(shapes[name] == tuple(tensor.shape) for name, tensor in own.items()):
+        return weights
+    found = ", ".join(f"{name} {shape or 'missing'}" for name, shape in shapes.items())
+    logger.info("initial weights: the classifier is new (in the weights: %s)", found)
+    return {**weights, **own}
+
+
+def describe_mismatch(error: RuntimeError, limit: int = 3) -> str:
+    """`load_state_dict`'s complaint in one line, with at most `limit` names or shapes of each kind."""
+    parts: list[str] = []
+    mismatches: list[str] = []
+    for line in str(error).splitlines()[1:]:
+        names = re.findall(r'"([^"]+)"', line)
+        if kind := re.match(r"\s*(Missing|Unexpected) key", line):
+            parts.append(f"{kind[1].lower()} {shorten(names, limit)}")
+        elif shape := re.match(r"\s*size mismatch for (\S+): .*?\[(.*?)\].*\[(.*?)\]", line):
+            mismatches.append(f"{shape[1]} ({shape[2]} in the weights, {shape[3]} in the model)")
+    if mismatches:
+        parts.append(f"shapes differ: {shorten(mismatches, limit)}")
+    return "; ".join(parts) or str(error).splitlines()[0]
+
+
+def shorten(names: list[str], limit: int) -> str:
+    """The first `limit` names and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

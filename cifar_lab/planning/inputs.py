@@ -1,0 +1,55 @@
+"""What a plan starts from: the sizes of the data, and the model's footprint, measured by a child process and kept."""
+
+from __future__ import annotations
+
+from cifar_lab.data.sizes import DataSizes, data_sizes
+from cifar_lab.planning.footprint import Footprint
+from cifar_lab.planning.hardware import PlanError
+from cifar_lab.planning.kept_answer import Question
+from cifar_lab.planning.memory import Pictures
+from cifar_lab.recipe import Recipe
+
+
+def known_sizes(recipe: Recipe) -> DataSizes:
+    """The sizes of the data. Raises PlanError where only the data can tell, DataSizesError."""
+    sizes = data_sizes(recipe)
+    if sizes is None:
+        raise PlanError(
+            f"data.name={recipe.data.name}: its sizes are known only after the data are read, so nothing can be "
+            "planned; plan with a source of known sizes (data.name=cifar10) and the same data.image_size"
+        )
+    return sizes
+
+
+def pictures_of(recipe: Recipe, sizes: DataSizes) -> Pictures:
+    """What the streams of a run keep on the device."""
+    return Pictures(
+        num=sizes.num_train + sizes.num_val + sizes.num_test,
+        source=sizes.source_size,
+        image_size=sizes.image_size,
+        eval_batch=recipe.eval.batch,
+    )
+
+
+def model_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint:
+    """The footprint as a child process measures it, or as one did before. Raises NoAnswerError."""
+    return Footprint.from_json(_question(recipe, sizes).ask())
+
+
+def kept_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint | None:
+    """The footprint if it was measured before; never starts a process."""
+    answer = _question(recipe, sizes).kept()
+    return None if answer is None else Footprint.from_json(answer)
+
+
+def _question(recipe: Recipe, sizes: DataSizes) -> Question:
+    return Question.about(
+        recipe.model,
+        "planning.activations",
+        "data.mixing",
+        "models.size",
+        "planning.footprint",
+        num_classes=sizes.num_classes,
+        image_size=sizes.image_size,
+        precision=recipe.train.precision,
+    )

@@ -1,0 +1,73 @@
+"""Questions about a model that only torch can answer: asked of a child process once, the answer kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.errors import UserError
+from cifar_lab.files import atomic
+from cifar_lab.recipe.schema import Model
+from cifar_lab.rundir.directory import cache_root
+
+
+class NoAnswerError(UserError):
+    """The model cannot be built or measured."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True)
+class Question:
+    """`content` goes to `python -m cifar_lab.PROGRAM` as JSON; a change of `sources` (below cifar_lab) asks anew."""
+
+    program: str
+    content: dict[str, Any]
+    sources: tuple[str, ...]
+
+    @classmethod
+    def about(cls, model: Model, program: str, *sources: str, **content: Any) -> Question:
+        """A question about the size of `model`, to which its initial weights do not matter."""
+        shape = model.model_dump(mode="json") | {"pretrained": False, "weights": None}
+        return cls(program, {"model": shape, **content}, (program, *sources))
+
+    def kept(self) -> dict[str, Any] | None:
+        """The answer if it was given before; never starts a process."""
+        try:
+            answer = json.loads(self._place().read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return answer if isinstance(answer, dict) else None
+
+    def ask(self) -> dict[str, Any]:
+        """The answer, kept or new. Raises NoAnswerError."""
+        known = self.kept()
+        if known is not None:
+            return known
+        command = [sys.executable, "-m", f"cifar_lab.{self.program}"]
+        child = subprocess.run(command, input=json.dumps(self.content), capture_output=True, text=True, check=False)
+        if child.returncode != 0:
+            raise NoAnswerError(f"the model cannot be measured: {(child.stderr.strip().splitlines() or ['?'])[-1]}")
+        answer: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+        if "error" in answer:
+            raise NoAnswerError(answer["error"])
+        with suppress(OSError):  # an answer that cannot be kept is asked for again
+            place = self._place()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_json(place, answer)
+        return answer
+
+    def _place(self) -> Path:
+        package = Path(__file__).parents[1]
+        files = [package / f"{name.replace('.', '/')}.py" for name in ("models.factory", *self.sources)]
+        files += sorted((package / "models" / "families").glob("*.py"))
+        code = "".join(file.read_text(encoding="utf-8") for file in files) + version("torch") + version("timm")
+        name = hashlib.sha256((json.dumps(self.content, sort_keys=True) + code).encode()).hexdigest()[:32]
+        return cache_root(Path(".")) / self.program / f"{name}.json"

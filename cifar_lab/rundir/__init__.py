@@ -1,0 +1,1 @@
+"""The run directory: its place, who holds it, its files."""

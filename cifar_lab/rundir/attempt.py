@@ -1,0 +1,227 @@
+"""Who runs a run directory now: one attempt at a time, numbered, taken over only when its processes are gone.
+
+Attempt N belongs to whoever creates the empty file `.attempt-N` (exclusive create, which is atomic on NFS too);
+attempt.json then says who that is. The next attempt makes `.attempt-N+1` and removes the older ones.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cifar_lab.errors import UserError
+from cifar_lab.files import atomic
+from cifar_lab.files.process import ProcessId
+from cifar_lab.rundir.heartbeat import FOLDER, Beat, read_beats
+
+# Without a changed heartbeat for so long, a process on another machine counts as gone. Above the 60 s for which an NFS
+# client may show old attributes it would be safer still, but claiming writes to the folder, which refreshes them.
+SILENT_SECONDS = 60.0
+POLL_SECONDS = 0.25
+JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
+log = logging.getLogger("cifar_lab")
+
+
+class AttemptError(UserError):
+    """The run directory is another attempt's, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One hold on the run directory `folder`; `started` in Unix seconds. Rank 0 claims it, every rank may check it."""
+
+    folder: Path
+    number: int
+    process: ProcessId
+    job_id: str | None
+    started: float
+
+    def still_ours(self) -> bool:
+        """Whether nobody has taken the directory over; two `stat`s."""
+        return os.path.exists(_marker(self.folder, self.number)) and not os.path.exists(
+            _marker(self.folder, self.number + 1)
+        )
+
+    def check(self) -> None:
+        """Raise AttemptError if the directory was taken over; call it before every rename of a file of the run."""
+        if not self.still_ours():
+            holder = read_attempt(self.folder)
+            raise AttemptError(
+                f"{self.folder} was taken over by {_name(holder) if holder else 'another process'}: attempt "
+                f"{self.number} ends without writing anything more"
+            )
+
+    def release(self) -> None:
+        """Say that it is over, so that the next start need not wait for silence. Rank 0 calls it last."""
+        if self.still_ours():
+            try:
+                self._write(ended=time.time())
+            except OSError as error:  # a start on this machine sees that the process is gone anyway
+                log.warning("cannot write %s: %s", self.folder / "attempt.json", error.strerror)
+
+    def _write(self, ended: float | None) -> None:
+        fields = {**asdict(self), "ended": ended}
+        del fields["folder"]
+        atomic.write_json(self.folder / "attempt.json", fields)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What attempt.json says."""
+
+    number: int
+    process: ProcessId
+    job_id: str | None
+    started: float
+    ended: float | None
+
+
+def claim(folder: Path) -> Attempt:
+    """Make the run directory `folder` ours, as the next attempt; makes it if need be.
+
+    Raises AttemptError at once while its holder lives. Where that cannot be told from here (another machine, or
+    peers of a dead rank 0 on their way out), watches their heartbeats for up to SILENT_SECONDS first.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            number = _latest(folder)
+            if number:
+                _await_end(folder, number)
+            attempt = _try_next(folder, number + 1)
+            if attempt is not None:
+                return attempt
+    except OSError as error:
+        raise AttemptError(
+            f"cannot claim the run directory {folder}: {error.strerror}; make room there or choose another place with "
+            "--runs DIR"
+        ) from error
+
+
+def read_attempt(folder: Path) -> Holder | None:
+    """Contents of attempt.json, None if there is none or it is damaged."""
+    try:
+        fields = json.loads((folder / "attempt.json").read_text(encoding="utf-8"))
+        match fields:
+            case {
+                "number": int(number),
+                "process": process,
+                "job_id": str() | None as job_id,
+                "started": int() | float() as started,
+                "ended": int() | float() | None as ended,
+            }:
+                return Holder(number, ProcessId.parse(process), job_id, started, ended)
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _try_next(folder: Path, number: int) -> Attempt | None:
+    """Attempt `number`, None if somebody else was faster."""
+    marker = _marker(folder, number)
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        return None
+    try:
+        if _latest(folder) != number:  # so slow that `number` was taken, left and cleared away meanwhile
+            marker.unlink()
+            return None
+        job_id = next((os.environ[name] for name in JOB_VARIABLES if os.environ.get(name)), None)
+        attempt = Attempt(folder, number, ProcessId.here(), job_id, time.time())
+        attempt._write(ended=None)
+    except BaseException:
+        marker.unlink(missing_ok=True)
+        raise
+    for older in _markers(folder):
+        if older < number:
+            _marker(folder, older).unlink(missing_ok=True)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    return attempt
+
+
+def _await_end(folder: Path, number: int) -> None:
+    """Return when attempt `number` is over or no longer the latest; raise AttemptError while it lives."""
+    begun = time.monotonic()
+    first: dict[int, int] | None = None
+    told = False
+    while _latest(folder) == number:
+        holder = read_attempt(folder)
+        if holder is not None and holder.number != number:
+            holder = None  # being claimed at this moment, or its claimant died at it
+        beats = [beat for beat in read_beats(folder) if beat.attempt == number and not beat.ended]
+        beats = [beat for beat in beats if beat.process.alive() is not False]
+        living = None if holder is None else holder.ended is None and holder.process.alive()
+        waited = time.monotonic() - begun
+        if living or waited > SILENT_SECONDS + 5:
+            raise _refusal(folder, number, holder, beats)
+        if living is None:
+            counts = {beat.rank: beat.count for beat in beats}
+            if first is not None and any(counts[rank] != first.get(rank) for rank in counts):
+                raise _refusal(folder, number, holder, beats)
+            first = counts
+        local = any(beat.process.alive() for beat in beats)
+        unknown = living is None or any(beat.process.alive() is None for beat in beats)
+        if not local and (not unknown or _silence(folder, number, beats) > SILENT_SECONDS):
+            return
+        if waited > 2 and not told:
+            told = True
+            log.warning("waiting to see whether attempt %d of %s still runs", number, folder)
+        time.sleep(POLL_SECONDS)
+
+
+def _silence(folder: Path, number: int, beats: list[Beat]) -> float:
+    """Seconds since the attempt last wrote, by the clock of the file system alone."""
+    paths = [_marker(folder, number), folder / "attempt.json", *(folder / FOLDER / f"{b.rank}.json" for b in beats)]
+    clock = folder / f"{atomic.TEMPORARY_PREFIX}clock-{os.getpid()}"
+    clock.write_bytes(b"")
+    try:
+        now = clock.stat().st_mtime
+    finally:
+        clock.unlink(missing_ok=True)
+    times = []
+    for path in paths:
+        try:
+            times.append(path.stat().st_mtime)
+        except OSError:
+            continue
+    return now - max(times, default=0.0)
+
+
+def _refusal(folder: Path, number: int, holder: Holder | None, beats: list[Beat]) -> AttemptError:
+    who = _name(holder) if holder else f"attempt {number}"
+    gone = holder is None or holder.ended is not None or holder.process.alive() is False
+    processes = [beat.process for beat in beats] if gone or holder is None else [holder.process]
+    left = f", of which {processes[0]} still runs" if gone and processes else ""
+    end = f". If it hangs, end it with `kill -9 {processes[0].pid}` on {processes[0].host}" if processes else ""
+    return AttemptError(
+        f"{folder} is in use by {who}{left}: wait for it, ask it to stop with `touch {folder / 'STOP'}`, or start "
+        f"another run beside it with --fresh{end}"
+    )
+
+
+def _name(holder: Holder) -> str:
+    job = f", job {holder.job_id}" if holder.job_id else ""
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.started))
+    return f"attempt {holder.number} ({holder.process}{job}, started {started})"
+
+
+def _marker(folder: Path, number: int) -> Path:
+    return folder / f".attempt-{number}"
+
+
+def _markers(folder: Path) -> list[int]:
+    names = map(re.compile(r"\.attempt-([1-9][0-9]*)").fullmatch, os.listdir(folder))
+    return [int(name[1]) for name in names if name]
+
+
+def _latest(folder: Path) -> int:
+    """The highest attempt so far, 0 before the first."""
+    return max(_markers(folder), default=0)

@@ -1,0 +1,230 @@
+"""The run directory: where a run lives and the files through which trainer, launchers and report talk."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cifar_lab.files import atomic
+from cifar_lab.recipe import Recipe, load_recipe, to_yaml
+from cifar_lab.rundir.metrics import MetricsFile
+from cifar_lab.rundir.placement import RunDirError, check_identity, default_path
+
+State = Literal["running", "completed", "stopped", "interrupted", "failed"]
+STATES: tuple[State, ...] = get_args(State)
+STOP_CHARACTERS = 200
+
+__all__ = ["STATES", "RunDir", "RunDirError", "State", "Status", "cache_root"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Contents of status.json; `updated` is in Unix seconds."""
+
+    state: State
+    step: int
+    total_steps: int
+    reason: str | None
+    world_size: int
+    attempt: int
+    updated: float
+
+
+class RunDir:
+    """Paths and files of one run; see section 5 of the design. `RunDir(path)` itself touches nothing."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._metrics = MetricsFile(self.path / "metrics.jsonl")
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.path)!r})"
+
+    @classmethod
+    def locate(cls, recipe: Recipe, *, runs: str = "runs", run_dir: str | None = None, fresh: bool = False) -> RunDir:
+        """The directory that `recipe` continues or starts; writes nothing.
+
+        That is the latest of `runs/<name>/<seed>-<experiment id>`, `.2`, `.3`, ..., with `fresh` the one after it, or
+        `run_dir` itself. Several processes ask once and share the answer: `fresh` differs after `create`.
+        Raises RunDirError where another experiment lives.
+        """
+        if run_dir is not None and fresh:
+            raise RunDirError("--fresh and --run-dir exclude each other: name an empty directory with --run-dir")
+        located = cls(run_dir if run_dir is not None else default_path(recipe, Path(runs), fresh=fresh))
+        check_identity(located.path, recipe, named=run_dir is not None)
+        return located
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunDir:
+        """An existing run; raises RunDirError when `path` holds none."""
+        run = cls(path)
+        if not (run.path / "recipe.yaml").is_file():
+            raise RunDirError(f"{path} is not a run directory: it has no recipe.yaml")
+        return run
+
+    def make(self) -> None:
+        """Make the directory itself. Raises RunDirError."""
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def create(self, recipe: Recipe) -> None:
+        """Make the directory and write recipe.yaml, resolved, with the operational fields of this start."""
+        self.make()
+        with self._writing():
+            self._remove_leftovers()
+            atomic.write_text(self.path / "recipe.yaml", to_yaml(recipe))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunDirError(
+                f"cannot write the run directory {self.path}: {error.strerror}; choose another place with --runs DIR"
+            ) from error
+
+    def recipe(self) -> Recipe:
+        """The recipe that the run was last started with; raises RecipeError."""
+        return load_recipe(self.path / "recipe.yaml", check_files=False)
+
+    def write_env(self, env: Mapping[str, Any]) -> None:
+        """Versions, host, git revision, device and topology of this start."""
+        atomic.write_json(self.path / "env.json", env)
+
+    def env(self) -> dict[str, Any]:
+        """Contents of env.json, empty when there is none."""
+        return self._read_json("env.json") or {}
+
+    def write_status(
+        self,
+        state: State,
+        step: int,
+        total_steps: int,
+        *,
+        reason: str | None = None,
+        world_size: int = 1,
+        attempt: int = 1,
+    ) -> None:
+        """Say where the run stands; wrappers decide on a requeue by `state`."""
+        assert state in STATES, state
+        status = Status(state, step, total_steps, reason, world_size, attempt, round(time.time(), 3))
+        atomic.write_json(self.path / "status.json", asdict(status))
+
+    def status(self) -> Status | None:
+        """Where the run stands, None before its start; raises RunDirError when status.json is damaged."""
+        fields = self._read_json("status.json")
+        if fields is None:
+            return None
+        if fields.get("state") not in STATES or set(fields) != set(Status.__dataclass_fields__):
+            raise RunDirError(f"{self.path / 'status.json'} is damaged; delete it, and the next start writes it anew")
+        return Status(**fields)
+
+    def append_metrics(self, **fields: Any) -> None:
+        """Append one line to metrics.jsonl with the time in Unix seconds; NaN and infinities become null."""
+        self._metrics.append({"time": round(time.time(), 3), **fields})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All complete lines of metrics.jsonl; raises RunDirError for an unreadable one that is not the last."""
+        try:
+            return self._metrics.read()
+        except ValueError as error:
+            raise RunDirError(str(error)) from error
+
+    def truncate_metrics(self, after_step: int) -> int:
+        """Drop lines past `after_step` and torn ones, by rename; return the number of unreadable lines dropped."""
+        return self._metrics.truncate(after_step)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Final numbers of a completed run."""
+        atomic.write_json(self.path / "summary.json", summary)
+
+    def summary(self) -> dict[str, Any] | None:
+        """Final numbers, None before the end; raises RunDirError when summary.json is damaged."""
+        return self._read_json("summary.json")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints; may not exist yet."""
+        return self.path / "checkpoints"
+
+    def stop_request(self) -> str | None:
+        """What the file STOP says, "STOP" when it is empty, None without one; wrappers write why they ask."""
+        try:
+            with open(self.path / "STOP", encoding="utf-8", errors="replace") as file:
+                return " ".join(file.read(STOP_CHARACTERS).split()) or "STOP"
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return "STOP"
+
+    def clear_stop(self) -> None:
+        """Remove STOP once it was obeyed, or the next start would stop at once."""
+        (self.path / "STOP").unlink(missing_ok=True)
+
+    def write_token(self, text: str) -> None:
+        """Leave a text that every rank must find, which proves that the directory is shared."""
+        atomic.write_text(self.path / ".token", text)
+
+    def read_token(self) -> str | None:
+        """The text of `write_token`, None when this machine does not see it."""
+        try:
+            return (self.path / ".token").read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path (same suffix) that becomes the run's file `name` when the block succeeds."""
+        with atomic.replacing(self.path / name) as temporary:
+            yield temporary
+
+    def close(self) -> None:
+        """Close metrics.jsonl."""
+        self._metrics.close()
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunDirError(f"{path} cannot be read: {error}") from error
+        if not isinstance(value, dict):
+            raise RunDirError(f"{path} is damaged: it holds no JSON object")
+        return value
+
+    def _remove_leftovers(self) -> None:
+        """Remove temporary files of killed processes; a young one may still be in use."""
+        for path in self.path.glob(f"{atomic.TEMPORARY_PREFIX}*"):
+            if path.is_file() and time.time() - path.stat().st_mtime > 3600:
+                path.unlink(missing_ok=True)
+
+
+def cache_root(run_dir: Path | None = None) -> Path:
+    """Folder of caches, created: $CIFAR_LAB_CACHE, $XDG_CACHE_HOME/cifar_lab, ~/.cache/cifar_lab, else in the run.
+
+    A set but unusable $CIFAR_LAB_CACHE raises RunDirError; the others are passed over.
+    """
+    chosen = os.environ.get("CIFAR_LAB_CACHE")
+    if chosen:
+        candidates = [Path(chosen).absolute()]
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        candidates = [Path(base) / "cifar_lab"] if os.path.isabs(base) else []
+        candidates += [run_dir / "cache"] if run_dir is not None else []
+    for candidate in candidates:
+        try:
+            candidate.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(candidate, os.W_OK | os.X_OK):
+            return candidate
+    tried = ", ".join(map(str, candidates)) or "no place is known"
+    raise RunDirError(f"no folder for caches can be written ({tried}); set CIFAR_LAB_CACHE to one")

@@ -1,0 +1,1 @@
+"""What runs and jobs do now, and what a job decides."""

@@ -1,0 +1,1 @@
+"""Metrics out of the run directory, to whoever listens."""

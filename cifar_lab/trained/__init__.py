@@ -1,0 +1,1 @@
+"""A finished model: measured, asked, exported."""

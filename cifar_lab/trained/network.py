@@ -1,0 +1,72 @@
+"""A saved model, built, loaded and ready to be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cifar_lab.data.preparation import Preparation
+from cifar_lab.models.factory import ModelError, build_meta, build_model
+from cifar_lab.models.weights import describe_mismatch
+from cifar_lab.recipe.schema import Model
+from cifar_lab.runtime.options import uses_channels_last
+from cifar_lab.trained.model import DESCRIPTION, SavedModel, SavedModelError
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """A network in evaluation mode on `device`, and how it is fed; `bf16`: forward passes autocast, as in its run."""
+
+    module: nn.Module
+    preparation: Preparation
+    device: torch.device
+    channels_last: bool
+    bf16: bool
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """float32 (b, num_classes) of prepared images (b, 3, s, s)."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            logits = self.module(images)
+        return logits.float()
+
+
+def load_network(saved: SavedModel, device: torch.device) -> SavedNetwork:
+    """Build the model and load its weights, all by name. Raises SavedModelError for files that do not fit."""
+    module = load_module(saved)
+    channels_last = uses_channels_last(module, saved.recipe)
+    module = module.to(device)
+    if channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    preparation = Preparation.from_description(saved.description)
+    return SavedNetwork(module, preparation, device, channels_last, saved.recipe.train.precision == "bf16")
+
+
+def load_module(saved: SavedModel) -> nn.Module:
+    """The network itself, in evaluation mode and fp32, on the CPU."""
+    description = saved.description
+    try:
+        weights = load_file(saved.weights)
+    except (SafetensorError, OSError) as error:
+        raise SavedModelError(f"{saved.weights} cannot be read: {error}") from None
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    model = Model(name=description.name, args=description.args)
+    try:
+        # First without memory, of which a wrong description may ask for any amount.
+        build_meta(model, description.num_classes, description.image_size).load_state_dict(weights, assign=True)
+        module = build_model(model, description.num_classes, description.image_size, seed=0)
+        module.load_state_dict(weights)
+    except ModelError as error:
+        raise SavedModelError(f"{saved.weights.parent / DESCRIPTION}: {error}") from None
+    except RuntimeError as error:
+        raise SavedModelError(f"{saved.weights} does not fit its {DESCRIPTION}: {describe_mismatch(error)}") from None
+    return module.requires_grad_(False).eval()
+
+
+def best_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")

@@ -1,0 +1,1 @@
+"""The loop and its session, from start to finish."""

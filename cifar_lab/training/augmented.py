@@ -1,0 +1,33 @@
+"""What the model is fed first: a contact sheet of augmented training pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from cifar_lab.data.stream import Stream
+from cifar_lab.files import atomic
+from cifar_lab.files.contact_sheet import COLUMNS, ROWS, Tile, draw_sheet
+
+
+def draw_augmented(
+    path: Path, stream: Stream, mean: Sequence[float], std: Sequence[float], classes: Sequence[str]
+) -> None:
+    """Write a PNG of the first pictures of step 0 with their own labels, unless it is there already."""
+    if path.exists():
+        return
+    tiles: list[Tile] = []
+    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    for m in range(stream.global_batch // stream.micro_batch_size):
+        batch = stream.micro_batch(0, m)
+        for picture, label in zip(batch.images[: COLUMNS * ROWS - len(tiles)].cpu(), batch.labels, strict=False):
+            pixels = ((picture.float() * scale + shift) * 255).round().clamp(0, 255).to(torch.uint8)
+            captions = ((classes[int(label)], "black"),)
+            tiles.append(Tile(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), captions))
+        if len(tiles) == COLUMNS * ROWS:
+            break
+    with atomic.replacing(path) as temporary:
+        draw_sheet(temporary, tiles)

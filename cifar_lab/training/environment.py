@@ -1,0 +1,74 @@
+"""What a run ran on: versions, host, source revision, device and topology, for env.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cifar_lab
+from cifar_lab.recipe.schedule import Schedule
+from cifar_lab.runtime.world import World
+
+PACKAGES = ("torch", "torchvision", "accelerate", "timm", "deepspeed", "datasets", "wandb", "numpy", "pydantic")
+
+
+def environment(world: World, schedule: Schedule, strategy: str) -> dict[str, Any]:
+    """Contents of env.json. Collective: it lists the hosts of all processes."""
+    hosts = world.gather_objects(socket.gethostname())
+    return {
+        "cifar_lab": cifar_lab.__version__,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "command": sys.argv,
+        "host": hosts[0],
+        "hosts": sorted(set(hosts)),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "strategy": strategy,
+        "world_size": world.world_size,
+        "global_batch": schedule.global_batch,
+        "micro_batch": schedule.micro_batch,
+        "accumulation_steps": schedule.accumulation_steps,
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """Git revision of the source, marked when it has uncommitted changes; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()

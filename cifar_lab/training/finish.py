@@ -1,0 +1,165 @@
+"""The end of a run: the test split, once; predictions; the final weights; the summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import statistics
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cifar_lab.models.size import model_size
+from cifar_lab.tracking.wandb.record import read_id
+from cifar_lab.training.evaluation import Evaluation, Predictions, evaluate
+from cifar_lab.training.loop import stop, stop_agreed, write_status
+from cifar_lab.training.mistakes import draw_mistakes
+from cifar_lab.training.session import Session
+
+MODEL_FORMAT = 1
+
+
+def finish(session: Session) -> bool:
+    """Measure the test split and write what a completed run leaves; False if asked to stop meanwhile. Collective."""
+    session.heartbeat.phase("save")
+    session.saver.wait()
+    session.heartbeat.phase("test")
+    session.validation = None  # whose batch of pictures would lie beside that of the test split
+    result = evaluate(
+        session.engine,
+        session.eval_stream(session.test),
+        tta=session.recipe.eval.tta,
+        keep=True,
+        stop=lambda: stop_agreed(session),
+    )
+    if result is None:
+        return stop(session)
+    session.heartbeat.phase("end")
+    weights = _final_weights(session)
+    peaks = session.world.gather_objects(_peak_memory(session))
+    session.world.from_main(lambda: _write(session, result, weights, peaks))
+    return True
+
+
+def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], peaks: list[int]) -> None:
+    """All files of a completed run; status.json comes last."""
+    run_dir, step = session.run_dir, session.state.step
+    epoch = session.schedule.epoch_at(step)
+    assert result.predictions is not None
+    if not any(line["split"] == "test" for line in run_dir.metrics()):  # else an earlier end was cut off after it
+        session.tracker.log("test", step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
+    with run_dir.replacing("model.safetensors") as path:
+        path.touch()
+        mode = path.stat().st_mode
+        _save_weights(weights, path)  # makes a file of its own, for its owner alone
+        path.chmod(mode)
+    with run_dir.replacing("model.json") as path:
+        path.write_text(json.dumps(_description(session), indent=2) + "\n", encoding="utf-8")
+    with run_dir.replacing("predictions.npz") as path:
+        _write_predictions(path, result.predictions)
+    with run_dir.replacing("mistakes.png") as path:
+        draw_mistakes(path, session.test, result.predictions)
+    # The files above take memory too, a copy of the weights among it.
+    run_dir.write_summary(_summary(session, result, max(*peaks, _peak_memory(session))))
+    write_status(session, "completed")
+    session.progress.message(f"test loss {result.loss:.4f}, accuracy {result.accuracy:.2%} of {result.count} images")
+
+
+def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Raises OSError, a full disk included, which the library hides in its own."""
+    try:
+        save_file(weights, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _final_weights(session: Session) -> dict[str, Tensor]:
+    """Final weights (the moving average if there is one) and buffers in host memory, on rank 0. Collective."""
+    weights = {}
+    with session.engine.use_ema():
+        for kind in ("weights", "buffers"):
+            for name, tensor in session.engine.named_state(kind):
+                if session.world.is_main:
+                    weights[name] = tensor.to("cpu", copy=True).contiguous()
+    return weights
+
+
+def _description(session: Session) -> dict[str, Any]:
+    """model.json: what it takes to build the model again and to feed it."""
+    model, preparation = session.recipe.model, session.preparation
+    return {
+        "format": MODEL_FORMAT,
+        "name": model.name,
+        "args": model.args,
+        "num_classes": session.test.num_classes,
+        "classes": list(session.test.classes),
+        "image_size": preparation.image_size,
+        "source_size": session.test.image_size,
+        "interpolation": preparation.interpolation,
+        "mean": list(preparation.mean),
+        "std": list(preparation.std),
+    }
+
+
+def _write_predictions(path: Any, predictions: Predictions) -> None:
+    np.savez_compressed(
+        path,
+        ids=predictions.ids.numpy(),
+        labels=predictions.labels.numpy().astype(np.int16),
+        predictions=predictions.predictions.numpy().astype(np.int16),
+        confidences=predictions.confidences.numpy(),
+    )
+
+
+def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str, Any]:
+    """summary.json; `images_per_second` is the median over log lines, `wall_seconds` adds up all attempts."""
+    recipe, schedule = session.recipe, session.schedule
+    lines = session.run_dir.metrics()
+    speeds = [line["images_per_second"] for line in lines if line["split"] == "train"]
+    validations = [line for line in lines if line["split"] == "val"]
+    keys = ("loss", "accuracy", "count")
+    return {
+        "test": {key: getattr(result, key) for key in keys},
+        "val": {key: validations[-1][key] for key in keys} if validations else None,
+        "steps": session.state.step,
+        "epochs": schedule.epoch_at(session.state.step),
+        "wall_seconds": session.seconds(),
+        "images_per_second": statistics.median(speeds) if speeds else None,
+        "peak_memory_bytes": peak_memory,
+        **_size(session),
+        "num_train": schedule.num_train,
+        "world_size": schedule.world_size,
+        "micro_batch": schedule.micro_batch,
+        "strategy": session.engine.strategy,
+        "wandb_id": read_id(session.run_dir.path) if recipe.tracking.wandb_project else None,
+    }
+
+
+def _size(session: Session) -> dict[str, int | None]:
+    """Parameters, and FLOPs of an image; None where they cannot be counted, which is no reason to lose a run."""
+    image_size, num_classes = session.preparation.image_size, session.test.num_classes
+    try:
+        return asdict(model_size(session.recipe.model, num_classes, image_size))
+    except Exception as error:  # anything that a model's code says to tensors without memory
+        session.progress.message(f"the model's FLOPs cannot be counted: {type(error).__name__}: {error}")
+        return {"num_parameters": None, "flops_per_image": None}
+
+
+def _peak_memory(session: Session) -> int:
+    """Peak bytes of this process: of its GPU, or resident when there is none."""
+    if session.world.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(session.world.device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,212 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from cifar_lab.checkpoint.files import list_checkpoints
+from cifar_lab.data.randomness import torch_seed
+from cifar_lab.rundir.directory import State
+from cifar_lab.runtime.engine import Health
+from cifar_lab.runtime.vote import Save
+from cifar_lab.training.evaluation import evaluate
+from cifar_lab.training.session import Session
+
+SPIKE = 3.0
+SPIKE_WINDOW = 20
+
+
+class NonFiniteError(ArithmeticError):
+    """The gradient became infinite or NaN; the weights are those of the last good step."""
+
+
+@dataclass
+class Clock:
+    """Seconds of training, without evaluation and saving, since the last log line."""
+
+    seconds: float = 0.0
+    steps: int = 0
+    _since: float = field(default_factory=time.perf_counter)
+
+    def pause(self) -> None:
+        self.seconds += time.perf_counter() - self._since
+
+    def resume(self) -> None:
+        self._since = time.perf_counter()
+
+    def lap(self) -> tuple[float, int]:
+        """Seconds and steps since the last lap."""
+        self.pause()
+        lap = self.seconds, self.steps
+        self.seconds, self.steps = 0.0, 0
+        self.resume()
+        return lap
+
+
+def fit(session: Session) -> bool:
+    """Train from `session.state` to the end; False if the run was asked to stop and has saved itself."""
+    schedule, engine, stream = session.schedule, session.engine, session.stream
+    seed, micro_batches = session.recipe.seed, session.schedule.micro_batches(session.world.rank)
+    loss_sum, share = _restored_loss_sum(session), schedule.micro_batch / schedule.global_batch
+    losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
+    if _owes_validation(session) and not validate(session):
+        return stop(session)
+    clock = Clock()
+    for step in range(session.state.step, schedule.total_steps):
+        for index, m in enumerate(micro_batches):
+            batch = stream.micro_batch(step, m)
+            loss = engine.forward_backward(batch, index=index, torch_seed=torch_seed(seed, step, m))
+            loss_sum.add_(loss, alpha=share)
+            session.heartbeat.advance()
+        engine.step(step, schedule.lr_at(step))
+
+        done = step + 1
+        clock.steps += 1
+        session.state = replace(session.state, step=done, loss_steps=session.state.loss_steps + 1)
+        session.progress.update(done)
+        session.heartbeat.step(done)
+        logging_due = schedule.logs(done)
+        validating = session.validation is not None and schedule.due(done, schedule.eval_every)
+        stopping = stop_agreed(session)
+        saving = stopping or schedule.due(done, schedule.save_every)
+        if logging_due or validating or saving:
+            health, (total,) = engine.health(loss_sum)
+            _check(session, health)
+            session.state = replace(session.state, skipped=health.skipped, loss_sum=total)
+            if logging_due:
+                _log_training(session, health, clock, losses)
+                loss_sum.zero_()
+            clock.pause()
+            if validating and not stopping:
+                stopping = not validate(session)
+            if saving or stopping:
+                with session.heartbeat.during("save"):
+                    session.saver.save(replace(session.state, seconds=session.seconds()))
+            clock.resume()
+        if stopping:
+            return stop(session)
+    return True
+
+
+def validate(session: Session) -> bool:
+    """Measure the held-out images and log the result; False if all agreed to stop meanwhile. Collective."""
+    assert session.validation is not None
+    state, schedule = session.state, session.schedule
+    with session.heartbeat.during("validation"):
+        result = evaluate(
+            session.engine, session.validation, tta=session.recipe.eval.tta, stop=lambda: stop_agreed(session)
+        )
+    session.vote.restart()  # steps are slower than batches of an evaluation
+    if result is None:
+        return False
+    epoch = schedule.epoch_at(state.step)
+    session.tracker.log("val", state.step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
+    session.progress.message(
+        f"epoch {epoch:g}: validation loss {result.loss:.4f}, error {1 - result.accuracy:.2%} of {result.count} images"
+    )
+    return True
+
+
+def stop_agreed(session: Session) -> bool:
+    """Whether all processes agreed to stop; also lets a save that all have written be committed. Collective."""
+    session.heartbeat.advance()
+    if not session.vote.due():
+        return False
+    session.presence.attempt.check()
+    asked = session.presence.flag.reason is not None or (
+        session.world.is_main and session.run_dir.stop_request() is not None
+    )
+    ballot = session.vote.cast(stop=asked, save=session.saver.progress)
+    if ballot.save is Save.FAILED:
+        session.saver.wait()
+    elif ballot.save is Save.WRITTEN:
+        session.saver.settle()
+    return ballot.stop
+
+
+def stop(session: Session) -> bool:
+    """Finish saving and say that the run can be resumed."""
+    session.heartbeat.phase("save")
+    session.saver.wait()
+    reason = session.presence.flag.reason or session.run_dir.stop_request() or "another process was asked to stop"
+    if session.world.is_main:
+        write_status(session, "stopped", reason)
+        session.run_dir.clear_stop()
+    return False
+
+
+def write_status(session: Session, state: State, reason: str | None = None) -> None:
+    """Write status.json for the step that the session is at; rank 0 only."""
+    session.run_dir.write_status(
+        state,
+        session.state.step,
+        session.schedule.total_steps,
+        reason=reason,
+        world_size=session.world.world_size,
+        attempt=session.presence.attempt.number,
+    )
+
+
+def _restored_loss_sum(session: Session) -> Tensor:
+    """Sum over steps of the mean loss, since the last log line; what a checkpoint brought is rank 0's."""
+    brought = session.state.loss_sum if session.world.is_main else 0.0
+    return torch.tensor(brought, dtype=torch.float64, device=session.world.device)
+
+
+def _owes_validation(session: Session) -> bool:
+    """Whether the run stopped between a step and the validation that was due after it. Collective."""
+    step, schedule = session.state.step, session.schedule
+    if session.validation is None or step == 0 or not schedule.due(step, schedule.eval_every):
+        return False
+    return session.world.from_main(
+        lambda: not any(m["split"] == "val" and m["step"] == step for m in session.run_dir.metrics())
+    )
+
+
+def _check(session: Session, health: Health) -> None:
+    """Act on what the numerics guard found. Raises NonFiniteError, on every rank alike."""
+    train = session.recipe.train
+    allowed = train.max_skipped if train.on_nonfinite == "skip" else 0
+    if health.skipped <= allowed:
+        return
+    session.saver.wait()
+    kept = [path.name for path in list_checkpoints(session.run_dir.checkpoints)]
+    raise NonFiniteError(
+        f"step {health.first_bad_step}: the gradient of {health.first_bad_tensor} is not finite "
+        f"({health.skipped} such steps, {allowed} allowed). "
+        + (f"The last good checkpoint is {kept[-1]}. " if kept else "There is no checkpoint yet. ")
+        + "Lower optim.lr, set train.grad_clip, or train.on_nonfinite=skip"
+    )
+
+
+def _log_training(session: Session, health: Health, clock: Clock, losses: deque[float]) -> None:
+    """Write the train line for the steps since the last one; resets the running sums of the state."""
+    state, schedule = session.state, session.schedule
+    seconds, steps = clock.lap()
+    loss, epoch = state.loss_sum / state.loss_steps, schedule.epoch_at(state.step)
+    if len(losses) == SPIKE_WINDOW and loss > SPIKE * statistics.median(losses):
+        session.progress.message(
+            f"step {state.step}: the loss {loss:.4g} is more than {SPIKE:g} times the recent median "
+            f"{statistics.median(losses):.4g}"
+        )
+    if math.isfinite(loss):  # not the line of a skipped step
+        losses.append(loss)
+    values = {
+        "loss": loss,
+        "lr": schedule.lr_at(state.step - 1),
+        "grad_norm": health.grad_norm,
+        "skipped": health.skipped,
+        "images_per_second": steps * schedule.global_batch / seconds,
+    }
+    session.tracker.log("train", state.step, epoch, **values)
+    session.progress.update(state.step, epoch=epoch, **values)
+    session.state = replace(state, loss_sum=0.0, loss_steps=0)
+    if session.world.is_main:
+        write_status(session, "running")

@@ -1,0 +1,129 @@
+"""One start of a run: claim its directory, watch over it, train, and say how it ended, whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+
+from cifar_lab.errors import UserError
+from cifar_lab.recipe import Recipe
+from cifar_lab.rundir.attempt import Attempt, claim
+from cifar_lab.rundir.directory import RunDir, RunDirError, State
+from cifar_lab.rundir.heartbeat import Heartbeat
+from cifar_lab.rundir.outcome import Outcome, Place
+from cifar_lab.runtime import host
+from cifar_lab.runtime.signals import StopFlag
+from cifar_lab.runtime.world import World, is_lost_peer
+from cifar_lab.training.finish import finish
+from cifar_lab.training.loop import fit
+from cifar_lab.training.memory import out_of_memory_advice
+from cifar_lab.training.session import Presence, open_session
+from cifar_lab.training.watchdog import Watchdog
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+class InterruptedRunError(UserError):
+    """Another process or the link to it was lost; the run can be continued."""
+
+    exit_status = 75
+
+
+def start(world: World, recipe: Recipe, flag: StopFlag, place: Place) -> Outcome:
+    """Train `recipe`, or continue its run, on all processes of `world`; of a completed run only says so."""
+    if not world.is_main:
+        logging.getLogger("cifar_lab").setLevel(logging.ERROR)  # rank 0 speaks for all
+    run_dir = world.from_main(lambda: RunDir.locate(recipe, runs=place.runs, run_dir=place.run_dir, fresh=place.fresh))
+    status = world.from_main(lambda: run_dir.status() if run_dir.path.is_dir() else None)
+    if status is not None and status.state == "completed":
+        if world.is_main:
+            print(f"{run_dir.path} is completed already; --fresh starts another beside it", file=sys.stderr)
+        return Outcome(run_dir, completed=True)
+    attempt = world.from_main(lambda: _claim(run_dir, recipe))
+    try:
+        _check_shared(world, run_dir)
+        with Heartbeat(run_dir.path, world.rank, attempt.number) as heartbeat:
+            return _train(recipe, world, Presence(run_dir, attempt, heartbeat, flag))
+    finally:
+        if world.is_main:
+            attempt.release()
+
+
+def _claim(run_dir: RunDir, recipe: Recipe) -> Attempt:
+    """Take the directory over from whoever left it, or make it."""
+    run_dir.make()
+    attempt = claim(run_dir.path)
+    run_dir.create(recipe)
+    return attempt
+
+
+def _train(recipe: Recipe, world: World, presence: Presence) -> Outcome:
+    session = None
+    try:
+        # It must be closed before an error is looked at: that may be the echo of a peer that hangs.
+        with Watchdog(
+            presence.run_dir, presence.heartbeat, presence.attempt, world.world_size, recipe.train.hang_timeout
+        ):
+            with host.loading():
+                session = open_session(recipe, world, presence)
+            completed = fit(session) and finish(session)
+        if not completed and world.is_main:
+            session.progress.message(f"stopped at step {session.state.step}; start again to continue")
+        return Outcome(presence.run_dir, completed)
+    except BaseException as error:
+        schedule = session.schedule if session else None
+        explained, state = _explain(error, out_of_memory_advice(error, recipe, schedule), world)
+        if world.is_main and presence.attempt.still_ours():
+            _write_end(presence, state, str(explained) or type(error).__name__, world.world_size)
+        if explained is error:
+            raise
+        raise explained from error
+    finally:
+        if session is not None:
+            session.close()
+
+
+def _explain(error: BaseException, advice: str | None, world: World) -> tuple[BaseException, State]:
+    """The error to raise for `error`, in words for the user where there are some, and the state that it means."""
+    if advice:
+        if not world.is_main:  # this process alone knows; errors that all share are told by rank 0
+            print(f"process {world.rank}: {advice}", file=sys.stderr, flush=True)
+        return UserError(advice), "failed"
+    if is_lost_peer(error):
+        return InterruptedRunError(f"another process was lost ({_first_line(error)}); start again"), "interrupted"
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = error.filename or "the run directory"
+        return UserError(f"cannot write {where}: {error.strerror}; make room and start again to continue"), "failed"
+    return error, "failed"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _check_shared(world: World, run_dir: RunDir) -> None:
+    """Every process must see what rank 0 writes."""
+    token = world.from_main(lambda: os.urandom(8).hex())
+    world.from_main(lambda: run_dir.write_token(token))
+
+    def read() -> None:
+        if run_dir.read_token() != token:
+            raise RunDirError(
+                f"the run directory {run_dir.path} is not shared: process {world.rank} does not see what process 0 "
+                "wrote there; name a folder on a shared file system with --runs DIR"
+            )
+
+    world.everyone(read)
+
+
+def _write_end(presence: Presence, state: State, reason: str, world_size: int) -> None:
+    """Say in status.json why the run ended, keeping the step it had reached."""
+    run_dir, number = presence.run_dir, presence.attempt.number
+    try:
+        last = run_dir.status()
+        step, total = (last.step, last.total_steps) if last else (0, 0)
+        run_dir.write_status(state, step, total, reason=reason, world_size=world_size, attempt=number)
+    except (OSError, ValueError) as problem:  # the error itself matters more
+        print(f"cannot write {run_dir.path / 'status.json'}: {problem}", file=sys.stderr)

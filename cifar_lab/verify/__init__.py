@@ -1,0 +1,1 @@
+"""Proof that killing and resuming change nothing."""

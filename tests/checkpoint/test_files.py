@@ -1,0 +1,77 @@
+"""Which tensor lies in which file, and what verification refuses."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from support.damage import cut, empty, flip, link
+
+from cifar_lab.checkpoint import files
+from cifar_lab.checkpoint.files import TensorSpec
+from cifar_lab.files.direct_file import write_bytes
+
+
+def write_checkpoint(folder, step=7):
+    """A complete checkpoint with two weight files; returns its path and the arrays in it."""
+    partial = folder / f"{files.step_name(step)}.partial"
+    partial.mkdir(parents=True)
+    arrays = {f"layer{i}.weight": np.arange(10 * (i + 1), dtype=np.float32).reshape(-1, 5) for i in range(4)}
+    arrays["index"] = np.arange(3, dtype=np.int64)
+    specs = {n: TensorSpec("I64" if a.dtype == np.int64 else "F32", a.shape) for n, a in arrays.items()}
+    entries = {}
+    for plan in files.plan_files("weights", specs, limit=200):
+        data = b"".join(arrays[name].tobytes() for name in plan.specs)
+        entries[plan.name] = write_bytes(partial / plan.name, plan.header() + data)
+    entries["state.json"] = write_bytes(partial / "state.json", b'{"step": 7}')
+    return files.commit(partial, entries), arrays
+
+
+def test_files_are_safetensors_and_hold_everything(tmp_path):
+    checkpoint, arrays = write_checkpoint(tmp_path)
+    assert files.verify(checkpoint) == []
+    paths = files.tensor_files(checkpoint, "weights")
+    assert len(paths) > 1
+    loaded = {name: array for path in paths for name, array in load_file(path).items()}
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(loaded[name], array)
+    assert files.list_checkpoints(tmp_path) == [checkpoint]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_plan_follows_from_names_and_sizes_alone():
+    specs = {f"t{i}": TensorSpec("F32", (i, 4)) for i in range(20)}
+    shuffled = dict(sorted(specs.items(), key=lambda item: item[0][::-1]))
+    assert files.plan_files("ema", specs, limit=500) == files.plan_files("ema", shuffled, limit=500)
+    assert all(plan.nbytes <= 500 for plan in files.plan_files("ema", specs, limit=500))
+    assert len(files.plan_files("ema", {"big": TensorSpec("F32", (1000,))}, limit=500)) == 1
+    assert files.plan_files("optimizer", {}) == []
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, os.unlink, link])
+def test_damage_to_any_file_is_found_and_named(tmp_path, damage):
+    names = sorted(os.listdir(write_checkpoint(tmp_path / "whole")[0]))
+    assert len(names) == 5
+    for name in names:
+        checkpoint, _ = write_checkpoint(tmp_path / name)
+        damage(checkpoint / name)
+        problems = files.verify(checkpoint)
+        # A damaged manifest may speak of another file: its entry is what was hit.
+        assert problems and (name == "manifest.json" or problems[0].startswith(name)), (name, problems)
+
+
+@pytest.mark.parametrize("name", ["../weights-00000-of-00001.safetensors", "/etc/passwd", "a/b.json", "..", "w.pt"])
+def test_names_that_point_elsewhere_or_are_not_ours_are_refused(tmp_path, name):
+    checkpoint, _ = write_checkpoint(tmp_path)
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["state.json"]
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    assert any("refused" in p or "only" in p for p in files.verify(checkpoint))
+
+
+def test_an_unlisted_file_is_reported(tmp_path):
+    checkpoint, _ = write_checkpoint(tmp_path)
+    (checkpoint / "extra.safetensors").write_bytes(b"")
+    assert files.verify(checkpoint) == ["extra.safetensors: not in the manifest"]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cifar_lab import __version__
+from cifar_lab.commands import dispatch as cli
+
+DEMO = Path(__file__).resolve().parents[2] / "recipes" / "demo.yaml"
+
+
+def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "cifar_lab", *arguments], capture_output=True, text=True)
+
+
+def test_version_and_help_do_not_import_torch() -> None:
+    code = (
+        "import sys; from cifar_lab.commands.dispatch import main\n"
+        "assert main(['--version']) == 0 and main(['--help']) == 0 and main(['help', 'nonsense']) == 2\n"
+        "assert not {'torch', 'timm', 'pydantic'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"cifar-lab {__version__}\n")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, command in cli.COMMANDS.items():
+        assert f"  {name}" in text
+        assert command.help in text
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_each_command_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["help", name])
+    assert exit_.value.code == 0
+    assert f"usage: cifar-lab {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "there is no command `trian`: did you mean `train`?"),
+        (["zzz"], "there is no command `zzz`: the commands are train, "),
+        (["recipes/demo.yaml"], "to train a recipe: cifar-lab train recipes/demo.yaml"),
+        ([], "usage: cifar-lab COMMAND"),
+    ],
+)
+def test_wrong_use_is_answered(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.out == ""
+
+
+def test_status_of_the_command_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "answering.py").write_text("def main(argv):\n    return 75 if argv == ['a', 'b=1'] else 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.COMMANDS, "answer", cli.Command("answering", "answers"))
+    assert cli.main(["answer", "a", "b=1"]) == 75
+
+
+def test_closed_standard_output_is_no_traceback() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "cifar_lab", "train", str(DEMO), "--dry-run"]
+    with os.fdopen(write_end, "w") as closed:
+        result = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 141
+    assert result.stderr == ""
+
+
+def test_interrupt_is_130_without_traceback(tmp_path: Path) -> None:
+    (tmp_path / "sleeping.py").write_text(
+        "def main(argv):\n    print('up', flush=True)\n    import time; time.sleep(60)"
+    )
+    code = (
+        # A shell starts commands in the background with the signal ignored.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from cifar_lab import cli\n"
+        "cli.COMMANDS['sleep'] = cli.Command('sleeping', '')\nsys.exit(cli.main(['sleep']))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "up\n"
+    started = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=20)
+    assert (child.returncode, errors) == (130, "interrupted\n")
+    assert time.monotonic() - started < 10

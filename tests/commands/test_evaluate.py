@@ -1,0 +1,191 @@
+"""What `evaluate` says of a run is what the run said of itself, each sample once, on any number of processes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from support.commands import PYTHON, completed
+from support.saved_runs import bare, predictions, saved_run
+
+from cifar_lab.commands import evaluate
+from cifar_lab.trained.scores import calibration, class_scores, confusion_matrix
+
+TWO = [
+    PYTHON,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "-m",
+    "cifar_lab",
+    "evaluate",
+]
+
+
+@pytest.fixture
+def measured(capsys):
+    """What --json prints."""
+
+    def ask(*arguments):
+        assert evaluate.main([*map(str, arguments), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return ask
+
+
+@pytest.mark.parametrize("name", ["vit", "net", "tvit"])
+def test_the_numbers_are_the_summary_s(measured, name):
+    run = saved_run(name)
+    for split in ("test", "val"):
+        expected, found = run.summary()[split], measured(run.path, "--split", split)
+        assert {key: found[key] for key in expected} == expected
+        assert found["recorded"] == expected
+        assert found["same_data"] is True
+        assert (found["split"], found["world_size"], found["model"]) == (split, 1, str(run.path))
+        assert sum(map(sum, found["confusion"])) == expected["count"]
+
+
+def test_classes_confusions_and_calibration_are_those_of_the_predictions(measured):
+    kept, found = predictions("net"), measured(saved_run("net").path)
+    labels, guesses, sure = kept["labels"], kept["predictions"], kept["confidences"].astype(float)
+    assert len(set(guesses)) > 3
+    for truth in range(10):
+        for guess in range(10):
+            assert found["confusion"][truth][guess] == int(((labels == truth) & (guesses == guess)).sum())
+        one = found["classes"][truth]
+        of, taken = labels == truth, guesses == truth
+        assert one["count"] == 6
+        assert one["accuracy"] == (guesses[of] == truth).mean()
+        assert one["precision"] == (pytest.approx((labels[taken] == truth).mean()) if taken.any() else None)
+    ece = 0.0
+    for i in range(15):
+        inside = (sure > i / 15) & (sure <= (i + 1) / 15)
+        assert found["bins"][i]["count"] == int(inside.sum())
+        if inside.any():
+            right = (labels == guesses)[inside].mean()
+            assert found["bins"][i]["accuracy"] == pytest.approx(right)
+            ece += inside.mean() * abs(right - sure[inside].mean())
+    assert found["ece"] == pytest.approx(ece, abs=1e-6) and ece > 0.01
+    assert found["mean_confidence"] == pytest.approx(sure.mean(), abs=1e-6)
+
+
+def test_calibration_of_known_confidences():
+    found = calibration(torch.tensor([0.9, 0.9, 0.9, 0.9, 0.1]), torch.tensor([True, True, True, False, False]))
+    assert found.ece == pytest.approx(0.8 * 0.15 + 0.2 * 0.1)
+    assert [one.count for one in found.bins] == [0, 1, *[0] * 11, 4, 0]
+    edges = calibration(torch.tensor([1 / 15, 1.0, 0.0], dtype=torch.float64), torch.ones(3, dtype=torch.bool))
+    assert [one.count for one in edges.bins] == [2, *[0] * 13, 1]
+    assert math.isfinite(calibration(torch.tensor([float("nan")]), torch.tensor([False])).ece)
+
+
+def test_a_class_without_pictures_or_predictions():
+    confusion = confusion_matrix(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 3)
+    assert confusion.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    scores = class_scores(confusion, ("a", "b", "c"))
+    assert [(one.accuracy, one.precision) for one in scores] == [(0.5, 1.0), (1.0, 0.5), (None, None)]
+
+
+def test_augmentation_at_test_time_is_the_run_s_own_unless_told(measured):
+    own = measured(saved_run("tvit").path)
+    found = {tta: measured(saved_run("tvit").path, "--tta", tta) for tta in ("off", "mirror", "translate")}
+    assert found["translate"] == own
+    assert own["tta"] == "translate" and own["recorded"] is not None
+    assert len({one["loss"] for one in found.values()}) == 3
+    assert found["off"]["recorded"] is None  # another measurement than the summary's
+    assert measured(saved_run("tvit").path, "--tta") == found["mirror"]
+
+
+def test_the_batch_changes_nothing(measured):
+    own, found = measured(saved_run("net").path), measured(saved_run("net").path, "--batch", "7")
+    assert (own["batch"], found["batch"]) == (33, 7)
+    assert found["confusion"] == own["confusion"]
+    assert found["loss"] == pytest.approx(own["loss"], rel=1e-3)  # bf16
+
+
+def test_the_training_split_is_what_is_not_held_out(measured):
+    found = measured(saved_run("vit").path, "--split", "train")
+    assert found["count"] == 320
+    assert found["loss"] < measured(saved_run("vit").path, "--split", "val")["loss"]
+
+
+def test_a_bare_file_on_the_data_that_are_named(measured, capsys, tmp_path):
+    weights = bare("vit", tmp_path / "copy")
+    args = "data.args={num_train: 400, num_test: 60, image_size: 16}"
+    found, own = measured(weights, args, "--data", "shapes"), measured(saved_run("vit").path)
+    for key in ("accuracy", "loss", "confusion", "ece"):
+        assert found[key] == own[key]
+    assert (found["model"], found["recorded"], found["same_data"]) == (str(weights), None, None)
+    assert evaluate.main([str(weights), "--data-root", str(tmp_path)]) == 1  # cifar10, which is not there
+    assert "cifar" in capsys.readouterr().err.lower()
+    description = json.loads((tmp_path / "copy" / "model.json").read_text())
+    description["classes"][3] = "plus"
+    (tmp_path / "copy" / "model.json").write_text(json.dumps(description))
+    assert evaluate.main([str(weights), args, "--data", "shapes"]) == 2
+    assert "class 3 of shapes is 'cross', of the model 'plus'" in capsys.readouterr().err
+
+
+def test_other_pictures_than_the_run_s_are_said(measured, capsys):
+    path = saved_run("vit").path
+    assert measured(path, "data.args.num_train=500")["same_data"] is False
+    assert evaluate.main([str(path), "data.args.num_train=500"]) == 0
+    assert "these are not the pictures that the run was trained with" in capsys.readouterr().out
+    assert measured(path, "data.test_limit=20")["count"] == 20
+
+
+def test_text_for_people(capsys):
+    summary = saved_run("vit").summary()["test"]
+    assert evaluate.main([str(saved_run("vit").path)]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        f"{summary['accuracy']:.2%}",
+        f"{summary['loss']:.4f}",
+        "as the run's summary.json says",
+        "checkerboard",
+    ):
+        assert part in out
+    assert out.count("\n") == 7 + 11 + 13
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["data.val_size=0", "--split", "val"], 2, "would mix pictures that it was trained on with those held out"),
+        (["data.limit=100", "--split", "train"], 2, "would mix pictures that it was trained on with those held out"),
+        (["data.image_size=64"], 2, "eval.batch and eval.tta can be changed"),
+        (["data.args.colours=3"], 2, "data.args.colours"),
+        (["--data", "shape"], 2, "did you mean `shapes`"),
+        (["--batch", "0"], 2, "eval.batch"),
+        (["train.epochs=3"], 2, "eval.batch and eval.tta can be changed"),
+    ],
+)
+def test_wrong_use_is_named(capsys, arguments, status, message):
+    assert evaluate.main([str(saved_run("vit").path), *arguments]) == status
+    said = capsys.readouterr()
+    assert message in said.err and "Traceback" not in said.err
+    assert said.out == ""
+
+
+@pytest.mark.launch
+def test_two_processes_count_each_sample_once():
+    """60 pictures in batches of 7: padding on both processes."""
+    run = saved_run("net")
+    done = completed([*TWO, str(run.path), "--batch", "7", "--json"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    found, kept = json.loads(done.stdout), predictions("net")
+    assert (found["world_size"], found["count"]) == (2, 60)
+    assert found["accuracy"] == run.summary()["test"]["accuracy"]
+    assert np.trace(found["confusion"]) == (kept["labels"] == kept["predictions"]).sum()
+    assert found["loss"] == pytest.approx(run.summary()["test"]["loss"], rel=1e-3)
+
+
+@pytest.mark.launch
+def test_two_processes_say_an_error_once(tmp_path):
+    weights = bare("vit", tmp_path / "copy")
+    weights.write_bytes(weights.read_bytes()[:999])
+    done = completed([*TWO, str(weights), "--data", "shapes"])
+    assert done.returncode != 0
+    assert done.stderr.count("cannot be read") == 1
+    assert done.stdout == ""

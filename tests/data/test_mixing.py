@@ -1,0 +1,97 @@
+"""Beta quantiles, the mixing of pairs and its loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cifar_lab.data.mixing import PairDraws, PairMixing, beta_quantiles, mix_pairs_, soft_cross_entropy
+from cifar_lab.data.rectangles import RectangleMask
+
+IDS = torch.arange(0, 40000, 2)
+
+
+def weights(draws: PairDraws) -> torch.Tensor:
+    rows, columns = RectangleMask(32, 32, torch.device("cpu")).sides(draws.boxes, draws.partner_weight)
+    return rows * columns
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 8.0])
+def test_beta_quantiles(alpha: float) -> None:
+    q = beta_quantiles(alpha, 4096)
+    assert q.dtype == torch.float64
+    assert bool((q.diff() >= 0).all())
+    assert torch.allclose(q + q.flip(0), torch.ones_like(q))
+    assert abs(q.var(correction=0) - 1 / (4 * (2 * alpha + 1))) < 2e-4  # variance of Beta(a, a)
+    fourth = 3 / (16 * (2 * alpha + 1) * (2 * alpha + 3))
+    assert abs((q - 0.5).pow(4).mean() - fourth) < 1e-4
+    sample = np.quantile(np.random.default_rng(0).beta(alpha, alpha, 400_000), [0.1, 0.25, 0.4, 0.6, 0.9])
+    ours = np.interp([0.1, 0.25, 0.4, 0.6, 0.9], (np.arange(4096) + 0.5) / 4096, q.numpy())
+    assert np.abs(sample - ours).max() < 0.006
+
+
+@pytest.mark.parametrize("alpha", [1.5, 12.0, 16.0, 32.0, 100.0, 2000.0])
+def test_beta_quantiles_of_large_alpha(alpha: float) -> None:
+    q = beta_quantiles(alpha, 4096)
+    assert bool((q.diff() >= 0).all())
+    assert q.var(correction=0) * 4 * (2 * alpha + 1) == pytest.approx(1, abs=5e-3)
+
+
+def test_beta_one_is_uniform() -> None:
+    assert torch.allclose(beta_quantiles(1.0, 1000), (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000, atol=1e-9)
+
+
+def test_mixup_conserves_the_sum_of_a_pair() -> None:
+    draws = PairMixing(0.4, 0.0, height=32, width=32).draw(IDS[:5], 0, 0)
+    x = torch.randint(0, 256, (2 * len(draws.boxes), 3, 32, 32)).float()
+    out = x.clone()
+    mix_pairs_(out, weights(draws))
+    assert torch.allclose(out[::2] + out[1::2], x[::2] + x[1::2], atol=1e-3)
+    lam = draws.own_weight.repeat_interleave(2).view(-1, 1, 1, 1)
+    partner = x.view(5, 2, 3, 32, 32).flip(1).view_as(x)
+    assert torch.allclose(out, lam * x + (1 - lam) * partner, atol=1e-3)
+
+
+def test_cutmix_exchanges_a_box_whose_area_is_the_label_share() -> None:
+    draws = PairMixing(0.0, 1.0, height=32, width=32).draw(IDS[:50], 0, 0)
+    x = torch.randint(0, 256, (2 * len(draws.boxes), 3, 32, 32)).float()
+    out = x.clone()
+    mix_pairs_(out, weights(draws))
+    pairs, mixed = x.view(50, 2, 3, 32, 32), out.view(50, 2, 3, 32, 32)
+    assert torch.equal(mixed.transpose(1, 2).flatten(2).sort().values, pairs.transpose(1, 2).flatten(2).sort().values)
+    for i, (top, bottom, left, right) in enumerate(draws.boxes.tolist()):
+        expected = pairs[i].clone()
+        expected[:, :, top:bottom, left:right] = pairs[i].flip(0)[:, :, top:bottom, left:right]
+        assert torch.equal(mixed[i], expected)
+        assert draws.own_weight[i] == pytest.approx(1 - (bottom - top) * (right - left) / 1024)
+    assert not torch.equal(out, x)
+
+
+def test_draws_follow_their_distributions() -> None:
+    both = PairMixing(1.0, 1.0, height=32, width=32).draw(IDS, 0, 0)
+    cut = both.partner_weight == 1
+    assert abs(cut.double().mean() - 0.5) < 0.02
+    lam = both.own_weight[~cut].double()
+    assert abs(lam.mean() - 0.5) < 0.02
+    assert abs(lam.var() - 1 / 12) < 0.005
+    assert torch.equal(both.boxes[~cut].unique(dim=0), torch.tensor([[0, 32, 0, 32]]))
+    # A box of side s in 0..1 covers s - s**2 / 4 of a line on average, clipped; s**2 is uniform here.
+    expected = 1 - (1 / 2 - 1 / 5 + 1 / 48)
+    assert abs(both.own_weight[cut].double().mean() - expected) < 0.02
+    again = PairMixing(1.0, 1.0, height=32, width=32).draw(IDS, 0, 1)
+    assert not torch.equal(both.own_weight, again.own_weight)
+
+
+def test_soft_cross_entropy_equals_cross_entropy_of_soft_targets() -> None:
+    logits, labels = torch.randn(8, 10), torch.arange(8)
+    own = torch.tensor([0.7, 0.7, 1.0, 1.0, 0.0, 0.0, 0.25, 0.25])
+    one_hot = F.one_hot(labels, 10).float()
+    partner = one_hot.view(4, 2, 10).flip(1).view(8, 10)
+    targets = own[:, None] * one_hot + (1 - own)[:, None] * partner
+    for smoothing in (0.0, 0.1):
+        expected = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        assert soft_cross_entropy(logits, labels, own, smoothing) == pytest.approx(float(expected), rel=1e-5)
+        plain = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        assert soft_cross_entropy(logits, labels, None, smoothing) == plain
