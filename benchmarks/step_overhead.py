@@ -43,7 +43,8 @@ from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
-from cifar_lab.training.session import Presence, Session, open_session
+from cifar_lab.training.presence import Presence
+from cifar_lab.training.session import Session, open_session
 from cifar_lab.training.watchdog import Watchdog
 
 SPREAD = 0.02

@@ -25,7 +25,8 @@ from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
 from cifar_lab.training.memory import out_of_memory_advice
-from cifar_lab.training.session import Presence, Session, open_session
+from cifar_lab.training.presence import Presence
+from cifar_lab.training.session import Session, open_session
 
 WARM_UP, TRACED = 5, 3
 OPERATORS = 8

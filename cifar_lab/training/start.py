@@ -17,9 +17,11 @@ from cifar_lab.runtime import host
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World, is_lost_peer
 from cifar_lab.training.finish import finish
+from cifar_lab.training.introduction import introduce
 from cifar_lab.training.loop import fit
 from cifar_lab.training.memory import out_of_memory_advice
-from cifar_lab.training.session import Presence, open_session
+from cifar_lab.training.presence import Presence
+from cifar_lab.training.session import open_session
 from cifar_lab.training.watchdog import Watchdog
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -68,6 +70,7 @@ def _train(recipe: Recipe, world: World, presence: Presence) -> Outcome:
         ):
             with host.loading():
                 session = open_session(recipe, world, presence)
+                introduce(session)
             completed = fit(session) and finish(session)
         if not completed and world.is_main:
             session.progress.message(f"stopped at step {session.state.step}; start again to continue")

@@ -20,7 +20,8 @@ from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.runtime.world import World
-from cifar_lab.training.session import Presence, open_session
+from cifar_lab.training.presence import Presence
+from cifar_lab.training.session import open_session
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.training.loop import fit
 

@@ -1,8 +1,9 @@
-"""What a run ran on: versions, host, source revision, device and topology, for env.json."""
+"""The files that a start writes before its first step, and env.json: versions, host, revision, device, topology."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
 import socket
@@ -14,13 +15,37 @@ from typing import Any
 import torch
 
 import cifar_lab
+from cifar_lab.checkpoint.saver import TrainingState
+from cifar_lab.files import atomic
 from cifar_lab.recipe.schedule import Schedule
+from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.world import World
+from cifar_lab.training.presence import Presence
+
+log = logging.getLogger("cifar_lab")
 
 PACKAGES = ("torch", "torchvision", "accelerate", "timm", "deepspeed", "datasets", "wandb", "numpy", "pydantic")
 
 
-def environment(world: World, schedule: Schedule, strategy: str) -> dict[str, Any]:
+def begin_records(presence: Presence, world: World, schedule: Schedule, engine: Engine, state: TrainingState) -> None:
+    """Bring the files of the run directory to the step that the run goes on from. Collective."""
+    run_dir = presence.run_dir
+    environment = _environment(world, schedule, engine.strategy)
+
+    def write() -> None:
+        unreadable = run_dir.truncate_metrics(state.step)
+        if unreadable:
+            log.warning("%d unreadable lines were dropped from %s", unreadable, run_dir.path / "metrics.jsonl")
+        run_dir.write_env(environment)
+        if engine.config is not None:
+            atomic.write_json(run_dir.path / "deepspeed.json", engine.config)
+        number = presence.attempt.number
+        run_dir.write_status("running", state.step, schedule.total_steps, world_size=world.world_size, attempt=number)
+
+    world.from_main(write)
+
+
+def _environment(world: World, schedule: Schedule, strategy: str) -> dict[str, Any]:
     """Contents of env.json. Collective: it lists the hosts of all processes."""
     hosts = world.gather_objects(socket.gethostname())
     return {

@@ -1,0 +1,71 @@
+"""The pictures of a run: which are trained on, held out and tested, and how they reach the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cifar_lab.data.images import ImageSet, load_images
+from cifar_lab.data.preparation import Preparation
+from cifar_lab.data.splits import limit_ids, split_ids
+from cifar_lab.data.stream import EvalStream
+from cifar_lab.models.factory import build_model
+from cifar_lab.recipe import Recipe
+from cifar_lab.runtime.world import World
+
+# Training pictures that a model may look at before the first step (`initialise_from`).
+INITIAL_PICTURES = 5000
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits of a run, each a view of the cached pictures, and their one preparation."""
+
+    training: ImageSet
+    held_out: ImageSet
+    test: ImageSet
+    preparation: Preparation
+
+    @classmethod
+    def load(cls, recipe: Recipe, cache_dir: Path) -> Splits:
+        """As `recipe.data` says. Raises DataError."""
+        data = recipe.data
+        train, test, stats = load_images(
+            data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_dir
+        )
+        train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
+        if data.test_limit is not None:
+            test = test.subset(limit_ids(test.labels, test.num_classes, data.test_limit))
+        preparation = Preparation.from_recipe(recipe, train, stats)
+        return cls(train.subset(train_ids), train.subset(val_ids), test, preparation)
+
+    def network(self, recipe: Recipe, world: World, *, resumed: bool) -> nn.Module:
+        """The network of `recipe` on the CPU; without its initial weights where a checkpoint comes next. Collective."""
+        num_classes, image_size = self.training.num_classes, self.preparation.image_size
+
+        def build() -> nn.Module:
+            return build_model(recipe.model, num_classes, image_size, seed=recipe.seed, pretrained_ok=not resumed)
+
+        # Published weights are fetched by one process.
+        model = world.main_first(build) if recipe.model.pretrained and not resumed else build()
+        if not resumed and hasattr(model, "initialise_from"):
+            first = self.training.subset(self.training.ids[:INITIAL_PICTURES])
+            batches = self.preparation.stream(first, batch=500, device=torch.device("cpu"))
+            model.initialise_from(torch.cat([batch.images[batch.weight > 0] for batch in batches]))
+        return model
+
+    def measuring(self, recipe: Recipe, world: World, channels_last: bool) -> Callable[[ImageSet], EvalStream]:
+        """What turns a split into batches of `eval.batch`, each on one of the processes."""
+        return partial(
+            self.preparation.stream,
+            batch=recipe.eval.batch,
+            device=world.device,
+            rank=world.rank,
+            world_size=world.world_size,
+            channels_last=channels_last,
+        )
