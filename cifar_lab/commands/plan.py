@@ -7,26 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from typing import Any
 
-from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UserError
 from cifar_lab.planning.describe import describe
-from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, Gpu, PlanError, find_gpu, find_link
-from cifar_lab.planning.inputs import known_sizes, model_footprint, pictures_of
+from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, PlanError
+from cifar_lab.planning.inputs import pictures_of
+from cifar_lab.planning.make import UTILISATION, make_plan, make_setup
 from cifar_lab.planning.memory import STRATEGIES
-from cifar_lab.planning.network import Topology
-from cifar_lab.planning.options import Option, Setup, divisors, fastest, options
 from cifar_lab.planning.remedy import nearest_that_works
 from cifar_lab.planning.render import render
-from cifar_lab.recipe import Recipe, load_recipe
-from cifar_lab.recipe.schedule import Schedule
-
-# Of the peak rate, over all FLOPs that are executed; not measured: large transformers on such GPUs reach 0.3 to 0.5.
-UTILISATION = 0.4
+from cifar_lab.recipe import load_recipe
 
 EPILOG = f"""\
 GPUs: {", ".join(GPUS)}, and cpu (a process on this machine)
@@ -40,53 +32,25 @@ Exit status: 0 if a way to run it was found, 2 with the nearest set-up that work
 """
 
 
-def make_setup(gpus: int, gpu: str, nodes: int, link: str, utilisation: float) -> Setup:
-    """The set-up of these options. Raises PlanError."""
-    for name, value in (("--gpus", gpus), ("--nodes", nodes)):
-        if value < 1:
-            raise PlanError(f"{name} {value}: there must be at least 1; try {name} 1")
-    if not 0 < utilisation <= 1:
-        raise PlanError(f"--mfu {utilisation:g}: it is a part of the peak rate, above 0 and at most 1, such as 0.4")
-    device = "cpu" if gpu == "cpu" else "cuda"
-    found = _this_cpu(gpus) if device == "cpu" else find_gpu(gpu)
-    topology = Topology(gpus, nodes, LINKS[found.link], find_link(link))
-    return Setup(found, topology, utilisation, device)
-
-
-def _this_cpu(processes: int) -> Gpu:
-    """One of `processes` on this machine; its rates are guesses."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = (os.cpu_count() or 1) / processes
-    return Gpu("cpu", memory // processes, None, 4e10 * cores, 1e10, "pcie3")
-
-
-def plan(
-    recipe: Recipe, setup: Setup, strategy: str, micro_batch: int | None
-) -> tuple[DataSizes, Footprint, list[Option], Schedule]:
-    """All options for a recipe on a set-up. Raises PlanError and ScheduleError for what cannot be laid out."""
-    sizes = known_sizes(recipe)
-    schedule = Schedule.make(recipe, sizes.num_train, setup.topology.world_size)
-    divisors(recipe, setup.topology.world_size, micro_batch)  # before anything is measured
-    footprint = model_footprint(recipe, sizes)
-    strategies = STRATEGIES if strategy == "all" else (strategy,)
-    found = options(
-        recipe, footprint, pictures_of(recipe, sizes), setup, strategies=strategies, micro_batch=micro_batch
-    )
-    return sizes, footprint, found, schedule
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     arguments = _parser().parse_intermixed_args(argv)
     try:
         setup = make_setup(arguments.gpus, arguments.gpu, arguments.nodes, arguments.link, arguments.mfu)
         recipe = load_recipe(arguments.recipe, arguments.overrides, check_files=False)
-        sizes, footprint, found, schedule = plan(recipe, setup, arguments.strategy, arguments.micro_batch)
+        plan = make_plan(recipe, setup, arguments.strategy, arguments.micro_batch)
         description: dict[str, Any] = describe(
-            (arguments.recipe, arguments.overrides), recipe, sizes.num_train, footprint, setup, found, schedule
+            (arguments.recipe, arguments.overrides),
+            recipe,
+            plan.sizes.num_train,
+            plan.footprint,
+            setup,
+            plan.options,
+            plan.schedule,
         )
-        if fastest(found) is None:
-            raise PlanError(nearest_that_works(recipe, footprint, pictures_of(recipe, sizes), setup, found))
+        if plan.fastest is None:
+            pictures = pictures_of(recipe, plan.sizes)
+            raise PlanError(nearest_that_works(recipe, plan.footprint, pictures, setup, plan.options))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.cli.printable import shown
-from cifar_lab.commands.plan import make_setup
 from cifar_lab.commands.recipe_template import write_template
 from cifar_lab.errors import UserError
 from cifar_lab.planning.costs import Cost, cost, duration
-from cifar_lab.planning.hardware import DEFAULT_NODE_LINK
+from cifar_lab.planning.make import make_setup
 from cifar_lab.recipe import Recipe, load_recipe, origins
 from cifar_lab.recipe.book import expected, find_recipe, header, list_recipes, reached, recipes_folder
 from cifar_lab.recipe.identity import flatten
 
-UTILISATION = 0.4  # as `cifar-lab plan` assumes
 COLUMNS = ("recipe", "model", "parameters", "length", "cost", "measured", "expected")
 
 EPILOG = """\
@@ -60,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    setup = make_setup(options.gpus, options.gpu, 1, DEFAULT_NODE_LINK, UTILISATION)
+    setup = make_setup(options.gpus, options.gpu)
     folder = recipes_folder(options.recipes)
     found: list[dict[str, Any]] = []
     broken = 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cifar_lab.commands.plan import plan
 from cifar_lab.data.sizes import data_sizes
 from cifar_lab.errors import UserError
 from cifar_lab.planning.inputs import kept_footprint
 from cifar_lab.planning.kept_answer import Question
-from cifar_lab.planning.options import Setup, fastest
+from cifar_lab.planning.make import make_plan
+from cifar_lab.planning.options import Setup
 from cifar_lab.recipe import Recipe
 
 
@@ -33,13 +33,12 @@ def cost(recipe: Recipe, setup: Setup, *, measure: bool) -> Cost:
                 recipe.model, "models.size", num_classes=sizes.num_classes, image_size=sizes.image_size
             ).kept()
             return Cost(None if size is None else size.get("num_parameters"))
-        _, footprint, found, schedule = plan(recipe, setup, "all", None)
+        plan = make_plan(recipe, setup)
     except UserError as error:
         return Cost(problem=str(error).splitlines()[0])
-    best = fastest(found)
-    if best is None:
-        return Cost(footprint.num_parameters, problem="does not fit")
-    return Cost(footprint.num_parameters, best.timing.step * schedule.total_steps)
+    if plan.fastest is None:
+        return Cost(plan.footprint.num_parameters, problem="does not fit")
+    return Cost(plan.footprint.num_parameters, plan.fastest.timing.step * plan.schedule.total_steps)
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,69 @@
+"""A plan: every way to run a recipe on a set-up, from the names that users give to both."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from cifar_lab.data.sizes import DataSizes
+from cifar_lab.planning.footprint import Footprint
+from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, LINKS, Gpu, PlanError, find_gpu, find_link
+from cifar_lab.planning.inputs import known_sizes, model_footprint, pictures_of
+from cifar_lab.planning.memory import STRATEGIES
+from cifar_lab.planning.network import Topology
+from cifar_lab.planning.options import Option, Setup, divisors, fastest, options
+from cifar_lab.recipe import Recipe
+from cifar_lab.recipe.schedule import Schedule
+
+# Of the peak rate, over all FLOPs that are executed; not measured: large transformers on such GPUs reach 0.3 to 0.5.
+UTILISATION = 0.4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe on a set-up, and all ways to run it there."""
+
+    recipe: Recipe
+    setup: Setup
+    sizes: DataSizes
+    footprint: Footprint
+    schedule: Schedule
+    options: list[Option]
+
+    @property
+    def fastest(self) -> Option | None:
+        """The one to take; None where none fits."""
+        return fastest(self.options)
+
+
+def make_setup(
+    gpus: int, gpu: str, nodes: int = 1, link: str = DEFAULT_NODE_LINK, utilisation: float = UTILISATION
+) -> Setup:
+    """The set-up of these options. Raises PlanError."""
+    for name, value in (("--gpus", gpus), ("--nodes", nodes)):
+        if value < 1:
+            raise PlanError(f"{name} {value}: there must be at least 1; try {name} 1")
+    if not 0 < utilisation <= 1:
+        raise PlanError(f"--mfu {utilisation:g}: it is a part of the peak rate, above 0 and at most 1, such as 0.4")
+    device = "cpu" if gpu == "cpu" else "cuda"
+    found = _this_cpu(gpus) if device == "cpu" else find_gpu(gpu)
+    return Setup(found, Topology(gpus, nodes, LINKS[found.link], find_link(link)), utilisation, device)
+
+
+def make_plan(recipe: Recipe, setup: Setup, strategy: str = "all", micro_batch: int | None = None) -> Plan:
+    """All options for a recipe on a set-up. Raises PlanError and ScheduleError for what cannot be laid out."""
+    sizes = known_sizes(recipe)
+    schedule = Schedule.make(recipe, sizes.num_train, setup.topology.world_size)
+    divisors(recipe, setup.topology.world_size, micro_batch)  # before anything is measured
+    footprint = model_footprint(recipe, sizes)
+    strategies = STRATEGIES if strategy == "all" else (strategy,)
+    pictures = pictures_of(recipe, sizes)
+    found = options(recipe, footprint, pictures, setup, strategies=strategies, micro_batch=micro_batch)
+    return Plan(recipe, setup, sizes, footprint, schedule, found)
+
+
+def _this_cpu(processes: int) -> Gpu:
+    """One of `processes` on this machine; its rates are guesses."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = (os.cpu_count() or 1) / processes
+    return Gpu("cpu", memory // processes, None, 4e10 * cores, 1e10, "pcie3")
