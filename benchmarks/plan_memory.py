@@ -127,9 +127,8 @@ def work(name: str, folder: str) -> None:
 
 def predicted(name: str) -> dict[str, int]:
     """The plan's parts for one process of a row."""
-    from cifar_lab.planning.inputs import known_sizes, model_footprint, pictures_of
-    from cifar_lab.planning.memory import memory
-    from cifar_lab.planning.options import training_of
+    from cifar_lab.planning.inputs import known_sizes, model_footprint
+    from cifar_lab.planning.memory import Layout, memory
     from cifar_lab.recipe import parse_recipe
     from cifar_lab.recipe.schedule import Schedule
 
@@ -137,15 +136,9 @@ def predicted(name: str) -> dict[str, int]:
     parsed = parse_recipe(mapping)
     sizes = known_sizes(parsed)
     schedule = Schedule.make(parsed, sizes.num_train, processes)
-    found = memory(
-        model_footprint(parsed, sizes),
-        training_of(parsed, schedule.accumulation_steps > 1, parsed.train.grad_checkpointing),
-        pictures_of(parsed, sizes),
-        strategy=strategy,
-        world_size=processes,
-        micro_batch=schedule.micro_batch,
-        device="cpu",
-    )
+    checkpointing = parsed.train.grad_checkpointing
+    layout = Layout(strategy, checkpointing, processes, schedule.micro_batch, parsed.eval.batch, "cpu")
+    found = memory(model_footprint(parsed, sizes), parsed, sizes, layout)
     return {**asdict(found), "total": found.total}
 
 

@@ -67,10 +67,10 @@ def measured(rates: list[float]) -> dict[str, float]:
 
 def predicted(rates: list[float], unlimited: float) -> dict[str, float]:
     """Seconds that each rate adds to a step, by the plan; `unlimited` is the measured step that calibrates it."""
-    from cifar_lab.planning.hardware import LINKS, find_link
+    from cifar_lab.planning.hardware import LINKS, Topology, find_link
     from cifar_lab.planning.inputs import known_sizes, model_footprint
-    from cifar_lab.planning.network import Topology, traffic
-    from cifar_lab.planning.timing import exposed_seconds
+    from cifar_lab.planning.memory import Layout
+    from cifar_lab.planning.speed import exposed_seconds, traffic
     from cifar_lab.recipe import parse_recipe
 
     recipe = parse_recipe(RECIPE)
@@ -78,7 +78,7 @@ def predicted(rates: list[float], unlimited: float) -> dict[str, float]:
     found = {}
     for rate in rates:
         topology = Topology(1, 2, LINKS["pcie3"], find_link(f"{rate / 1000:g}"))
-        sent = traffic(footprint, "ddp", topology, precision="fp32", accumulation_steps=1)
+        sent = traffic(footprint, recipe, Layout("ddp", False, 2, 2, 1, "cpu"), topology)
         found[f"{rate:g}"] = exposed_seconds(sent, unlimited)
     return found
 

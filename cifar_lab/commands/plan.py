@@ -8,12 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
 
 from cifar_lab.errors import UserError
 from cifar_lab.planning.describe import describe
 from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, PlanError
-from cifar_lab.planning.inputs import pictures_of
 from cifar_lab.planning.make import UTILISATION, make_plan, make_setup
 from cifar_lab.planning.memory import STRATEGIES
 from cifar_lab.planning.remedy import nearest_that_works
@@ -39,21 +37,12 @@ def main(argv: list[str] | None = None) -> int:
         setup = make_setup(arguments.gpus, arguments.gpu, arguments.nodes, arguments.link, arguments.mfu)
         recipe = load_recipe(arguments.recipe, arguments.overrides, check_files=False)
         plan = make_plan(recipe, setup, arguments.strategy, arguments.micro_batch)
-        description: dict[str, Any] = describe(
-            (arguments.recipe, arguments.overrides),
-            recipe,
-            plan.sizes.num_train,
-            plan.footprint,
-            setup,
-            plan.options,
-            plan.schedule,
-        )
         if plan.fastest is None:
-            pictures = pictures_of(recipe, plan.sizes)
-            raise PlanError(nearest_that_works(recipe, plan.footprint, pictures, setup, plan.options))
+            raise PlanError(nearest_that_works(recipe, plan.footprint, plan.sizes, setup, plan.options))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    description = describe(plan, arguments.recipe, arguments.overrides)
     print(json.dumps(description, indent=2) if arguments.json else render(description))
     return 0
 

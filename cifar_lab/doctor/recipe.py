@@ -8,7 +8,7 @@ from cifar_lab.data.sizes import data_sizes
 from cifar_lab.doctor.check import Check
 from cifar_lab.errors import UserError
 from cifar_lab.planning.kept_answer import Question
-from cifar_lab.planning.options import num_moments
+from cifar_lab.planning.memory import num_moments
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.recipe.support import unsupported

@@ -96,12 +96,15 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
     flops = forward_flops(network, image_size)
     passes: dict[str, Pass] = {}
     bf16 = precision == "bf16"
-    with FakeTensorMode():
-        _materialise(network)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network.to_empty(device="cpu")  # it is built on "meta": timm reads values then, which fake tensors refuse
         evaluation = _evaluation(network.eval(), image_size, bf16)
         passes["plain"] = _training(network.train(), num_classes, image_size, bf16)
-        if hasattr(network, "set_grad_checkpointing"):
-            network.set_grad_checkpointing(True)
+        try:
+            network.set_grad_checkpointing(True)  # type: ignore[operator]
+        except (AttributeError, AssertionError):
+            pass  # no such method, or one of timm that refuses
+        else:
             passes["checkpointed"] = _training(network, num_classes, image_size, bf16)
     return Footprint(
         num_parameters=sum(sizes),
@@ -116,22 +119,11 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
     )
 
 
-def _materialise(network: nn.Module) -> None:
-    """Replace meta tensors by fake ones: timm reads values while it builds, which fake tensors refuse."""
-    for module in network.modules():
-        for name, p in module._parameters.items():
-            if p is not None:
-                module._parameters[name] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad)
-        for name, b in module._buffers.items():
-            if b is not None:
-                module._buffers[name] = torch.empty(b.shape, dtype=b.dtype)
-
-
 def _training(network: nn.Module, num_classes: int, image_size: int, bf16: bool) -> Pass:
     logs = []
     for batch in BATCHES:
-        images, labels = torch.empty(batch, 3, image_size, image_size), torch.zeros(batch, dtype=torch.int64)
-        log = AllocationLog([*network.parameters(), *network.buffers(), images, labels])
+        labels = torch.zeros(batch, dtype=torch.int64)
+        log, images = _log(network, batch, image_size, [labels])
         with _marking(network, log), log:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
                 logits = network(images)
@@ -146,12 +138,16 @@ def _training(network: nn.Module, num_classes: int, image_size: int, bf16: bool)
 def _evaluation(network: nn.Module, image_size: int, bf16: bool) -> Curve:
     logs = []
     for batch in BATCHES:
-        images = torch.empty(batch, 3, image_size, image_size)
-        log = AllocationLog([*network.parameters(), *network.buffers(), images])
+        log, images = _log(network, batch, image_size, [])
         with torch.no_grad(), log, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             network(images)
         logs.append(log)
     return _curve(logs, gradients=False)
+
+
+def _log(network: nn.Module, batch: int, image_size: int, more: list[torch.Tensor]) -> tuple[AllocationLog, Any]:
+    images = torch.empty(batch, 3, image_size, image_size)
+    return AllocationLog([*network.parameters(), *network.buffers(), images, *more]), images
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from cifar_lab.data.sizes import data_sizes
 from cifar_lab.errors import UserError
+from cifar_lab.planning.hardware import Setup
 from cifar_lab.planning.inputs import kept_footprint
 from cifar_lab.planning.kept_answer import Question
 from cifar_lab.planning.make import make_plan
-from cifar_lab.planning.options import Setup
 from cifar_lab.recipe import Recipe
 
 

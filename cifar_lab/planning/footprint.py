@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 Line = tuple[float, float]
 
@@ -20,21 +19,16 @@ class Curve:
 
     @classmethod
     def of(cls, moments: Iterable[Line]) -> Curve:
-        """Keeps only the lines that are the largest for some batch of at least 1."""
-        best: dict[float, float] = {}
-        for constant, slope in moments:
-            best[slope] = max(constant, best.get(slope, constant))
-        hull: list[Line] = []
-        for slope in sorted(best):
-            new = (best[slope], slope)
-            while hull and (_at(new, 1) >= _at(hull[-1], 1) or (len(hull) > 1 and _covered(hull[-2], hull[-1], new))):
-                hull.pop()
-            hull.append(new)
-        return cls(tuple(hull))
+        """Keeps only lines that no other one exceeds in both, constant and slope."""
+        kept: list[Line] = []
+        for constant, slope in sorted(moments, key=lambda line: (-line[1], -line[0])):
+            if not kept or constant > kept[-1][0]:
+                kept.append((constant, slope))
+        return cls(tuple(kept))
 
     def at(self, batch: int) -> int:
         """Bytes at that batch."""
-        return round(max(_at(line, batch) for line in self.lines))
+        return round(max(constant + slope * batch for constant, slope in self.lines))
 
 
 @dataclass(frozen=True)
@@ -62,27 +56,3 @@ class Footprint:
     flops_per_image: int
     passes: dict[str, Pass]
     evaluation: Curve
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Footprint:
-        """The inverse of `dataclasses.asdict`."""
-        passes = {
-            name: Pass(_curve(found["activations"]), _curve(found["with_gradients"]))
-            for name, found in content["passes"].items()
-        }
-        return cls(**{**content, "passes": passes, "evaluation": _curve(content["evaluation"])})
-
-
-def _curve(content: dict[str, Any]) -> Curve:
-    return Curve(tuple((float(constant), float(slope)) for constant, slope in content["lines"]))
-
-
-def _at(line: Line, batch: float) -> float:
-    return line[0] + line[1] * batch
-
-
-def _covered(low: Line, middle: Line, high: Line) -> bool:
-    """Whether `middle`, of a slope between those of the others, is nowhere the largest."""
-    meets_high = (low[0] - high[0]) * (middle[1] - low[1])
-    meets_middle = (low[0] - middle[0]) * (high[1] - low[1])
-    return meets_high <= meets_middle

@@ -10,6 +10,8 @@ from typing import TypeVar
 from cifar_lab.errors import UserError
 
 GIB = 2**30
+# Part of a device's memory that a plan may fill.
+FILL = 0.95
 
 
 class PlanError(UserError):
@@ -51,6 +53,41 @@ class Gpu:
     def flops(self, precision: str) -> float:
         """Peak FLOP/s for matrix products at a recipe's `train.precision`."""
         return self.bf16 if precision == "bf16" and self.bf16 else self.fp32
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Processes of a node, nodes, and the links within and between them."""
+
+    gpus: int
+    nodes: int
+    inside: Link
+    between: Link | None
+
+    @property
+    def world_size(self) -> int:
+        """All processes."""
+        return self.gpus * self.nodes
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where a recipe is to run; `utilisation` is the part of the peak rate that all executed FLOPs reach."""
+
+    gpu: Gpu
+    topology: Topology
+    utilisation: float
+    device: str = "cuda"
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a plan may use on one device."""
+        return int(FILL * self.gpu.memory)
+
+    def __str__(self) -> str:
+        """As a user says it."""
+        nodes = f"{self.topology.nodes} nodes of " if self.topology.nodes > 1 else ""
+        return f"{nodes}{self.topology.gpus} x {self.gpu.name}"
 
 
 def _gpu(name: str, gib: float, bf16: float | None, fp32: float, bandwidth: float, link: str) -> tuple[str, Gpu]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pydantic import TypeAdapter
+
 from cifar_lab.data.sizes import DataSizes, data_sizes
 from cifar_lab.planning.footprint import Footprint
 from cifar_lab.planning.hardware import PlanError
 from cifar_lab.planning.kept_answer import Question
-from cifar_lab.planning.memory import Pictures
 from cifar_lab.recipe import Recipe
 
 
@@ -21,25 +22,15 @@ def known_sizes(recipe: Recipe) -> DataSizes:
     return sizes
 
 
-def pictures_of(recipe: Recipe, sizes: DataSizes) -> Pictures:
-    """What the streams of a run keep on the device."""
-    return Pictures(
-        num=sizes.num_train + sizes.num_val + sizes.num_test,
-        source=sizes.source_size,
-        image_size=sizes.image_size,
-        eval_batch=recipe.eval.batch,
-    )
-
-
 def model_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint:
     """The footprint as a child process measures it, or as one did before. Raises NoAnswerError."""
-    return Footprint.from_json(_question(recipe, sizes).ask())
+    return TypeAdapter(Footprint).validate_python(_question(recipe, sizes).ask())
 
 
 def kept_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint | None:
     """The footprint if it was measured before; never starts a process."""
     answer = _question(recipe, sizes).kept()
-    return None if answer is None else Footprint.from_json(answer)
+    return None if answer is None else TypeAdapter(Footprint).validate_python(answer)
 
 
 def _question(recipe: Recipe, sizes: DataSizes) -> Question:

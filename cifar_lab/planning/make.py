@@ -7,11 +7,19 @@ from dataclasses import dataclass
 
 from cifar_lab.data.sizes import DataSizes
 from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, LINKS, Gpu, PlanError, find_gpu, find_link
-from cifar_lab.planning.inputs import known_sizes, model_footprint, pictures_of
+from cifar_lab.planning.hardware import (
+    DEFAULT_NODE_LINK,
+    LINKS,
+    Gpu,
+    PlanError,
+    Setup,
+    Topology,
+    find_gpu,
+    find_link,
+)
+from cifar_lab.planning.inputs import known_sizes, model_footprint
 from cifar_lab.planning.memory import STRATEGIES
-from cifar_lab.planning.network import Topology
-from cifar_lab.planning.options import Option, Setup, divisors, fastest, options
+from cifar_lab.planning.options import Option, divisors, fastest, options
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
 
@@ -57,8 +65,7 @@ def make_plan(recipe: Recipe, setup: Setup, strategy: str = "all", micro_batch: 
     divisors(recipe, setup.topology.world_size, micro_batch)  # before anything is measured
     footprint = model_footprint(recipe, sizes)
     strategies = STRATEGIES if strategy == "all" else (strategy,)
-    pictures = pictures_of(recipe, sizes)
-    found = options(recipe, footprint, pictures, setup, strategies=strategies, micro_batch=micro_batch)
+    found = options(recipe, footprint, sizes, setup, strategies=strategies, micro_batch=micro_batch)
     return Plan(recipe, setup, sizes, footprint, schedule, found)
 
 

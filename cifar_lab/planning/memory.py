@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cifar_lab.data.sizes import DataSizes
 from cifar_lab.planning.footprint import Footprint
 from cifar_lab.planning.hardware import GIB
+from cifar_lab.recipe import Recipe
 
 STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "zero3_offload")
 FP32, BF16 = 4, 2
@@ -27,24 +29,19 @@ FRAGMENTATION = {"cuda": 0.06, "cpu": 0.02}
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Sizes of what the streams keep on the device: `num` pictures in all splits, `source` pixels a side."""
+class Layout:
+    """One way to run a recipe: what of it decides on the memory of each process; `device` is "cuda" or "cpu"."""
 
-    num: int
-    source: int
-    image_size: int
-    eval_batch: int
-
-
-@dataclass(frozen=True)
-class Training:
-    """What of a recipe and its layout decides on memory; `moments` are fp32 copies that the optimizer keeps."""
-
-    precision: str
-    moments: int
-    has_ema: bool
-    accumulates: bool
+    strategy: str
     checkpointing: bool
+    world_size: int
+    micro_batch: int
+    eval_batch: int
+    device: str = "cuda"
+
+    def accumulation_steps(self, recipe: Recipe) -> int:
+        """Micro-batches of a process in one step."""
+        return recipe.train.global_batch // self.world_size // self.micro_batch
 
 
 @dataclass(frozen=True)
@@ -82,36 +79,41 @@ class Memory:
         return max(self.training, self.state + self.evaluation)
 
 
-def memory(
-    footprint: Footprint,
-    training: Training,
-    pictures: Pictures,
-    *,
-    strategy: str,
-    world_size: int,
-    micro_batch: int,
-    device: str = "cuda",
-) -> Memory:
-    """The plan for one device of `world_size`; `device` is "cuda" or "cpu"."""
-    state = _state(footprint, training, strategy, world_size)
-    one_pass = footprint.passes["checkpointed" if training.checkpointing else "plain"]
-    activations = one_pass.activations.at(micro_batch)
-    kept = state.gradients if training.accumulates else state.kept_gradients
+def num_moments(recipe: Recipe) -> int:
+    """fp32 copies of the parameters that the optimizer keeps."""
+    if recipe.optim.name == "adamw":
+        return 2
+    return 1 if recipe.optim.momentum or recipe.optim.name == "muon" else 0
+
+
+def checkpoint_bytes(recipe: Recipe, footprint: Footprint) -> int:
+    """One checkpoint: weights and buffers, moments, and the moving average."""
+    weights = FP32 * footprint.num_parameters + footprint.buffer_bytes
+    moments = num_moments(recipe) * FP32 * footprint.num_trainable
+    return weights + moments + (weights if recipe.train.ema_decay is not None else 0)
+
+
+def memory(footprint: Footprint, recipe: Recipe, sizes: DataSizes, layout: Layout) -> Memory:
+    """The plan for one device."""
+    state = _state(footprint, recipe, layout)
+    one_pass = footprint.passes["checkpointed" if layout.checkpointing else "plain"]
+    activations = one_pass.activations.at(layout.micro_batch)
+    kept = state.gradients if layout.accumulation_steps(recipe) > 1 else state.kept_gradients
     # Gradients that are not there yet appear while activations go; of a part of them, that part (an upper bound).
     appearing = (state.gradients - kept) / (FP32 * footprint.num_trainable)
-    growing = round(appearing * (one_pass.with_gradients.at(micro_batch) - activations))
+    growing = round(appearing * (one_pass.with_gradients.at(layout.micro_batch) - activations))
     # The other moment: the optimizer, when activations are gone.
     peak = max(kept + activations + growing, state.gradients_at_step)
-    context = CUDA_CONTEXT + (NCCL_BUFFERS if world_size > 1 else 0) if device == "cuda" else 0
+    context = CUDA_CONTEXT + (NCCL_BUFFERS if layout.world_size > 1 else 0) if layout.device == "cuda" else 0
     return Memory(
         parameters=state.parameters + footprint.buffer_bytes,
         gradients=peak - min(activations, peak),
         optimizer=state.optimizer,
         ema=state.ema,
         activations=min(activations, peak),
-        data=_data(pictures, micro_batch, device),
-        workspace=context + state.buffers + round(FRAGMENTATION[device] * peak),
-        evaluation=footprint.evaluation.at(pictures.eval_batch) + state.kept_gradients,
+        data=_data(sizes, layout),
+        workspace=context + state.buffers + round(FRAGMENTATION[layout.device] * peak),
+        evaluation=footprint.evaluation.at(layout.eval_batch) + state.kept_gradients,
         host=state.host,
     )
 
@@ -130,52 +132,44 @@ class _State:
     host: int = 0
 
 
-def _state(footprint: Footprint, training: Training, strategy: str, world_size: int) -> _State:
+def _state(footprint: Footprint, recipe: Recipe, layout: Layout) -> _State:
+    strategy, world_size = layout.strategy, layout.world_size
     whole = FP32 * footprint.num_trainable
     frozen = FP32 * footprint.num_parameters - whole
-    moments, ema = training.moments * whole, whole if training.has_ema else 0
+    moments, ema = num_moments(recipe) * whole, whole if recipe.train.ema_decay is not None else 0
     if strategy in ("single", "ddp"):
         kept = whole if strategy == "ddp" else 0  # its buckets are the gradients
         return _State(frozen + whole, kept, whole, whole, moments, ema and ema + footprint.buffer_bytes)
     part = -(-whole // world_size)
     shares = {"optimizer": moments // world_size, "ema": -(-ema // world_size)}
-    bucket = _bucket_bytes(footprint, training)
+    bf16 = recipe.train.precision == "bf16"
+    # DeepSpeed's reduce bucket: one in each type that gradients travel in.
+    bucket = min(BUCKET, footprint.num_trainable) * (FP32 + (BF16 if bf16 else 0))
     if strategy in ("zero1", "zero2"):
         # The flat weights, and this process's fp32 copy of its part; the step flattens its part of the gradients.
         left = whole if strategy == "zero1" else part
         return _State(frozen + whole + part, 0, left, max(left, 2 * part), buffers=bucket, **shares)
     persistent = FP32 * footprint.small
-    gathered = _gathered(footprint, training)
+    # Weights that ZeRO-3 holds gathered or on their way, in the type in which they travel.
+    live = max(min(LIVE_PARAMETERS, footprint.num_trainable), footprint.largest)
+    buffers = bucket + (BF16 if bf16 else FP32) * live
     if strategy == "zero3":
-        return _State(frozen + part + persistent, part, part, 2 * part, buffers=bucket + gathered, **shares)
+        return _State(frozen + part + persistent, part, part, 2 * part, buffers=buffers, **shares)
     # Gradients and weights travel: what stays on the device is what is gathered, and the bucket.
-    host = 3 * part + sum(shares.values())
-    return _State(frozen + persistent, 0, 0, 0, 0, 0, buffers=bucket + gathered, host=host)
+    return _State(frozen + persistent, 0, 0, 0, 0, 0, buffers=buffers, host=3 * part + sum(shares.values()))
 
 
-def _bucket_bytes(footprint: Footprint, training: Training) -> int:
-    """DeepSpeed's reduce bucket: one in each type that gradients travel in."""
-    elements = min(BUCKET, footprint.num_trainable)
-    return elements * (FP32 + (BF16 if training.precision == "bf16" else 0))
-
-
-def _gathered(footprint: Footprint, training: Training) -> int:
-    """Weights that ZeRO-3 holds gathered or on their way, in the type in which they travel."""
-    elements = max(min(LIVE_PARAMETERS, footprint.num_trainable), footprint.largest)
-    return (BF16 if training.precision == "bf16" else FP32) * elements
-
-
-def _data(pictures: Pictures, micro_batch: int, device: str) -> int:
+def _data(sizes: DataSizes, layout: Layout) -> int:
     """The uint8 data set, and the float buffers of the training and the evaluation stream."""
-    dataset = pictures.num * 3 * pictures.source**2
-    return dataset + _stream(pictures, micro_batch, device) + _stream(pictures, pictures.eval_batch, device)
+    dataset = (sizes.num_train + sizes.num_val + sizes.num_test) * 3 * sizes.source_size**2
+    return dataset + sum(_stream(sizes, batch, layout.device) for batch in (layout.micro_batch, layout.eval_batch))
 
 
-def _stream(pictures: Pictures, batch: int, device: str) -> int:
-    images = batch * 3 * pictures.image_size**2 * FP32
+def _stream(sizes: DataSizes, batch: int, device: str) -> int:
+    images = batch * 3 * sizes.image_size**2 * FP32
     if device == "cpu":
         return images  # scratch is a chunk that fits the cache
-    source = batch * 3 * pictures.source**2
-    resized = pictures.image_size != pictures.source
-    lines = batch * 3 * pictures.image_size * pictures.source * FP32 if resized else 0
+    source = batch * 3 * sizes.source_size**2
+    resized = sizes.image_size != sizes.source_size
+    lines = batch * 3 * sizes.image_size * sizes.source_size * FP32 if resized else 0
     return images + lines + (FP32 + 4) * source  # float scratch, and uint8 crops, padded ones and windows

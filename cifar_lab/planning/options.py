@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cifar_lab.data.sizes import DataSizes
 from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import GIB, Gpu, PlanError
-from cifar_lab.planning.memory import STRATEGIES, Memory, Pictures, Training, memory
-from cifar_lab.planning.network import Topology, Traffic, traffic
-from cifar_lab.planning.timing import Timing, timing
+from cifar_lab.planning.hardware import GIB, PlanError, Setup
+from cifar_lab.planning.memory import STRATEGIES, Layout, Memory, memory
+from cifar_lab.planning.speed import Timing, Traffic, timing, traffic
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import mixes
 from cifar_lab.recipe.support import unsupported
 
-# Part of a device's memory that a plan may fill.
-FILL = 0.95
 # Bytes of a machine's memory that each process may take for offloading: assumed, as nodes of 1 TiB with 8 GPUs have.
 HOST_MEMORY = 120 * GIB
 # Strategies of one process, which shards nothing, and of several.
@@ -23,39 +21,25 @@ TOGETHER = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 
 
 @dataclass(frozen=True)
-class Setup:
-    """Where a recipe is to run; `memory` is what one process has, in bytes; `device` is "cuda" or "cpu"."""
-
-    gpu: Gpu
-    topology: Topology
-    utilisation: float
-    device: str = "cuda"
-
-    @property
-    def memory(self) -> int:
-        """Bytes that a plan may use on one device."""
-        return int(FILL * self.gpu.memory)
-
-
-@dataclass(frozen=True)
 class Option:
     """One way to run: `problem` says why it cannot be, and the memory is then that of the smallest micro-batch."""
 
-    strategy: str
-    grad_checkpointing: bool
-    micro_batch: int
+    layout: Layout
     accumulation_steps: int
-    eval_batch: int
     memory: Memory
     traffic: Traffic
     timing: Timing
     problem: str | None
 
+    def __str__(self) -> str:
+        """Its strategy as a user says it."""
+        return self.layout.strategy + (" with gradient checkpointing" if self.layout.checkpointing else "")
+
 
 def options(
     recipe: Recipe,
     footprint: Footprint,
-    pictures: Pictures,
+    sizes: DataSizes,
     setup: Setup,
     *,
     strategies: tuple[str, ...] = STRATEGIES,
@@ -69,11 +53,13 @@ def options(
     if not meaningful:
         processes = "one process" if world == 1 else f"{world} processes"
         raise PlanError(f"--strategy {strategies[0]} is not for {processes}: use {' or '.join(possible)}")
-    return [
-        _option(recipe, footprint, pictures, setup, strategy, mode == "checkpointed", candidates)
+    smallest = min(candidates[0], recipe.eval.batch)
+    layouts = [
+        Layout(strategy, mode == "checkpointed", world, candidates[0], smallest, setup.device)
         for strategy in meaningful
         for mode in footprint.passes
     ]
+    return [_option(recipe, footprint, sizes, setup, layout, candidates) for layout in layouts]
 
 
 def divisors(recipe: Recipe, world_size: int, micro_batch: int | None = None) -> list[int]:
@@ -93,99 +79,49 @@ def divisors(recipe: Recipe, world_size: int, micro_batch: int | None = None) ->
     return [micro_batch]
 
 
+def largest_that_fits(
+    recipe: Recipe, footprint: Footprint, sizes: DataSizes, layout: Layout, candidates: list[int], usable: int
+) -> Layout | None:
+    """`layout` with the largest micro-batch of `candidates` that fits, and the largest evaluation beside it."""
+
+    def at(batch: int, eval_batch: int) -> Layout | None:
+        found = replace(layout, micro_batch=batch, eval_batch=eval_batch)
+        return found if memory(footprint, recipe, sizes, found).total <= usable else None
+
+    # An evaluation may be as large as the recipe says, but never takes room from training.
+    smallest = next(filter(None, (at(b, min(b, recipe.eval.batch)) for b in reversed(candidates))), None)
+    if smallest is None:
+        return None
+    halves = (recipe.eval.batch >> n for n in range(recipe.eval.batch.bit_length()))
+    return next(filter(None, (at(smallest.micro_batch, e) for e in halves)), smallest)
+
+
 def fastest(found: list[Option]) -> Option | None:
     """Of those that fit the one with the shortest step; of equal ones the simplest. None if none fits."""
     fitting = [option for option in found if option.problem is None]
     # A percent is less than what the estimates are worth; larger micro-batches and simpler strategies win within it.
-    rank = {strategy: position for position, strategy in enumerate(STRATEGIES)}
     best = min((option.timing.step for option in fitting), default=0.0)
     near = [option for option in fitting if option.timing.step <= 1.02 * best]
-    return min(near, key=lambda o: (rank[o.strategy], o.grad_checkpointing), default=None)
+    return min(near, key=lambda o: (STRATEGIES.index(o.layout.strategy), o.layout.checkpointing), default=None)
 
 
 def _option(
     recipe: Recipe,
     footprint: Footprint,
-    pictures: Pictures,
+    sizes: DataSizes,
     setup: Setup,
-    strategy: str,
-    checkpointing: bool,
+    smallest: Layout,
     candidates: list[int],
 ) -> Option:
-    share = recipe.train.global_batch // setup.topology.world_size
-
-    def at(batch: int, eval_batch: int) -> Memory:
-        return memory(
-            footprint,
-            training_of(recipe, share > batch, checkpointing),
-            replace(pictures, eval_batch=eval_batch),
-            strategy=strategy,
-            world_size=setup.topology.world_size,
-            micro_batch=batch,
-            device=setup.device,
-        )
-
-    # An evaluation may be as large as the recipe says, but never takes room from training.
-    fitting = [b for b in candidates if at(b, min(b, pictures.eval_batch)).total <= setup.memory]
-    batch = fitting[-1] if fitting else candidates[0]
-    evals = [e for e in halves(pictures.eval_batch) if at(batch, e).total <= setup.memory]
-    eval_batch = evals[0] if evals else min(batch, pictures.eval_batch)
-    needs = at(batch, eval_batch)
-    refused = unsupported(recipe, device=setup.device, strategy=strategy)
-    problem = "; ".join(refused) or None
-    if not fitting and problem is None:
-        problem = f"needs {needs.total / GIB:.1f} GiB at micro-batch {batch}, {setup.memory / GIB:.1f} are usable"
+    found = largest_that_fits(recipe, footprint, sizes, smallest, candidates, setup.memory)
+    layout = found or smallest
+    needs = memory(footprint, recipe, sizes, layout)
+    problem = "; ".join(unsupported(recipe, device=setup.device, strategy=layout.strategy)) or None
+    if found is None and problem is None:
+        batch, usable = layout.micro_batch, setup.memory / GIB
+        problem = f"needs {needs.total / GIB:.1f} GiB at micro-batch {batch}, {usable:.1f} are usable"
     if needs.host > HOST_MEMORY and problem is None:
         problem = f"needs {needs.host / GIB:.0f} GiB of host memory a process, {HOST_MEMORY / GIB:.0f} are assumed"
-    sent = traffic(
-        footprint,
-        strategy,
-        setup.topology,
-        precision=recipe.train.precision,
-        compressed=recipe.train.grad_compression is not None,
-        accumulation_steps=share // batch,
-    )
-    return Option(
-        strategy=strategy,
-        grad_checkpointing=checkpointing,
-        micro_batch=batch,
-        accumulation_steps=share // batch,
-        eval_batch=eval_batch,
-        memory=needs,
-        traffic=sent,
-        timing=timing(
-            footprint,
-            setup.gpu,
-            setup.topology,
-            sent,
-            strategy=strategy,
-            global_batch=recipe.train.global_batch,
-            precision=recipe.train.precision,
-            moments=num_moments(recipe),
-            has_ema=recipe.train.ema_decay is not None,
-            checkpointing=checkpointing,
-            utilisation=setup.utilisation,
-        ),
-        problem=problem,
-    )
-
-
-def training_of(recipe: Recipe, accumulates: bool, checkpointing: bool) -> Training:
-    """What of a recipe decides on memory."""
-    train = recipe.train
-    return Training(train.precision, num_moments(recipe), train.ema_decay is not None, accumulates, checkpointing)
-
-
-def num_moments(recipe: Recipe) -> int:
-    """fp32 copies of the parameters that the optimizer keeps."""
-    if recipe.optim.name == "adamw":
-        return 2
-    return 1 if recipe.optim.momentum or recipe.optim.name == "muon" else 0
-
-
-def halves(batch: int) -> list[int]:
-    """`batch`, its half, its quarter, ... 1."""
-    found = [batch]
-    while found[-1] > 1:
-        found.append(found[-1] // 2)
-    return found
+    sent = traffic(footprint, recipe, layout, setup.topology)
+    seconds = timing(footprint, recipe, layout, setup, sent)
+    return Option(layout, layout.accumulation_steps(recipe), needs, sent, seconds, problem)

@@ -1,34 +1,37 @@
-"""The nearest set-up that works, for one that does not."""
+"""What helps where a recipe does not fit: the nearest set-up that works, and what a run that starts is told."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from cifar_lab.data.sizes import DataSizes
+from cifar_lab.errors import UserError
 from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import GIB, GPUS, LINKS, PlanError
-from cifar_lab.planning.memory import Pictures
-from cifar_lab.planning.network import Topology
-from cifar_lab.planning.options import Option, Setup, fastest, options
+from cifar_lab.planning.hardware import GIB, GPUS, LINKS, PlanError, Setup
+from cifar_lab.planning.inputs import kept_footprint, known_sizes
+from cifar_lab.planning.memory import STRATEGIES, Layout, memory
+from cifar_lab.planning.options import Option, divisors, fastest, largest_that_fits, options
 from cifar_lab.recipe import Recipe
 
 MAX_GPUS_OF_A_NODE = 8
 
 
 def nearest_that_works(
-    recipe: Recipe, footprint: Footprint, pictures: Pictures, setup: Setup, found: list[Option]
+    recipe: Recipe, footprint: Footprint, sizes: DataSizes, setup: Setup, found: list[Option]
 ) -> str:
     """One message: what is missing, and which change helps, the smallest first."""
     least = min(found, key=lambda option: option.memory.total)
-    lines = [f"{recipe.name} does not fit on {_told(setup)}: {_with(least)} {least.problem}"]
-    for words, other in _neighbours(recipe, setup):
+    lines = [f"{recipe.name} does not fit on {setup}: {least} {least.problem}"]
+    for other in _neighbours(recipe, setup):
         try:
-            best = fastest(options(recipe, footprint, pictures, other))
+            best = fastest(options(recipe, footprint, sizes, other))
         except PlanError:
             continue
         if best is not None:
-            need = best.memory.total / GIB
-            lines.append(f"what works: {words}, {_with(best)} (micro-batch {best.micro_batch}, {need:.1f} GiB)")
+            words = f"{other}, any strategy" if other is setup else str(other)
+            need = f"micro-batch {best.layout.micro_batch}, {best.memory.total / GIB:.1f} GiB"
+            lines.append(f"what works: {words}, {best} ({need})")
             if other is setup or len(lines) == 3:
                 break
     if len(lines) == 1:
@@ -36,26 +39,48 @@ def nearest_that_works(
     return "\n".join(lines)
 
 
-def _neighbours(recipe: Recipe, setup: Setup) -> Iterator[tuple[str, Setup]]:
+def _neighbours(recipe: Recipe, setup: Setup) -> Iterator[Setup]:
     """Set-ups by how little they change: all strategies, more GPUs, larger ones."""
-    yield f"{_told(setup)}, any strategy", setup
+    yield setup
     topology = setup.topology
     for gpus in range(topology.gpus + 1, MAX_GPUS_OF_A_NODE + 1):
         if recipe.train.global_batch % (gpus * topology.nodes) == 0 and setup.device == "cuda":
-            other = replace(setup, topology=replace(topology, gpus=gpus))
-            yield _told(other), other
+            yield replace(setup, topology=replace(topology, gpus=gpus))
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.memory):
         if gpu.memory > setup.gpu.memory:
-            inside = replace(topology, inside=LINKS[gpu.link])
-            other = replace(setup, gpu=gpu, topology=inside, device="cuda")
-            yield _told(other), other
+            yield replace(setup, gpu=gpu, topology=replace(topology, inside=LINKS[gpu.link]), device="cuda")
 
 
-def _told(setup: Setup) -> str:
-    topology: Topology = setup.topology
-    nodes = f"{topology.nodes} nodes of " if topology.nodes > 1 else ""
-    return f"{nodes}{topology.gpus} x {setup.gpu.name}"
+def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | None:
+    """A warning when the plan says that `recipe` will not fit into `gpu_bytes` of each of `num_gpus` processes.
 
-
-def _with(option: Option) -> str:
-    return option.strategy + (" with gradient checkpointing" if option.grad_checkpointing else "")
+    None when it fits, or when `cifar-lab plan` has not measured this model yet: nothing is measured here.
+    """
+    try:
+        sizes = known_sizes(recipe)
+        footprint = kept_footprint(recipe, sizes)
+        batches = divisors(recipe, num_gpus)
+    except UserError:
+        return None  # it is said elsewhere, with the place in the recipe
+    checkpointing = recipe.train.grad_checkpointing
+    if footprint is None or not batches or strategy not in STRATEGIES:
+        return None
+    if checkpointing and "checkpointed" not in footprint.passes:
+        return None
+    layout = Layout(strategy, checkpointing, num_gpus, batches[-1], recipe.eval.batch)
+    needs = memory(footprint, recipe, sizes, layout).total
+    if needs <= gpu_bytes:
+        return None
+    smaller = largest_that_fits(recipe, footprint, sizes, layout, batches, gpu_bytes)
+    if smaller is not None:
+        changes = {"train.micro_batch": smaller.micro_batch, "eval.batch": smaller.eval_batch}
+        now = {"train.micro_batch": layout.micro_batch, "eval.batch": layout.eval_batch}
+        advice = " ".join(["set", *(f"{key}={value}" for key, value in changes.items() if value != now[key])])
+    elif not checkpointing and "checkpointed" in footprint.passes:
+        advice = "set train.grad_checkpointing=true, or ask `cifar-lab plan`"
+    else:
+        advice = "ask `cifar-lab plan` for a set-up that does"
+    return (
+        f"the plan says that this will not fit: about {needs / GIB:.1f} GiB at micro-batch "
+        f"{layout.micro_batch} under {strategy}, and there are {gpu_bytes / GIB:.1f} GiB; {advice}"
+    )

@@ -1,110 +1,97 @@
-"""A plan as text."""
+"""A plan as text, no line of which is wider than 80 columns but the command to copy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-GIB = 2**30
-PARTS = ("parameters", "gradients", "optimizer", "ema", "activations", "data", "workspace")
+from cifar_lab.cli.table import table
+from cifar_lab.planning.hardware import GIB
+
+PARTS = {
+    "params": "parameters",
+    "grads": "gradients",
+    "optim": "optimizer",
+    "ema": "ema",
+    "activ": "activations",
+    "data": "data",
+    "work": "workspace",
+    "total": "total",
+}
+TIMES = ("s/step", "min/epoch", "h/run", "GB sent", "s comm")
 
 
 def render(plan: Mapping[str, Any]) -> str:
-    """Model and set-up, a line for each way to run it, the assumptions, and the command of the fastest."""
+    """Model and set-up, memory and time of each way to run it, the assumptions, and the command of the fastest."""
     choice = plan["plans"][plan["choice"]]
-    rows = [_heading(), *(_row(option, option is choice) for option in plan["plans"])]
-    return "\n".join(
+    ways = [(_way(option, chosen=option is choice), option) for option in plan["plans"]]
+    memory = [[*way, *(_gib(option["memory"][part]) for part in PARTS.values())] for way, option in ways]
+    times = [[*way[:-1], *_times(option)] for way, option in ways]
+    problems = [f"- {_named(option)}: {option['problem']}" for option in plan["plans"] if option["problem"]]
+    return "\n\n".join(
         [
-            *_columns(_summary(plan)),
-            "",
-            "GiB on each GPU at the largest micro-batch that fits, * the fastest",
-            *_columns(rows),
-            *(_problem(option) for option in plan["plans"] if option["problem"]),
-            "",
-            *_columns(_choice(plan, choice)),
-            "",
+            table(_summary(plan)),
+            "GiB on each GPU at the largest micro-batch that fits, * the fastest\n"
+            + table(memory, ["", "strategy", "ckpt", "b x acc", *PARTS], numbers=PARTS, gap=1),
+            "\n".join([table(times, ["", "strategy", "ckpt", *TIMES], numbers=TIMES), *problems]),
+            table(_choice(plan, choice)),
             choice["command"],
         ]
     )
 
 
 def _summary(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
-    model, batch, assumed, gpu = plan["model"], plan["batch"], plan["assumptions"], plan["gpu"]
-    nodes = f"{plan['nodes']} nodes of " if plan["nodes"] > 1 else ""
-    links = ", ".join(f"{name} {where} a node" for where, name in _link_words(plan["links"]))
-    flops = model["flops_per_image"] / 1e9
-    fixed = f"CUDA context {_gib(assumed['cuda_context_bytes'])} GiB, NCCL {_gib(assumed['nccl_bytes'])} GiB, "
+    model, batch, assumed = plan["model"], plan["batch"], plan["assumptions"]
+    where = f"{plan['nodes']} nodes of " if plan["nodes"] > 1 else ""
+    where += f"{plan['gpus']} x {plan['gpu']['name']}"
+    where += "".join(f", {name} {side} nodes" for side, name in plan["links"].items() if name)
+    fixed = f"CUDA context {_gib(assumed['cuda_context_bytes'])} GiB, NCCL {_gib(assumed['nccl_bytes'])} GiB"
     return [
-        ("model", f"{plan['recipe']}: {model['num_parameters']:,} parameters, {flops:,.4g} GFLOP an image forward"),
+        ("model", f"{plan['recipe']}: {model['num_parameters']:,} parameters"),
+        ("", f"{model['flops_per_image'] / 1e9:,.4g} GFLOP an image forward"),
         ("batch", f"{batch['global_batch']} images a step, {batch['steps_per_epoch']:,} steps an epoch"),
-        ("on", f"{nodes}{plan['gpus']} x {gpu['name']}{', ' if links else ''}{links}"),
-        (
-            "assumed",
-            f"{fixed if assumed['cuda_context_bytes'] else ''}{assumed['fragmentation']:.0%} fragmentation, "
-            f"{assumed['utilisation']:.0%} of the peak rate, {assumed['memory_filled']:.0%} of the memory usable",
-        ),
+        ("on", where),
+        *([("assumed", fixed)] if assumed["cuda_context_bytes"] else []),
+        ("assumed", f"{assumed['fragmentation']:.0%} fragmentation, {assumed['memory_filled']:.0%} of memory usable"),
+        ("assumed", f"{assumed['utilisation']:.0%} of the peak rate"),
     ]
 
 
-def _link_words(links: Mapping[str, str | None]) -> Iterable[tuple[str, str]]:
-    words = {"inside": "inside", "between": "from"}
-    return ((words[where], name) for where, name in links.items() if name)
+def _way(option: Mapping[str, Any], *, chosen: bool) -> list[str]:
+    mark = "*" if chosen else "-" if option["problem"] else ""
+    checkpointing = "yes" if option["grad_checkpointing"] else "no"
+    return [mark, option["strategy"], checkpointing, f"{option['micro_batch']}x{option['accumulation_steps']}"]
 
 
-def _heading() -> list[str]:
-    short = ["params", "grads", "optim", "ema", "activ", "data", "work"]
-    return ["", "strategy", "ckpt", "b x acc", *short, "total", "s/step", "min/epoch", "h/run", "GB sent", "s comm"]
+def _times(option: Mapping[str, Any]) -> list[str]:
+    seconds, sent = option["seconds"], option["communication"]
+    values = (seconds["step"], seconds["epoch"] / 60, seconds["run"] / 3600)
+    return [*map(_short, values), f"{sent['bytes'] / 1e9:.2f}", f"{sent['seconds']:.3f}"]
 
 
-def _row(option: Mapping[str, Any], chosen: bool) -> list[str]:
-    memory, seconds, sent = option["memory"], option["seconds"], option["communication"]
-    return [
-        "*" if chosen else "-" if option["problem"] else "",
-        option["strategy"],
-        "yes" if option["grad_checkpointing"] else "no",
-        f"{option['micro_batch']}x{option['accumulation_steps']}",
-        *(_gib(memory[part]) for part in PARTS),
-        _gib(memory["total"]),
-        _seconds(seconds["step"]),
-        _short(seconds["epoch"] / 60),
-        _short(seconds["run"] / 3600),
-        f"{sent['bytes'] / 1e9:.2f}",
-        f"{sent['seconds']:.3f}",
-    ]
-
-
-def _problem(option: Mapping[str, Any]) -> str:
-    checkpointing = " with gradient checkpointing" if option["grad_checkpointing"] else ""
-    return f"- {option['strategy']}{checkpointing}: {option['problem']}"
+def _named(option: Mapping[str, Any]) -> str:
+    return str(option["strategy"]) + (" with gradient checkpointing" if option["grad_checkpointing"] else "")
 
 
 def _choice(plan: Mapping[str, Any], choice: Mapping[str, Any]) -> list[tuple[str, str]]:
     memory, seconds, sent = choice["memory"], choice["seconds"], choice["communication"]
-    layout = (
-        f"{choice['strategy']}{' with' if choice['grad_checkpointing'] else ' without'} gradient checkpointing: "
-        f"{plan['world_size']} x {choice['accumulation_steps']} x micro-batch {choice['micro_batch']}"
-    )
+    layout = f"{plan['world_size']} x {choice['accumulation_steps']} x micro-batch {choice['micro_batch']}"
     rows = [
-        ("the fastest", layout),
-        ("step", f"{_seconds(seconds['step'])} s for {choice['flops_per_step'] / 1e12:,.4g} TFLOP"),
+        ("the fastest", f"{_named(choice)}: {layout}"),
+        ("step", f"{_short(seconds['step'])} s for {choice['flops_per_step'] / 1e12:,.4g} TFLOP"),
         ("run", f"{_long(seconds['run'])}, {_long(seconds['epoch'])} an epoch, evaluation not counted"),
         ("evaluation", f"{choice['eval_batch']} images a batch, {_gib(memory['evaluation'])} GiB besides the state"),
         ("checkpoint", f"{plan['model']['checkpoint_bytes'] / 1e9:.2f} GB"),
     ]
     if sent["bytes"]:
-        alone = f"{sent['seconds']:.3f} s alone, {seconds['exposed_communication']:.3f} s not hidden"
-        rows.insert(2, ("communication", f"{sent['bytes'] / 1e9:.2f} GB sent over {sent['bottleneck']}: {alone}"))
+        rows.insert(2, ("communication", f"{seconds['exposed_communication']:.3f} s not hidden, {sent['bottleneck']}"))
     if memory["host"]:
         rows.append(("host memory", f"{_gib(memory['host'])} GiB a process"))
     return rows
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
-
-
 def _short(value: float) -> str:
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _long(seconds: float) -> str:
@@ -114,10 +101,4 @@ def _long(seconds: float) -> str:
 
 
 def _gib(size: int) -> str:
-    return f"{size / GIB:.2f}"
-
-
-def _columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}"

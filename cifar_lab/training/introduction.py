@@ -11,7 +11,7 @@ import torch
 
 from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.stream import Stream
-from cifar_lab.planning.warning import fits
+from cifar_lab.planning.remedy import fits
 from cifar_lab.training.augmented import draw_augmented
 from cifar_lab.training.headline import headline
 from cifar_lab.training.session import Session

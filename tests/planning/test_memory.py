@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cifar_lab.data.sizes import DataSizes
 from cifar_lab.planning import memory as planned
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
-from cifar_lab.planning.hardware import LINKS, PlanError, find_gpu, find_link
-from cifar_lab.planning.memory import Memory, Pictures, Training, memory
-from cifar_lab.planning.network import Topology
-from cifar_lab.planning.options import Setup, divisors, fastest, options
+from cifar_lab.planning.hardware import LINKS, PlanError, Setup, Topology, find_gpu, find_link
+from cifar_lab.planning.memory import Layout, Memory, memory
+from cifar_lab.planning.options import divisors, fastest, options
 from cifar_lab.planning.remedy import nearest_that_works
 from cifar_lab.recipe import Recipe, parse_recipe
 
 MB = 10**6
-PICTURES = Pictures(num=60_000, source=32, image_size=32, eval_batch=100)
-TRAINING = Training(precision="fp32", moments=2, has_ema=True, accumulates=True, checkpointing=False)
+SIZES = DataSizes(num_train=45_000, num_val=5000, num_test=10_000, num_classes=10, source_size=32, image_size=32)
 
 
 def made(numel: int = 100 * MB, slope: int = 50 * MB) -> Footprint:
@@ -41,21 +39,33 @@ def made(numel: int = 100 * MB, slope: int = 50 * MB) -> Footprint:
     )
 
 
-def at(strategy: str, world_size: int = 4, **changes: object) -> Memory:
-    training = replace(TRAINING, **changes)  # type: ignore[arg-type]
-    return memory(made(), training, PICTURES, strategy=strategy, world_size=world_size, micro_batch=8)
-
-
-def recipe(global_batch: int = 256, **train: object) -> Recipe:
+def recipe(global_batch: int = 256, optim: str = "adamw", **train: object) -> Recipe:
     return parse_recipe(
         {
             "name": "made",
             "data": {"image_size": 32},
             "model": {"name": "vit"},
-            "optim": {"name": "adamw", "lr": 1e-3},
+            "optim": {"name": optim, "lr": 1e-3},
+            "eval": {"batch": 100},
             "train": {"epochs": 1, "global_batch": global_batch, **train},
         }
     )
+
+
+def at(
+    strategy: str,
+    world_size: int = 4,
+    accumulates: bool = True,
+    checkpointing: bool = False,
+    device: str = "cuda",
+    micro_batch: int = 8,
+    eval_batch: int = 100,
+    optim: str = "adamw",
+    ema_decay: float | None = 0.9,
+) -> Memory:
+    global_batch = micro_batch * world_size * (2 if accumulates else 1)
+    layout = Layout(strategy, checkpointing, world_size, micro_batch, eval_batch, device)
+    return memory(made(), recipe(global_batch, optim=optim, ema_decay=ema_decay), SIZES, layout)
 
 
 def setup(gpu: str = "a100-40gb", gpus: int = 4, nodes: int = 1) -> Setup:
@@ -91,19 +101,14 @@ def test_what_each_stage_shards() -> None:
 
 
 def test_options_of_the_recipe_count() -> None:
-    assert at("ddp", moments=1).optimizer == 400 * MB
-    assert at("ddp", has_ema=False).ema == 0
+    assert at("ddp", optim="sgd").optimizer == 400 * MB
+    assert at("ddp", ema_decay=None).ema == 0
     assert at("ddp", checkpointing=True).activations == 40 * MB
-    assert (
-        at("ddp").workspace
-        - memory(made(), TRAINING, PICTURES, strategy="ddp", world_size=4, micro_batch=8, device="cpu").workspace
-        > planned.CUDA_CONTEXT + planned.NCCL_BUFFERS
-    )
+    assert at("ddp").workspace - at("ddp", device="cpu").workspace > planned.CUDA_CONTEXT + planned.NCCL_BUFFERS
 
 
 def test_evaluation_can_be_the_peak() -> None:
-    pictures = replace(PICTURES, eval_batch=5000)
-    found = memory(made(), TRAINING, pictures, strategy="zero2", world_size=4, micro_batch=1)
+    found = at("zero2", micro_batch=1, eval_batch=5000)
     assert found.evaluation == 5000 * 5 * MB
     assert found.total == found.state + found.evaluation > found.training
 
@@ -122,26 +127,25 @@ def test_constants_are_those_of_the_runtime() -> None:
 
 def test_the_largest_micro_batch_that_fits() -> None:
     where = setup()
-    for option in options(recipe(), made(slope=1000 * MB), PICTURES, where):
+    for option in options(recipe(), made(slope=1000 * MB), SIZES, where):
         assert option.problem is None
-        assert option.micro_batch * option.accumulation_steps * 4 == 256
+        assert option.layout.micro_batch * option.accumulation_steps * 4 == 256
         assert option.memory.total <= where.memory
-        larger = [b for b in divisors(recipe(), 4) if b > option.micro_batch]
+        larger = [b for b in divisors(recipe(), 4) if b > option.layout.micro_batch]
         if larger:
-            (forced,) = options(
-                recipe(), made(slope=1000 * MB), PICTURES, where, strategies=(option.strategy,), micro_batch=larger[0]
-            )[option.grad_checkpointing : option.grad_checkpointing + 1]
-            assert "GiB" in str(forced.problem)
+            strategy = (option.layout.strategy,)
+            forced = options(recipe(), made(slope=1000 * MB), SIZES, where, strategies=strategy, micro_batch=larger[0])
+            assert "GiB" in str(forced[option.layout.checkpointing].problem)
 
 
 def test_the_fastest_does_not_recompute_in_vain() -> None:
-    best = fastest(options(recipe(), made(), PICTURES, setup()))
+    best = fastest(options(recipe(), made(), SIZES, setup()))
     assert best is not None
-    assert (best.strategy, best.grad_checkpointing) == ("ddp", False)
+    assert (best.layout.strategy, best.layout.checkpointing) == ("ddp", False)
     # 10 billion parameters: 160 GB of state are too much for each of four.
-    best = fastest(options(recipe(), made(10_000 * MB), PICTURES, setup("h200-141gb", gpus=8)))
+    best = fastest(options(recipe(), made(10_000 * MB), SIZES, setup("h200-141gb", gpus=8)))
     assert best is not None
-    assert best.strategy.startswith("zero")
+    assert best.layout.strategy.startswith("zero")
 
 
 def test_micro_batches_are_those_of_the_schedule() -> None:
@@ -151,14 +155,14 @@ def test_micro_batches_are_those_of_the_schedule() -> None:
         divisors(recipe(96), 4, 5)
     for strategy, gpus in (("single", 4), ("ddp", 1)):
         with pytest.raises(PlanError, match=f"--strategy {strategy} is not for"):
-            options(recipe(), made(), PICTURES, setup(gpus=gpus), strategies=(strategy,))
+            options(recipe(), made(), SIZES, setup(gpus=gpus), strategies=(strategy,))
 
 
 def test_too_small_for_any_strategy_names_what_works() -> None:
     huge, where = made(10_000 * MB), setup("t4-16gb", gpus=1)
-    found = options(recipe(), huge, PICTURES, where)
+    found = options(recipe(), huge, SIZES, where)
     assert fastest(found) is None
-    message = nearest_that_works(recipe(), huge, PICTURES, where, found)
+    message = nearest_that_works(recipe(), huge, SIZES, where, found)
     first, *others = message.splitlines()
     assert first.startswith("made does not fit on 1 x t4-16gb: zero3_offload with gradient checkpointing needs ")
     assert first.endswith("needs 186 GiB of host memory a process, 120 are assumed")
@@ -169,5 +173,5 @@ def test_too_small_for_any_strategy_names_what_works() -> None:
 
 def test_nothing_works() -> None:
     huge, where = made(10**12), setup("t4-16gb", gpus=1)
-    found = options(recipe(), huge, PICTURES, where)
-    assert "nothing in the table of GPUs holds it" in nearest_that_works(recipe(), huge, PICTURES, where, found)
+    found = options(recipe(), huge, SIZES, where)
+    assert "nothing in the table of GPUs holds it" in nearest_that_works(recipe(), huge, SIZES, where, found)

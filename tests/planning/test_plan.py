@@ -15,7 +15,7 @@ import yaml
 from cifar_lab.commands import plan
 from cifar_lab.planning import inputs as plan_inputs
 from cifar_lab.planning import kept_answer
-from cifar_lab.planning.warning import fits
+from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import load_recipe
 from cifar_lab.recipe.schedule import Schedule
 
@@ -108,7 +108,7 @@ def test_commands_start_what_was_planned(arguments, measured, capsys) -> None:
 def test_text_names_strategies_and_assumptions(measured, capsys) -> None:
     assert plan.main([measured, "--gpus", "2", "--strategy", "zero2", "--micro-batch", "64"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"^\*  zero2 +no +64x4 ", text, re.MULTILINE)
+    assert re.search(r"^\* zero2 +no +64x4 ", text, re.MULTILINE)
     assert "zero3" not in text
     for words in ("CUDA context", "40% of the peak rate", "checkpoint", "train.micro_batch=64"):
         assert words in text

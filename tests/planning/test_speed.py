@@ -5,20 +5,35 @@ from __future__ import annotations
 import pytest
 
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
-from cifar_lab.planning.hardware import GPUS, LINKS, PlanError, find_gpu, find_link
-from cifar_lab.planning.network import Topology, Traffic, traffic
-from cifar_lab.planning.timing import exposed_seconds, timing
+from cifar_lab.planning.hardware import GPUS, LINKS, PlanError, Setup, Topology, find_gpu, find_link
+from cifar_lab.planning.memory import Layout
+from cifar_lab.planning.speed import Traffic, exposed_seconds, timing, traffic
+from cifar_lab.recipe import Recipe, parse_recipe
 
 NUMEL = 10**8
 NOTHING = Curve(((0.0, 0.0),))
 MODEL = Footprint(NUMEL, NUMEL, 40, NUMEL, 0, 0, 10**9, {"plain": Pass(NOTHING, NOTHING)}, NOTHING)
 
 
+def recipe(global_batch: int, precision: str = "fp32", **train: str) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "made",
+            "data": {"image_size": 32},
+            "model": {"name": "vit"},
+            "optim": {"name": "adamw", "lr": 1e-3},
+            "train": {"epochs": 1, "global_batch": global_batch, "precision": precision, **train},
+        }
+    )
+
+
 def sent(
-    strategy: str, gpus: int = 4, nodes: int = 1, accumulation_steps: int = 1, precision: str = "fp32", **options: bool
+    strategy: str, gpus: int = 4, nodes: int = 1, accumulation_steps: int = 1, precision: str = "fp32", **train: str
 ) -> Traffic:
     topology = Topology(gpus, nodes, LINKS["nvlink4"], find_link("10"))
-    return traffic(MODEL, strategy, topology, precision=precision, accumulation_steps=accumulation_steps, **options)
+    layout = Layout(strategy, False, topology.world_size, micro_batch=2, eval_batch=1)
+    whole = recipe(2 * topology.world_size * accumulation_steps, precision, **train)
+    return traffic(MODEL, whole, layout, topology)
 
 
 def test_volumes_of_a_step() -> None:
@@ -32,7 +47,7 @@ def test_volumes_of_a_step() -> None:
     assert sent("zero3", accumulation_steps=8).bytes == 24 * part * weights
     assert sent("zero3", precision="bf16").bytes == 3 * part * weights / 2
     assert sent("ddp", precision="bf16").bytes == 2 * part * weights  # DDP sends fp32 gradients
-    assert sent("ddp", compressed=True).bytes == part * weights
+    assert sent("ddp", grad_compression="bf16").bytes == part * weights
 
 
 def test_the_slowest_link_decides() -> None:
@@ -50,19 +65,9 @@ def test_seconds_of_a_step() -> None:
     nothing = Traffic(0, 0.0, None, overlapped=False)
 
     def seconds(precision: str, *, checkpointing: bool = False, topology: Topology = one):
-        return timing(
-            MODEL,
-            GPUS["h100-80gb"],
-            topology,
-            nothing,
-            strategy="single",
-            global_batch=1000,
-            precision=precision,
-            moments=2,
-            has_ema=False,
-            checkpointing=checkpointing,
-            utilisation=0.5,
-        )
+        layout = Layout("single", checkpointing, topology.world_size, micro_batch=1, eval_batch=1)
+        setup = Setup(GPUS["h100-80gb"], topology, 0.5)
+        return timing(MODEL, recipe(1000, precision), layout, setup, nothing)
 
     assert seconds("bf16").flops == 3e12
     assert seconds("bf16", checkpointing=True).flops == 4e12

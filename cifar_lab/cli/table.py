@@ -1,0 +1,26 @@
+"""Rows as a table by rich: folded to the width of a terminal, whole and a line each in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+
+
+def table(
+    rows: Iterable[Sequence[str]], headings: Sequence[str] = (), *, numbers: Collection[str] = (), gap: int = 2
+) -> str:
+    """The text; columns whose headings are among `numbers` are set to the right. Nothing is cut."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[Text(cell) for cell in row] for row in rows]
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=bool(headings), header_style="")
+    for heading in headings or [""] * max(map(len, cells), default=0):
+        made.add_column(Text(heading), overflow="fold", justify="right" if heading in numbers else "left")
+    for row in cells:
+        made.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 10_000, color_system=None)
+    with console.capture() as written:
+        console.print(made)
+    return "\n".join(line.rstrip() for line in written.get().splitlines())
