@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"cifar-lab profile: {error}", file=sys.stderr)
         return error.exit_status if isinstance(error, UserError) else EXIT_DIVERGED
     if _is_main():
-        from cifar_lab.profiling.breakdown import render
+        from cifar_lab.profiling.run import render
 
         print(json.dumps(found, indent=2, allow_nan=False) if options.json else render(found))
     return 0
@@ -78,11 +78,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where the trace and profile.json go (default: profiles/NAME)"
     )
-    parser.add_argument("--json", action="store_true", help="for machines, with each process by itself")
+    parser.add_argument("--json", action="store_true", help="for machines")
     return parser
-
-
-if __name__ == "__main__":
-    from cifar_lab.commands import dispatch as cli
-
-    sys.exit(cli.main(["profile", *sys.argv[1:]]))
