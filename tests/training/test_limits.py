@@ -2,15 +2,12 @@
 
 import json
 import os
-import signal
-import subprocess
-import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
-from support.commands import PYTHON, ROOT, TRAIN, completed, environment, write_recipe
+from support.commands import PYTHON, TRAIN, completed, write_recipe
 from support.small import small
 
 from cifar_lab.recipe import parse_recipe
@@ -38,6 +35,19 @@ mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize(
 limit = mapped + int(sys.argv[1]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 sys.exit(main(sys.argv[2:]))
+"""
+# The signal comes at a step and not after a time, in which a short run may end.
+TERMINATED = """\
+import os, signal, sys
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.train import main
+append = RunDir.append_metrics
+def append_and_signal(self, **fields):
+    append(self, **fields)
+    if fields["step"] == 30:
+        os.kill(os.getpid(), signal.SIGTERM)
+RunDir.append_metrics = append_and_signal
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -156,23 +166,16 @@ def test_a_directory_that_cannot_be_written(tmp_path, capsys, place):
 def test_sigterm_stops_and_the_same_command_completes(tmp_path):
     run = RunDir(tmp_path / "run")
     recipe = write_recipe(tmp_path, small(train__epochs=None, train__steps=800, data__val_size=0))
-    command = [*TRAIN, recipe, "--run-dir", str(run.path), "log.every_steps=10", "eval.every_epochs=100"]
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    child = subprocess.Popen(command, cwd=ROOT, env=environment(), **quiet)
-    deadline = time.monotonic() + 90
-    while not (run.path / "metrics.jsonl").exists() or len(run.metrics()) < 3:
-        assert child.poll() is None and time.monotonic() < deadline, child.communicate()
-        time.sleep(0.05)
-    child.send_signal(signal.SIGTERM)
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode == 75, errors
+    words = [recipe, "--run-dir", str(run.path), "log.every_steps=10", "eval.every_epochs=100"]
+    terminated = completed([PYTHON, "-c", TERMINATED, *words])
+    assert terminated.returncode == 75, terminated.stderr[-3000:]
     stopped = run.status()
     assert (stopped.state, stopped.reason, stopped.total_steps) == ("stopped", "SIGTERM", 800)
     assert 30 <= stopped.step < 800
-    assert f"stopped at step {stopped.step}; start again to continue" in errors
+    assert f"stopped at step {stopped.step}; start again to continue" in terminated.stderr
     (checkpoint,) = run.checkpoints.glob(f"step_{stopped.step:08}")
     seconds_before = json.loads((checkpoint / "state.json").read_text())["seconds"]
-    done = completed(command)
+    done = completed([*TRAIN, *words])
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"from step {stopped.step}" in done.stderr
     assert run.status().state == "completed"
@@ -181,5 +184,5 @@ def test_sigterm_stops_and_the_same_command_completes(tmp_path):
     assert steps[-1] == 800
     times = [line["time"] for line in run.metrics() if line["step"] > stopped.step]
     assert run.summary()["wall_seconds"] > seconds_before + times[-1] - times[0]
-    assert json.loads((run.path / "env.json").read_text())["command"][1:] == command[3:]
+    assert json.loads((run.path / "env.json").read_text())["command"][1:] == words
     assert done.stdout == f"{run.path}{os.linesep}"

@@ -115,13 +115,11 @@ def test_signals_during_evaluation_and_saving_and_twice(tmp_path):
     for moment, times in (("evaluation", 1), ("save", 1), ("evaluation", 2)):
         process = start(LONG, tmp_path)
         wait_until(lambda: MOMENTS[moment](tmp_path), process)  # noqa: B023
-        began = time.monotonic()
         for _ in range(times):
             process.send_signal(signal.SIGTERM)
             time.sleep(0.05)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 75, errors
-        assert time.monotonic() - began < 10
         run = RunDir(tmp_path / "run")
         assert (run.status().state, run.status().reason) == ("stopped", "SIGTERM")
         newest = checkpoint_files.list_checkpoints(run.checkpoints)[-1]
