@@ -1,20 +1,14 @@
-"""How large a model is, counted on the meta device: no memory, no weights.
-
-As a program, for callers that must not import torch: JSON {"model", "num_classes", "image_size"} on standard input,
-a ModelSize or {"error"} as JSON on standard output.
-"""
+"""How large a model is, counted on the meta device: no memory, no weights."""
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_lab.models.factory import ModelError, build_meta, num_parameters
+from cifar_lab.models.factory import build_meta, num_parameters
 from cifar_lab.recipe.schema import Model
 
 
@@ -43,19 +37,3 @@ def forward_flops(network: nn.Module, image_size: int) -> int:
     for parameter in trained:
         parameter.requires_grad_(True)
     return int(counter.get_total_flops())
-
-
-def main() -> int:
-    """Answer the question on standard input."""
-    question = json.load(sys.stdin)
-    try:
-        size = model_size(Model(**question["model"]), question["num_classes"], question["image_size"])
-    except ModelError as error:
-        print(json.dumps({"error": str(error)}))
-        return 0
-    print(json.dumps(asdict(size)))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

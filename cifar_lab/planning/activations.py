@@ -1,17 +1,10 @@
-"""What one pass of a model occupies: every allocation of forward and backward, followed on tensors without memory.
-
-As a program, for callers that must not import torch: JSON {"model", "num_classes", "image_size", "precision"} on
-standard input, a Footprint or {"error"} as JSON on standard output.
-"""
+"""What one pass of a model occupies: every allocation of forward and backward, followed on tensors without memory."""
 
 from __future__ import annotations
 
-import json
-import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -21,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cifar_lab.data.mixing import soft_cross_entropy
-from cifar_lab.models.factory import ModelError, build_meta
+from cifar_lab.models.factory import build_meta
 from cifar_lab.models.size import forward_flops
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
 from cifar_lab.planning.memory import PERSISTENCE_THRESHOLD
@@ -170,19 +163,3 @@ def _curve(logs: list[AllocationLog], *, gradients: bool) -> Curve:
         slope = max(0.0, (other - one) / (high - low))
         lines.append((one - slope * low, slope))
     return Curve.of(lines)
-
-
-def main() -> int:
-    """Answer the question on standard input."""
-    question = json.load(sys.stdin)
-    try:
-        answer = footprint(Model(**question.pop("model")), **question)
-    except ModelError as error:
-        print(json.dumps({"error": str(error)}))
-        return 0
-    print(json.dumps(asdict(answer)))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -37,9 +37,6 @@ def _question(recipe: Recipe, sizes: DataSizes) -> Question:
     return Question.about(
         recipe.model,
         "planning.activations",
-        "data.mixing",
-        "models.size",
-        "planning.footprint",
         num_classes=sizes.num_classes,
         image_size=sizes.image_size,
         precision=recipe.train.precision,

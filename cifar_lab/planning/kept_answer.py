@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from cifar_lab.errors import UserError
 from cifar_lab.files import atomic
 from cifar_lab.recipe.schema import Model
 from cifar_lab.rundir.directory import cache_root
+
+# What can be asked: a module of cifar_lab, and its function of a model and the rest of the content.
+FUNCTIONS = {"models.size": "model_size", "planning.activations": "footprint"}
 
 
 class NoAnswerError(UserError):
@@ -26,17 +30,15 @@ class NoAnswerError(UserError):
 
 @dataclass(frozen=True)
 class Question:
-    """`content` goes to `python -m cifar_lab.PROGRAM` as JSON; a change of `sources` (below cifar_lab) asks anew."""
+    """What `module` is to be asked; a change of the code that answers asks anew."""
 
-    program: str
+    module: str
     content: dict[str, Any]
-    sources: tuple[str, ...]
 
     @classmethod
-    def about(cls, model: Model, program: str, *sources: str, **content: Any) -> Question:
+    def about(cls, model: Model, module: str, **content: Any) -> Question:
         """A question about the size of `model`, to which its initial weights do not matter."""
-        shape = model.model_dump(mode="json") | {"pretrained": False, "weights": None}
-        return cls(program, {"model": shape, **content}, (program, *sources))
+        return cls(module, {"model": model.model_dump(mode="json") | {"pretrained": False, "weights": None}, **content})
 
     def kept(self) -> dict[str, Any] | None:
         """The answer if it was given before; never starts a process."""
@@ -51,7 +53,7 @@ class Question:
         known = self.kept()
         if known is not None:
             return known
-        command = [sys.executable, "-m", f"cifar_lab.{self.program}"]
+        command = [sys.executable, "-m", "cifar_lab.planning.kept_answer", self.module]
         child = subprocess.run(command, input=json.dumps(self.content), capture_output=True, text=True, check=False)
         if child.returncode != 0:
             raise NoAnswerError(f"the model cannot be measured: {(child.stderr.strip().splitlines() or ['?'])[-1]}")
@@ -66,8 +68,21 @@ class Question:
 
     def _place(self) -> Path:
         package = Path(__file__).parents[1]
-        files = [package / f"{name.replace('.', '/')}.py" for name in ("models.factory", *self.sources)]
-        files += sorted((package / "models" / "families").glob("*.py"))
-        code = "".join(file.read_text(encoding="utf-8") for file in files) + version("torch") + version("timm")
+        files = [*package.glob("models/**/*.py"), *package.glob("planning/*.py"), package / "data" / "mixing.py"]
+        code = "".join(file.read_text(encoding="utf-8") for file in sorted(files)) + version("torch") + version("timm")
         name = hashlib.sha256((json.dumps(self.content, sort_keys=True) + code).encode()).hexdigest()[:32]
-        return cache_root(Path(".")) / self.program / f"{name}.json"
+        return cache_root(Path(".")) / self.module / f"{name}.json"
+
+
+def main() -> None:
+    """The child: answer the question on standard input, in JSON on standard output."""
+    module, content = sys.argv[1], json.load(sys.stdin)
+    function = getattr(importlib.import_module(f"cifar_lab.{module}"), FUNCTIONS[module])
+    try:
+        print(json.dumps(asdict(function(Model(**content.pop("model")), **content))))
+    except UserError as error:
+        print(json.dumps({"error": str(error)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -118,3 +118,8 @@ def test_no_checkpointing_where_the_model_has_none() -> None:
     net = footprint(Model(name="resnet", args={"width": 4}), 10, 8, "fp32")
     assert set(net.passes) == {"plain"}
     assert net.buffer_bytes > 0
+
+
+def test_no_checkpointing_where_timm_refuses_it() -> None:
+    net = footprint(Model(name="timm_zoo", args={"arch": "hrnet_w18_small"}), 10, 32, "fp32")
+    assert set(net.passes) == {"plain"}

@@ -26,7 +26,7 @@ def in_this_process(monkeypatch):
         returncode = 0
 
         def __init__(self, command, *, input, **how):
-            assert command[-1] == "cifar_lab.models.size"
+            assert command[-1] == "models.size"
             question = json.loads(input)
             size = model_size.model_size(Model(**question["model"]), question["num_classes"], question["image_size"])
             self.stdout = json.dumps(vars(size))
