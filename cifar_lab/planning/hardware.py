@@ -90,14 +90,14 @@ class Setup:
         return f"{nodes}{self.topology.gpus} x {self.gpu.name}"
 
 
-def _gpu(name: str, gib: float, bf16: float | None, fp32: float, bandwidth: float, link: str) -> tuple[str, Gpu]:
+def _gpu(name: str, gib: float, bf16: float | None, fp32: float, bandwidth: float, link: str) -> Gpu:
     """GiB as torch reports them, TFLOP/s and GB/s."""
-    memory = int(gib * GIB)
-    return name, Gpu(name, memory, bf16 and bf16 * 1e12, fp32 * 1e12, bandwidth * 1e9, link)
+    return Gpu(name, int(gib * GIB), bf16 and bf16 * 1e12, fp32 * 1e12, bandwidth * 1e9, link)
 
 
-GPUS: Mapping[str, Gpu] = dict(
-    [
+GPUS: Mapping[str, Gpu] = {
+    gpu.name: gpu
+    for gpu in (
         _gpu("b200-180gb", 178.0, 2250, 80, 8000, "nvlink5"),
         _gpu("h200-141gb", 139.8, 989, 67, 4800, "nvlink4"),
         _gpu("h100-80gb", 79.1, 989, 67, 3350, "nvlink4"),
@@ -111,19 +111,20 @@ GPUS: Mapping[str, Gpu] = dict(
         _gpu("rtx4090-24gb", 23.5, 165, 82.6, 1008, "pcie4"),
         _gpu("rtx3090-24gb", 23.6, 71, 35.6, 936, "pcie4"),
         _gpu("t4-16gb", 14.6, None, 8.1, 320, "pcie3"),
-    ]
-)
+    )
+}
 
 # NCCL reaches about 0.8 of NVLink, PCIe and InfiniBand; of Ethernet, TCP leaves 1448 of 1538 bytes a frame.
 _RDMA, _TCP = 0.8, 0.94
 
 
-def _link(name: str, gigabytes: float, efficiency: float, microseconds: float) -> tuple[str, Link]:
-    return name, Link(name, gigabytes * 1e9, efficiency, microseconds * 1e-6)
+def _link(name: str, gigabytes: float, efficiency: float, microseconds: float) -> Link:
+    return Link(name, gigabytes * 1e9, efficiency, microseconds * 1e-6)
 
 
-LINKS: Mapping[str, Link] = dict(
-    [
+LINKS: Mapping[str, Link] = {
+    link.name: link
+    for link in (
         _link("nvlink5", 900, _RDMA, 3),
         _link("nvlink4", 450, _RDMA, 3),
         _link("nvlink3", 300, _RDMA, 3),
@@ -139,8 +140,8 @@ LINKS: Mapping[str, Link] = dict(
         _link("eth-25g", 3.125, _TCP, 30),
         _link("eth-10g", 1.25, _TCP, 30),
         _link("eth-1g", 0.125, _TCP, 50),
-    ]
-)
+    )
+}
 # Between nodes, where nothing else is said: one slow but common card a node.
 DEFAULT_NODE_LINK = "ib-200g"
 
