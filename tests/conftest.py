@@ -26,14 +26,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["CIFAR_LAB_CACHE"] = cache.name
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under --dist loadgroup, files that share a cluster or a server go to one worker, and each other file to one."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ("slurm", "wandb_server") else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """The checkout."""
