@@ -1,22 +1,13 @@
-"""The network interfaces of this machine (Linux, IPv4), and which of them leads to an address."""
+"""The network interfaces of this machine (IPv4), and which of them leads to an address."""
 
 from __future__ import annotations
 
-import array
-import os
 import socket
-import struct
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cifar_lab.cluster.place import PlaceError
-
-# linux/sockios.h and linux/if.h
-SIOCGIFCONF, SIOCGIFFLAGS = 0x8912, 0x8913
-UP, LOOPBACK, RUNNING = 0x1, 0x8, 0x40
-MAX_ADDRESSES = 256
 
 
 @dataclass(frozen=True)
@@ -33,42 +24,16 @@ class Interface:
 
 
 def interfaces() -> list[Interface]:
-    """All of this machine, empty where the system is not Linux."""
-    if sys.platform != "linux":
-        return []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        addresses = _addresses(probe)
-        known = {name for name, _ in addresses}
-        addresses += [(name, "") for _, name in socket.if_nameindex() if name not in known]
-        found = []
-        for name, address in addresses:
-            flags = _flags(probe, name)
-            up = flags & UP != 0 and flags & RUNNING != 0
-            found.append(Interface(name, address, up, flags & LOOPBACK != 0))
+    """All of this machine, second addresses of an interface included."""
+    import psutil  # type: ignore[import-untyped]
+
+    addresses = psutil.net_if_addrs()
+    found = []
+    for name, stats in psutil.net_if_stats().items():
+        loopback = "loopback" in stats.flags.split(",")
+        of_name = [a.address for a in addresses.get(name, []) if a.family == socket.AF_INET]
+        found += [Interface(name, address, stats.isup, loopback) for address in of_name or [""]]
     return found
-
-
-def _addresses(probe: socket.socket) -> list[tuple[str, str]]:
-    """Name and address, second addresses of an interface included."""
-    import fcntl
-
-    size = 40 if struct.calcsize("P") == 8 else 32  # of struct ifreq
-    buffer = array.array("B", bytes(size * MAX_ADDRESSES))
-    answer = fcntl.ioctl(probe.fileno(), SIOCGIFCONF, struct.pack("iP", len(buffer), buffer.buffer_info()[0]))
-    used = struct.unpack("iP", answer)[0]
-    entries = [buffer[start : start + size].tobytes() for start in range(0, used, size)]
-    return [(os.fsdecode(entry[:16].split(b"\0")[0]), socket.inet_ntoa(entry[20:24])) for entry in entries]
-
-
-def _flags(probe: socket.socket, name: str) -> int:
-    import fcntl
-
-    try:
-        answer = fcntl.ioctl(probe.fileno(), SIOCGIFFLAGS, struct.pack("40s", os.fsencode(name)[:15]))
-    except OSError:  # it went away meanwhile
-        return 0
-    flags: int = struct.unpack("16xH22x", answer)[0]
-    return flags
 
 
 def named_interface(variable: str, names: str, *, found: Sequence[Interface], alone: bool) -> Interface:
