@@ -1,77 +1,21 @@
 """`cifar-lab verify-resume RECIPE [key=value ...]`: proof that kill -9 and resuming change nothing.
 
-Trains the recipe undisturbed, then again with kill -9 at random moments (aimed at steps, saves and evaluations in turn;
-at the whole process group, the launcher alone or one worker alone in turn) and compares: samples, metrics, tensors.
+Trains the recipe undisturbed, then again with kill -9 at random moments, and compares: samples, metrics, tensors.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import load_recipe
-from cifar_lab.rundir.directory import RunDir
-from cifar_lab.verify.verdict import Verdict, compare
-
-AIMS = ("step", "save", "evaluation", "any moment")
-VICTIMS = ("group", "launcher", "worker")
-POLL_SECONDS = 0.001
-AIM_SECONDS = 60.0
-ORPHAN_SECONDS = 30.0
-
-
-class VerifyResumeError(UserError):
-    """The runs that were to be compared did not get through, or have no place."""
-
-
-@dataclass(frozen=True)
-class Kill:
-    """One kill -9: what it was aimed at, whom it hit, and the step of the last metrics line."""
-
-    aim: str
-    victim: str
-    step: int
-
-
-@dataclass(frozen=True)
-class Trial:
-    """How to train: the recipe, on how many processes, and where everything goes."""
-
-    recipe: str
-    overrides: tuple[str, ...]
-    processes: int
-    folder: Path
-
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Begin, or continue, the run `name` in a process group of its own."""
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes)]
-        command = [sys.executable, *(launcher if self.processes > 1 else []), "-m", "cifar_lab.train", self.recipe]
-        command += [*self.overrides, "log.every_steps=1", "--run-dir", str(self.folder / name)]
-        environment = os.environ | {"CIFAR_LAB_INDEX_LOG": str(self.folder / f"{name}.samples")}
-        if self.processes > 1:
-            environment.setdefault("OMP_NUM_THREADS", "1")
-        with open(self.folder / f"{name}.log", "ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-
-    def run_dir(self, name: str) -> RunDir:
-        """The directory of the run `name`."""
-        return RunDir(self.folder / name)
-
-    def finish(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a run that nobody disturbs. Raises VerifyResumeError if it fails."""
-        if process.wait() != 0:
-            raise VerifyResumeError(f"the run `{name}` failed, see {self.folder / f'{name}.log'}")
+from cifar_lab.verify.kills import Trial, empty_folder, verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         load_recipe(options.recipe, options.overrides)
         with tempfile.TemporaryDirectory(prefix="verify-resume-") as temporary:
-            folder = _empty(options.out or Path(temporary))
+            folder = empty_folder(options.out or Path(temporary))
             trial = Trial(options.recipe, tuple(options.overrides), options.processes, folder)
             verdict = verify(trial, options.kills, random.Random(options.seed))
     except UserError as error:
@@ -103,107 +47,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in verdict.lines():
         print(line)
     return 0 if verdict.holds else 1
-
-
-def _empty(folder: Path) -> Path:
-    """`folder`, made. Raises VerifyResumeError; what lies there already would be compared in place of new runs."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise VerifyResumeError(f"{folder} is not empty: name a new folder with --out")
-    except OSError as error:
-        raise VerifyResumeError(f"cannot write {folder}: {error.strerror}; name another with --out") from error
-    return folder.absolute()
-
-
-def verify(trial: Trial, kills: int, chance: random.Random) -> Verdict:
-    """Train `trial` undisturbed and with `kills` kills, print each kill, and compare."""
-    began = time.monotonic()
-    trial.finish("undisturbed", trial.start("undisturbed"))
-    seconds = time.monotonic() - began
-    print(f"undisturbed: {trial.run_dir('undisturbed').path}, {seconds:.0f} s")
-    done = 0
-    for number in range(kills):
-        victim = VICTIMS[number % len(VICTIMS)] if trial.processes > 1 else "group"
-        kill = _disturb(trial, AIMS[number % len(AIMS)], victim, chance, seconds)
-        if kill is None:
-            print(f"kill {number + 1}: the run completed first")
-            break
-        done += 1
-        print(f"kill {done}: {kill.victim} during {kill.aim}, after step {kill.step}", flush=True)
-    if not done:
-        raise VerifyResumeError("the run completed before it could be killed, so nothing was proven: make it longer")
-    trial.finish("killed", trial.start("killed"))
-    return compare(trial.folder, exact=trial.processes == 1)
-
-
-def _disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds: float) -> Kill | None:
-    """Start or continue the run and kill it once it has made progress; None if it ended before."""
-    run_dir = trial.run_dir("killed")
-    metrics = run_dir.path / "metrics.jsonl"
-    process = trial.start("killed")
-    try:
-        before = metrics.stat().st_size if metrics.exists() else 0
-        _until(process, lambda: metrics.exists() and metrics.stat().st_size > before)
-        time.sleep(chance.uniform(0.0, 0.03 * seconds))
-        if aim == "save":
-            hit = _until(process, lambda: any(run_dir.checkpoints.glob("*.partial/*")))
-        elif aim == "evaluation":
-            hit = _until(process, lambda: _evaluating(run_dir))
-        else:
-            time.sleep(chance.uniform(0.0, 0.1))
-            hit = True
-        if process.poll() is not None:
-            return None
-        _kill(process, victim, chance)
-        steps = [line["step"] for line in run_dir.metrics()]
-        return Kill(aim if hit else AIMS[-1], victim, max(steps, default=0))
-    finally:
-        _end_group(process)
-
-
-def _until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> bool:
-    """Wait until `condition()` holds, the process ends, or a minute is over; whether it held."""
-    deadline = time.monotonic() + AIM_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(POLL_SECONDS)
-    return False
-
-
-def _evaluating(run_dir: RunDir) -> bool:
-    """Whether the main process said so in its last heartbeat, of the last half second."""
-    try:
-        return '"validation"' in (run_dir.path / "heartbeat" / "0.json").read_text(encoding="utf-8")
-    except OSError:
-        return False
-
-
-def _kill(process: subprocess.Popen[bytes], victim: str, chance: random.Random) -> None:
-    if victim == "group":
-        os.killpg(process.pid, signal.SIGKILL)
-    elif victim == "launcher":
-        process.kill()
-    else:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(chance.choice(children)), signal.SIGKILL)
-    process.wait()
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the workers that outlive their launcher. Raises VerifyResumeError if they do not end by themselves."""
-    deadline = time.monotonic() + ORPHAN_SECONDS
-    while _group_lives(process.pid):
-        if time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise VerifyResumeError(f"workers outlived their launcher by {ORPHAN_SECONDS:g} s and were killed")
-        time.sleep(0.05)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -12,7 +12,7 @@ from cifar_lab.files.atomic import finite, replacing
 
 
 class MetricsFile:
-    """Append-only file of metrics that survives being cut off in the middle of a line."""
+    """Append-only file of metrics; `truncate`, with which a start begins, drops a line that a crash cut off."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -22,7 +22,6 @@ class MetricsFile:
         """Write one line with one system call, so that a reader or a crash sees all of it or a torn last line."""
         line = json.dumps(finite(fields), allow_nan=False) + "\n"
         if self._descriptor is None:
-            self._drop_torn_line()
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         data = memoryview(line.encode())
         while data:
@@ -66,22 +65,6 @@ class MetricsFile:
             for line in file:
                 if line.endswith(b"\n"):
                     yield line
-
-    def _drop_torn_line(self) -> None:
-        """Cut what a crash left after the last newline, or the next line would be glued to it."""
-        if not self.path.exists():
-            return
-        with open(self.path, "rb+") as file:
-            end = position = file.seek(0, os.SEEK_END)
-            while position > 0:
-                start = max(0, position - 65536)
-                file.seek(start)
-                newline = file.read(position - start).rfind(b"\n")
-                position = start + newline + 1 if newline >= 0 else start
-                if newline >= 0:
-                    break
-            if position < end:
-                file.truncate(position)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
