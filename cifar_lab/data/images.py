@@ -16,6 +16,7 @@ from torch import Tensor
 from cifar_lab.data import cache, sources
 from cifar_lab.data.decode import check_memory
 from cifar_lab.data.raw import DataError, RawSplit
+from cifar_lab.files.cache import cache_root
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,12 @@ def load_images(
     info = source.info(**args)
     if info is not None:
         check_memory([(num, 3, info.image_size, info.image_size) for num in (info.num_train, info.num_test)], max_gib)
-    if cache_dir is None:
-        from cifar_lab.rundir.directory import cache_root
-
-        cache_dir = cache_root(None)
 
     def read() -> dict[str, RawSplit]:
         return {split: source.load(split, root=root, **args) for split in cache.SPLITS}
 
     key = source.cache_key(root=root, **args)
-    decoded = cache.load_decoded(read, key, name=name, cache_dir=cache_dir, max_gib=max_gib)
+    decoded = cache.load_decoded(read, key, name=name, cache_dir=cache_dir or cache_root(), max_gib=max_gib)
     train, test = (_image_set(decoded, split) for split in cache.SPLITS)
     return train, test, Stats(*decoded.meta["train"].mean_std())
 

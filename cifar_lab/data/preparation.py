@@ -13,7 +13,6 @@ from cifar_lab.data.stream import Stream
 from cifar_lab.models.factory import own_normalisation
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
-from cifar_lab.trained.model import Description
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,6 @@ class Preparation:
         elif own := own_normalisation(recipe.model):
             mean, std = own
         return cls(data.image_size or images.image_size, data.interpolation, tuple(mean), tuple(std))
-
-    @classmethod
-    def from_description(cls, description: Description) -> Preparation:
-        """As model.json has it."""
-        return cls(description.image_size, description.interpolation, description.mean, description.std)
 
     def training_stream(
         self, images: ImageSet, recipe: Recipe, schedule: Schedule, *, device: torch.device, channels_last: bool = False

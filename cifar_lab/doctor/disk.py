@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_lab.doctor.check import Check, State
-from cifar_lab.rundir.directory import RunDirError, cache_root
+from cifar_lab.files.cache import CacheRootError, cache_root
 
 GIB = 2**30
 SHARED_MEMORY = 1 * GIB  # below it NCCL's buffers between the GPUs of a node may not fit
@@ -32,7 +32,7 @@ def disk_checks(runs: Path, checkpoint_bytes: int | None) -> Iterator[Check]:
         yield Check("disk", state, says, "" if state == "ok" else fix)
     try:
         yield _writable("cache", cache_root(place))
-    except RunDirError as error:
+    except CacheRootError as error:
         yield Check("cache", "FAIL", str(error), "set CIFAR_LAB_CACHE to a folder that can be written")
 
 

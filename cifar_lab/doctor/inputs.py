@@ -13,8 +13,8 @@ from cifar_lab.data import cache
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.sources import cifar10
 from cifar_lab.doctor.check import Check, State
+from cifar_lab.files.cache import CacheRootError, cache_root
 from cifar_lab.recipe import Recipe
-from cifar_lab.rundir.directory import RunDirError, cache_root
 
 FETCH = "fetch it on a machine with network (HF_HOME on a shared disk), or set CIFAR_LAB_DATA or data.root to a copy"
 
@@ -74,7 +74,7 @@ def _decoded(name: str, key: str) -> bool:
     digest = hashlib.sha256(f"{cache.FORMAT}\n{name}\n{key}".encode()).hexdigest()
     try:
         return (cache_root() / "data" / f"{name}-{digest[:8]}" / "meta.json").is_file()
-    except RunDirError:
+    except CacheRootError:
         return False
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from cifar_lab.errors import UserError
 from cifar_lab.files import atomic
+from cifar_lab.files.cache import cache_root
 from cifar_lab.recipe.schema import Model
-from cifar_lab.rundir.directory import cache_root
 
 # What can be asked: a module of cifar_lab, and its function of a model and the rest of the content.
 FUNCTIONS = {"models.size": "model_size", "planning.activations": "footprint"}

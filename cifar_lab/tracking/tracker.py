@@ -18,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.files.cache import cache_root
 from cifar_lab.recipe import Recipe
-from cifar_lab.rundir.directory import RunDir, cache_root
+from cifar_lab.rundir.directory import RunDir
 from cifar_lab.tracking.wandb.record import identify
 
 END_SECONDS = 10.0

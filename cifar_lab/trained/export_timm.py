@@ -14,7 +14,7 @@ from cifar_lab.data.preparation import Preparation
 from cifar_lab.errors import UserError
 from cifar_lab.trained.card import model_card
 from cifar_lab.trained.model import SavedModel
-from cifar_lab.trained.network import load_module
+from cifar_lab.trained.network import load_module, preparation_of
 
 USE = """\
 ```python
@@ -42,7 +42,7 @@ def export_timm(saved: SavedModel, folder: Path) -> str:
         )
     module = load_module(saved)
     _write(module, saved, folder)
-    difference = _difference(module, Preparation.from_description(saved.description), folder)
+    difference = _difference(module, preparation_of(saved.description), folder)
     if difference != 0:
         raise TimmExportError(f"timm {timm.__version__} loads other logits from the export (by {difference:.1e})")
     (folder / "README.md").write_text(model_card(saved, USE.format(name="local-dir:FOLDER"), "timm"), encoding="utf-8")

@@ -14,7 +14,7 @@ from cifar_lab.models.factory import ModelError, build_meta, build_model
 from cifar_lab.models.weights import describe_mismatch
 from cifar_lab.recipe.schema import Model
 from cifar_lab.runtime.options import uses_channels_last
-from cifar_lab.trained.model import DESCRIPTION, SavedModel, SavedModelError
+from cifar_lab.trained.model import DESCRIPTION, Description, SavedModel, SavedModelError
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,14 @@ def load_network(saved: SavedModel, device: torch.device) -> SavedNetwork:
     module = module.to(device)
     if channels_last:
         module = module.to(memory_format=torch.channels_last)
-    preparation = Preparation.from_description(saved.description)
-    return SavedNetwork(module, preparation, device, channels_last, saved.recipe.train.precision == "bf16")
+    return SavedNetwork(
+        module, preparation_of(saved.description), device, channels_last, saved.recipe.train.precision == "bf16"
+    )
+
+
+def preparation_of(description: Description) -> Preparation:
+    """How pictures reach the model."""
+    return Preparation(description.image_size, description.interpolation, description.mean, description.std)
 
 
 def load_module(saved: SavedModel) -> nn.Module:

@@ -11,9 +11,10 @@ from cifar_lab.data.images import ImageSet
 from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import EvalStream, Stream
+from cifar_lab.files.cache import cache_root
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
-from cifar_lab.rundir.directory import RunDir, cache_root
+from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.make import make_engine

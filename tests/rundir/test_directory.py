@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lab.files.cache import CacheRootError, cache_root
 from cifar_lab.recipe import Recipe, parse_recipe
-from cifar_lab.rundir.directory import RunDir, RunDirError, cache_root
+from cifar_lab.rundir.directory import RunDir, RunDirError
 
 
 def recipe(**changes: object) -> Recipe:
@@ -228,8 +229,8 @@ def test_cache_root_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     assert cache_root(tmp_path / "run") == tmp_path / "run" / "cache"
-    with pytest.raises(RunDirError, match="CIFAR_LAB_CACHE"):
+    with pytest.raises(CacheRootError, match="CIFAR_LAB_CACHE"):
         cache_root()
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "file" / "below"))
-    with pytest.raises(RunDirError, match="CIFAR_LAB_CACHE"):
+    with pytest.raises(CacheRootError, match="CIFAR_LAB_CACHE"):
         cache_root(tmp_path / "run")
