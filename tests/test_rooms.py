@@ -9,7 +9,7 @@ from support.rooms import ROOMS, TORCH_FREE, Package, circle, mermaid
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Package.read(ROOT / "cifar_lab")
-HEAVY = {"torch", "torchvision", "accelerate", "timm", "deepspeed", "wandb", "datasets", "transformers"}
+HEAVY = {"torch", "torchvision", "accelerate", "timm", "deepspeed", "datasets", "transformers"}
 ONLY_IN = {
     "accelerate": ("cifar_lab.runtime",),
     "deepspeed": ("cifar_lab.runtime.zero",),

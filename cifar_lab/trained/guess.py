@@ -12,11 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cifar_lab.data.images import ImageSet, find_source
 from cifar_lab.data.picture_files import read_pictures
-from cifar_lab.errors import UserError
 from cifar_lab.trained.model import SavedModel
-from cifar_lab.trained.network import SavedNetwork, best_device, load_network
+from cifar_lab.trained.network import SavedNetwork, best_device, load_network, source_size
 
 BATCH = 64
 
@@ -56,7 +54,7 @@ class Guesser:
 def load_guesser(saved: SavedModel) -> Guesser:
     """The model on the best device of this machine. Raises SavedModelError."""
     network = load_network(saved, best_device())
-    return Guesser(network, saved.description.classes, _source_size(saved))
+    return Guesser(network, saved.description.classes, source_size(saved))
 
 
 def guess(guesser: Guesser, paths: Iterable[Path], top: int) -> Iterator[Guess]:
@@ -86,22 +84,4 @@ def _ranked(guesser: Guesser, pixels: npt.NDArray[np.uint8], top: int) -> list[l
 def _probabilities(network: SavedNetwork, pixels: npt.NDArray[np.uint8]) -> Tensor:
     """float32 (n, num_classes) of squares uint8 (n, S, S, 3), prepared as those of a data set are."""
     planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    num = len(planes)
-    images = ImageSet(planes, torch.zeros(num, dtype=torch.int64), torch.arange(num), (), "files")
-    stream = network.preparation.stream(images, batch=num, device=network.device, channels_last=network.channels_last)
-    (batch,) = stream
-    return network.logits(batch.images).softmax(dim=1).cpu()
-
-
-def _source_size(saved: SavedModel) -> int:
-    """Side of the data set's pictures, where it is known; else pictures go to the model's size at once."""
-    if saved.description.source_size is not None:
-        return saved.description.source_size
-    info = None
-    if saved.run is not None:
-        data = saved.recipe.data
-        try:
-            info = find_source(data.name).info(**data.args)
-        except UserError:  # a source of its own that this installation lacks
-            info = None
-    return info.image_size if info is not None else saved.description.image_size
+    return network.logits(network.prepare(planes)).softmax(dim=1).cpu()

@@ -9,7 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cifar_lab.data.images import ImageSet, find_source
 from cifar_lab.data.preparation import Preparation
+from cifar_lab.errors import UserError
 from cifar_lab.models.factory import ModelError, build_meta, build_model
 from cifar_lab.models.weights import describe_mismatch
 from cifar_lab.recipe.schema import Model
@@ -26,6 +28,14 @@ class SavedNetwork:
     device: torch.device
     channels_last: bool
     bf16: bool
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """float32 (b, 3, s, s) on the device of uint8 (b, 3, h, w), prepared as the pictures of a data set are."""
+        num = len(pixels)
+        images = ImageSet(pixels, torch.zeros(num, dtype=torch.int64), torch.arange(num), (), "pictures")
+        stream = self.preparation.stream(images, batch=num, device=self.device, channels_last=self.channels_last)
+        (batch,) = stream
+        return batch.images
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -76,3 +86,17 @@ def load_module(saved: SavedModel) -> nn.Module:
 def best_device() -> torch.device:
     """The GPU if there is one."""
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
+def source_size(saved: SavedModel) -> int:
+    """Side of the data set's pictures, where it is known; else pictures go to the model's size at once."""
+    if saved.description.source_size is not None:
+        return saved.description.source_size
+    info = None
+    if saved.run is not None:
+        data = saved.recipe.data
+        try:
+            info = find_source(data.name).info(**data.args)
+        except UserError:  # a source of its own that this installation lacks
+            info = None
+    return info.image_size if info is not None else saved.description.image_size

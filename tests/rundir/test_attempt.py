@@ -14,8 +14,8 @@ import time
 import pytest
 
 from cifar_lab.files.process import ProcessId
+from cifar_lab.rundir import attempt as attempts
 from cifar_lab.rundir.attempt import AttemptError, claim, read_attempt
-from cifar_lab.rundir.directory import attempt as attempts
 from cifar_lab.rundir.heartbeat import Heartbeat, read_beats
 
 CLAIM = (

@@ -8,10 +8,47 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # From the ground up: a room and the rooms that it imports. All of them may import `errors`; docs/design.md draws this.
-ROOMS: dict[str, str] = {}
+ROOMS: dict[str, str] = {
+    "errors": "",
+    "files": "",
+    "cli": "",
+    "recipe": "",
+    "models": "recipe",
+    "optim": "recipe",
+    "rundir": "files recipe",
+    "data": "files recipe models",
+    "planning": "files cli recipe models rundir data",
+    "cluster": "cli recipe rundir",
+    "report": "recipe rundir",
+    "tracking": "files recipe rundir",
+    "runtime": "recipe optim data",
+    "checkpoint": "files runtime",
+    "doctor": "files recipe models data planning cluster",
+    "training": "files recipe models rundir data planning tracking runtime checkpoint",
+    "status": "files recipe rundir checkpoint",
+    "trained": "files cli recipe models rundir data runtime checkpoint training",
+    "profiling": "files cli recipe rundir runtime training",
+    "study": "files cli recipe rundir runtime status",
+    "verify": "rundir data checkpoint",
+    "commands": "files cli recipe rundir data planning report tracking runtime checkpoint doctor training status "
+    "trained profiling study verify",
+}
 
 # Rooms that answer before torch is there, but for the modules named after them.
-TORCH_FREE = {}
+TORCH_FREE: dict[str, tuple[str, ...]] = {
+    "cli": (),
+    "cluster": (),
+    "files": (),
+    "planning": ("cifar_lab.planning.activations",),
+    "recipe": (),
+    "report": (),
+    "rundir": (),
+    "status": (),
+    "study": (),
+    "tracking": (),
+    "data.sources": (),
+    "trained.model": (),
+}
 
 
 @dataclass(frozen=True)
