@@ -113,7 +113,7 @@ def deepspeed_config(
         **decided,
         # Autocast over fp32 weights, as under every strategy; DeepSpeed's `bf16` section would round the weights.
         "torch_autocast": {"enabled": train.precision == "bf16", "dtype": "bfloat16"},
-        "zero_allow_untested_optimizer": True,  # SGD is not on its list; tests/test_zero.py tests it
+        "zero_allow_untested_optimizer": True,  # SGD is not on its list; tests/runtime/test_zero.py tests it
         "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW needs no compiler on the training machine
         "zero_optimization": _zero_section(setup, num_parameters) | setup.file.get("zero_optimization", {}),
     }

@@ -1,7 +1,7 @@
 """Where the parts of each parameter lie in DeepSpeed's flat fp32 partitions, and the way in and out of them.
 
-The attribute names are private to DeepSpeed 0.19; `setup.cfg` fixes the minor version and tests/test_zero.py fails if
-one of them changes its meaning.
+The attribute names are private to DeepSpeed 0.19; `setup.cfg` fixes the minor version, and if one of them changes its
+meaning tests/runtime/test_zero.py fails.
 """
 
 from __future__ import annotations

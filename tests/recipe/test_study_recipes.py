@@ -20,7 +20,7 @@ NUM_TRAIN = 45_000  # CIFAR-10 without the held-out 5,000
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Answer the model's size here: nine children would each import torch first (tests/test_dry_run.py has one)."""
+    """Answer the model's size here: nine children would each import torch first (test_dry_run.py has one)."""
 
     class Answer:
         returncode = 0
