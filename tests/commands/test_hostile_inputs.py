@@ -75,7 +75,7 @@ def run_case(server: ForkServer, good: Path, folder: Path, call: str, word: str)
     shutil.copytree(good, folder, symlinks=True, dirs_exist_ok=True)
     before = snapshot(folder)
     argv = [part.replace("X", word) for part in call.split(" ")]
-    done = server(argv, cwd=folder, seconds=12)
+    done = server(argv, cwd=folder)
     after = snapshot(folder)
     return done, {path for path in {*before, *after} if before.get(path) != after.get(path)}
 

@@ -25,7 +25,7 @@ def test_two_nodes_with_names_and_addresses_of_their_own(slurm) -> None:
     assert sorted(said.stdout.splitlines()) == ["node1 2", "node2 2"], said.stderr
     assert sorted(slurm.addresses) == slurm.nodes == ["node1", "node2"]
     to_node2 = ["timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/node2/16818"]  # slurmd
-    assert slurm.on("node1", to_node2).returncode == 0
+    assert any(slurm.on("node1", to_node2).returncode == 0 for _ in range(20))
     slurm.set_link("node2", up=False)
     assert slurm.on("node1", to_node2).returncode != 0
     slurm.set_link("node2", up=True)
@@ -41,7 +41,7 @@ def test_nothing_is_left_when_its_owner_is_killed(slurm, tmp_path: Path) -> None
         names = owner.stdout.readline().split()
         assert len(traces(tmp_path, *names)) > 8
         owner.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while traces(tmp_path, *names) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert traces(tmp_path, *names) == []

@@ -111,7 +111,7 @@ def test_a_sweep_queues_again_only_what_is_missing(slurm, submit: Submit, tmp_pa
     wait_for(lambda: (status := victim.status()) is not None and status.state == "running")
     slurm.run(["scancel", f"{job}_1"])
     for number in range(6):
-        state = slurm.until(f"{job}_{number}", *ENDED, seconds=150)
+        state = slurm.until(f"{job}_{number}", *ENDED, seconds=400)
         assert state == ("CANCELLED" if number == 1 else "COMPLETED"), number
     assert {number for number, run in runs.items() if run.status().state != "completed"} == {1}
     attempts = {number: run.status().attempt for number, run in runs.items()}
@@ -119,7 +119,7 @@ def test_a_sweep_queues_again_only_what_is_missing(slurm, submit: Submit, tmp_pa
     done = submit(*call)
     second = queued(done)
     assert "array 1: 1 of 6 members" in done.stdout and done.stderr.count(", completed (") == 5
-    assert slurm.until(f"{second}_1", *ENDED, seconds=120) == "COMPLETED"
+    assert slurm.until(f"{second}_1", *ENDED, seconds=400) == "COMPLETED"
     assert all(run.status().state == "completed" for run in runs.values())
     now = {number: run.status().attempt for number, run in runs.items()}
     assert now == attempts | {1: attempts[1] + 1}

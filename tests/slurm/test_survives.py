@@ -57,7 +57,7 @@ def cut_link(job: Job) -> None:
     """Until the run says that it is interrupted, and who is at fault."""
     job.slurm.set_link("node2", up=False)
     try:
-        job.until(lambda: (status := job.status()) and status.state == "interrupted", seconds=60)
+        job.until(lambda: (status := job.status()) and status.state == "interrupted", seconds=180)
     finally:
         job.slurm.set_link("node2", up=True)
 
@@ -116,6 +116,6 @@ def _on_its_way(job: Job, event: Callable[[Job], None], after: int) -> int:
         later = status is not None and status.state == "running" and status.attempt > after
         return status.attempt if later and job.checkpoint() > _starts(job)[-1] else 0
 
-    number = job.until(saved, seconds=120)
+    number = job.until(saved, seconds=300)
     print(f"{event.__name__} at step {job.checkpoint()} of attempt {number}, after {time.monotonic() - begun:.0f} s")
     return number

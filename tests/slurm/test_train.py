@@ -20,9 +20,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     return [line["loss"] for line in session.run_dir.metrics() if line["split"] == "train"]
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero2"])
-@pytest.mark.parametrize("processes", [1, 2])
-def test_two_nodes_are_one_world(slurm, tmp_path: Path, alone, strategy: str, processes: int) -> None:
+@pytest.mark.parametrize(("processes", "strategy"), [(1, "ddp"), (2, "zero2")])
+def test_two_nodes_are_one_world(slurm, tmp_path: Path, alone, processes: int, strategy: str) -> None:
     job = submit(slurm, tmp_path, RECIPE, "--strategy", strategy, "--nproc", str(processes), sbatch=("--nodes=2",))
     assert job.ended() == "COMPLETED", job.log()
     status, env = job.status(), job.run.env()

@@ -32,7 +32,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def completed(
-    command: list[str], *, timeout: float = 120, cwd: Path = ROOT, **more: str
+    command: list[str], *, timeout: float = 300, cwd: Path = ROOT, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, from the checkout unless told; `more` joins its environment."""
     return subprocess.run(

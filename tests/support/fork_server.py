@@ -56,7 +56,7 @@ class ForkServer:
         stdout: str | None = None,
         file_bytes: int | None = None,
         interrupt_after: float | None = None,
-        seconds: float = 30.0,
+        seconds: float = 120.0,
     ) -> Done:
         """`stdout`: None is kept, "" is closed, else a file; `file_bytes`: the most of a file; None in `env`: unset."""
         with tempfile.TemporaryDirectory() as folder:

@@ -79,7 +79,7 @@ class Cluster:
         """`scontrol` with these arguments."""
         self._asked("scontrol", *arguments)
 
-    def until(self, job: str, *states: str, seconds: float = 60) -> str:
+    def until(self, job: str, *states: str, seconds: float = 180) -> str:
         """Wait for a job to be in one of `states`; returns which."""
         deadline = time.monotonic() + seconds
         while (state := self.state(job)) not in states:

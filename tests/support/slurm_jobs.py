@@ -34,7 +34,7 @@ class Job:
     def log(self) -> str:
         return self.log_file.read_text() if self.log_file.exists() else ""
 
-    def ended(self, seconds: float = 180) -> str:
+    def ended(self, seconds: float = 400) -> str:
         """Wait for the job's end; returns Slurm's state."""
         try:
             return self.slurm.until(self.id, *ENDED, seconds=seconds)
@@ -68,7 +68,7 @@ class Job:
         command = [PYTHON, "-m", "cifar_lab", "status", self.recipe, "--run-dir", str(self.run.path), *arguments]
         return self.slurm.run(command, cwd=ROOT, env=environment(), timeout=60)
 
-    def until(self, what: Callable[[], Any], seconds: float = 90) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = 240) -> Any:
         """Wait until `what()` is true while the job lives; returns it."""
         deadline, state = time.monotonic() + seconds, ""
         while not (answer := what()):

@@ -81,7 +81,7 @@ def start(recipe, folder, *extra):
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def wait_until(condition, process, seconds=60):
+def wait_until(condition, process, seconds=180):
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.stderr.read()
@@ -118,7 +118,7 @@ def test_signals_during_evaluation_and_saving_and_twice(tmp_path):
         for _ in range(times):
             process.send_signal(signal.SIGTERM)
             time.sleep(0.05)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
         assert process.returncode == 75, errors
         run = RunDir(tmp_path / "run")
         assert (run.status().state, run.status().reason) == ("stopped", "SIGTERM")
@@ -134,13 +134,13 @@ def test_a_second_start_is_refused_and_changes_nothing(tmp_path):
     first = start(LONG, tmp_path)
     wait_until(lambda: phase(tmp_path) in ("train", "validation"), first)
     second = start(LONG, tmp_path)
-    output, errors = second.communicate(timeout=60)
+    output, errors = second.communicate(timeout=180)
     assert second.returncode == 1
     assert f"process {first.pid}" in errors
     assert "Traceback" not in errors
     assert not output
     (tmp_path / "run" / "STOP").touch()
-    _, errors = first.communicate(timeout=60)
+    _, errors = first.communicate(timeout=180)
     assert first.returncode == 75, errors
     run = RunDir(tmp_path / "run")
     assert (run.status().reason, run.status().attempt) == ("STOP", 1)
