@@ -133,6 +133,21 @@ def test_silence_of_long_ago_needs_no_wait(tmp_path, monkeypatch):
     assert time.monotonic() - begun < 1
 
 
+def test_fresh_heartbeats_count_however_old_the_marker(tmp_path, monkeypatch):
+    held_elsewhere(tmp_path, monkeypatch, 60.0)
+    for path in (tmp_path / ".attempt-1", tmp_path / "attempt.json"):
+        os.utime(path, (0, time.time() - 100))
+    assert attempts._silence(tmp_path, 1, read_beats(tmp_path)) < 60
+
+
+def test_overtaken_claimant_leaves_no_marker(tmp_path):
+    claim(tmp_path).release()
+    second = claim(tmp_path)
+    assert attempts._try_next(tmp_path, 1) is None  # it had read the folder before the first claim
+    assert not (tmp_path / ".attempt-1").exists()
+    assert (read_attempt(tmp_path).number, second.still_ours()) == (2, True)
+
+
 def test_waits_for_the_peers_of_a_dead_rank_0(tmp_path):
     holder = claimant(tmp_path)
     holder.communicate()
