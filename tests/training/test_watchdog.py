@@ -55,7 +55,7 @@ def test_hanging_single_process_ends_with_its_stacks(tmp_path):
 STEPPING = """
 import sys, time
 from pathlib import Path
-from cifar_lab.rundir.directory import attempt as attempts
+from cifar_lab.rundir import attempt as attempts
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.training.watchdog import Watchdog
@@ -121,7 +121,7 @@ def test_stopped_process_is_named_by_the_other_in_time(tmp_path):
 HUNG_MAIN = """
 import sys, time
 from pathlib import Path
-from cifar_lab.rundir.directory import attempt as attempts
+from cifar_lab.rundir import attempt as attempts
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.training.watchdog import Watchdog
