@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import yaml
-from support.commands import PYTHON, ROOT, completed, processor_seconds
+from support.commands import PYTHON, ROOT, completed
 from support.saved_runs import RECIPES, saved_run
 
 from cifar_lab.commands import recipes
@@ -46,14 +46,13 @@ def test_every_shipped_recipe_is_listed_and_says_what_to_expect(capsys, monkeypa
     assert listed["vit_tiny"]["model"] == "vit_tiny_patch16_224"
 
 
-def test_the_list_takes_no_torch_and_no_time(tmp_path):
-    for name in ("torch", "accelerate"):
+def test_the_list_imports_nothing_large(tmp_path):
+    for name in ("torch", "accelerate", "datasets", "scipy", "matplotlib"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')\n")
     command = [PYTHON, "-m", "cifar_lab", "recipes"]
-    done, seconds = processor_seconds(lambda: completed(command, PYTHONPATH=str(tmp_path)))
+    done = completed(command, PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].startswith("recipe ")
-    assert seconds < 0.7
 
 
 def test_cost_is_measured_when_asked_for_and_kept(book, capsys):

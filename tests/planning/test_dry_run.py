@@ -179,10 +179,9 @@ def test_second_answer_is_kept_and_needs_no_torch(
     assert described(capsys, recipe_file, "data.image_size=64")["model"]["num_parameters"] == first["num_parameters"]
 
     code = (
-        "import sys, time; from cifar_lab.commands.dispatch import main\n"
+        "import sys; from cifar_lab.commands.dispatch import main\n"
         f"assert main(['train', {str(recipe_file)!r}, '--dry-run']) == 0\n"
-        "assert not {'torch', 'timm', 'accelerate', 'datasets'} & set(sys.modules)\n"
-        "assert time.process_time() < 0.7, time.process_time()"
+        "assert not {'torch', 'timm', 'accelerate', 'datasets'} & set(sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -1,9 +1,9 @@
-"""Checking a recipe is cheap: no torch, no timm, and a fraction of a second with the interpreter's start."""
+"""Checking a recipe is cheap: of the large libraries it imports none, be the recipe good or bad."""
 
 from __future__ import annotations
 
 import pytest
-from support.commands import PYTHON, ROOT, completed, processor_seconds
+from support.commands import PYTHON, ROOT, completed
 
 CODE = """
 import sys
@@ -12,7 +12,8 @@ try:
     load_recipe(sys.argv[1], sys.argv[2:])
 except RecipeError as error:
     print(error)
-print("heavy:", sorted({"torch", "timm", "numpy", "accelerate", "datasets"} & sys.modules.keys()))
+heavy = {"torch", "timm", "numpy", "accelerate", "datasets", "PIL", "scipy", "rich"}
+print("heavy:", sorted(heavy & sys.modules.keys()))
 """
 
 
@@ -23,7 +24,6 @@ print("heavy:", sorted({"torch", "timm", "numpy", "accelerate", "datasets"} & sy
 )
 def test_checking_is_cheap(overrides: list[str], said: str) -> None:
     command = [PYTHON, "-c", CODE, str(ROOT / "recipes" / "vit_tiny.yaml"), *overrides]
-    run, seconds = processor_seconds(lambda: completed(command, PYTHONPATH=str(ROOT)))
+    run = completed(command, PYTHONPATH=str(ROOT))
     assert run.stdout.endswith("heavy: []\n"), run.stderr
     assert said in run.stdout
-    assert seconds < 0.7
