@@ -25,7 +25,7 @@ class Interface:
 
 def interfaces() -> list[Interface]:
     """All of this machine, second addresses of an interface included."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     addresses = psutil.net_if_addrs()
     found = []

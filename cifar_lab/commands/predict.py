@@ -93,6 +93,7 @@ def _tile(found: Guess) -> Tile:
 
     from cifar_lab.files.contact_sheet import Tile
 
+    assert found.pixels is not None
     name, probability = found.top[0]
     return Tile(
         Image.fromarray(found.pixels), ((f"{name[:11]} {probability:.0%}", "black"), (shown(found.path.name), "#666"))

@@ -94,7 +94,7 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
         evaluation = _evaluation(network.eval(), image_size, bf16)
         passes["plain"] = _training(network.train(), num_classes, image_size, bf16)
         try:
-            network.set_grad_checkpointing(True)  # type: ignore[operator]
+            network.set_grad_checkpointing(True)
         except (AttributeError, AssertionError):
             pass  # no such method, or one of timm that refuses
         else:

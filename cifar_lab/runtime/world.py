@@ -109,7 +109,7 @@ class World:
         problems = self.gather_objects(problem)
         if any(p is not None for p in problems):
             raise problem or next(p for p in problems if p is not None)
-        return result  # type: ignore[return-value]  # None only if `work` returns None
+        return result  # None only if `work` returns None
 
     def gather_objects(self, value: Any) -> list[Any]:
         """`value` of every rank, in rank order."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cifar_lab.checkpoint import saver as checkpoint
+from cifar_lab.checkpoint.files import CheckpointError
 from cifar_lab.checkpoint.saver import TrainingState
 from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.rundir.directory import RunDir
@@ -43,7 +44,7 @@ def starting_state(
         return fresh
     path, state = found
     if state.data_fingerprint != fingerprint:
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{path} was trained on other data than are found now: set data.root (or CIFAR_LAB_DATA) to the data of "
             "the first start, or begin anew with --fresh"
         )

@@ -164,7 +164,7 @@ def _create(arch: str, image_size: int, **kwargs: Any) -> nn.Module:
         model = timm.create_model(arch, **kwargs)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         if str(error).startswith("Error(s) in loading state_dict"):
-            raise _LoadError(describe_mismatch(error)) from error  # type: ignore[arg-type]
+            raise _LoadError(describe_mismatch(error)) from error
         raise ModelError(f"timm cannot build {arch} at image_size {image_size} px: {error}") from error
     _check_grid(model, arch, image_size)
     return model

@@ -16,7 +16,7 @@ class Hearing:
     def installed(cls) -> Hearing:
         """The process's one."""
         if not isinstance(sys.stderr, cls):
-            sys.stderr = cls(sys.stderr)  # type: ignore[assignment]
+            sys.stderr = cls(sys.stderr)
         assert isinstance(sys.stderr, cls)
         return sys.stderr
 
