@@ -5,12 +5,10 @@ CACHE/data/SOURCE-KEY/ holds {train,test}_{images,labels}.npy and meta.json.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -59,42 +57,50 @@ def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: f
             if decoded is not None:
                 return decoded
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.parent / f"{folder.name}.lock") as locked:
-            return _load_or_build(folder, digest, read, max_gib, locked)
+        with _locked(folder):
+            return _load_or_build(folder, digest, read, max_gib)
     except OSError as error:
         logger.warning("the cache %s cannot be used (%s): decoding in memory; see CIFAR_LAB_CACHE", folder, error)
     return _decode_in_memory(_read_checked(read, max_gib))
 
 
-def _load_or_build(folder: Path, digest: str, read: Read, max_gib: float, locked: bool) -> Decoded:
-    """Under the lock, so nobody else writes, unless the file system has no locks: then the first rename wins."""
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # here, since most starts find the cache filled
+
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("waiting for another process that decodes the data (%s)", lock.lock_file)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _load_or_build(folder: Path, digest: str, read: Read, max_gib: float) -> Decoded:
+    """Under the lock, so nobody else writes."""
     try:
         decoded = _load(folder, digest, max_gib)  # another process may have built it while we waited
         if decoded is not None:
             return decoded
     except _CorruptCacheError as corrupt:
         logger.warning("the cache %s is corrupt (%s): rebuilding it", folder, corrupt)
-        _remove(folder)
-    if locked:
-        for left_over in folder.parent.glob(f".{folder.name}.*"):
-            shutil.rmtree(left_over, ignore_errors=True)
-    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+        shutil.rmtree(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     try:
         _write(partial, digest, _read_checked(read, max_gib))
-        try:
-            partial.rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    try:
+        partial.rename(folder)
         decoded = _load(folder, digest, max_gib)
     except _CorruptCacheError as corrupt:
         raise OSError(f"what was written does not read back: {corrupt}") from corrupt
-    if decoded is None:
-        raise OSError("it vanished")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    assert decoded is not None
     return decoded
 
 
@@ -165,13 +171,6 @@ def _sha256(array: npt.NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def _remove(folder: Path) -> None:
-    """Renamed first: a half-deleted cache is never seen under its name."""
-    trash = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-    folder.rename(trash)
-    shutil.rmtree(trash, ignore_errors=True)
-
-
 def _decode_in_memory(raw: Mapping[str, RawSplit]) -> Decoded:
     images, meta = {}, {}
     for split in SPLITS:
@@ -179,23 +178,3 @@ def _decode_in_memory(raw: Mapping[str, RawSplit]) -> Decoded:
         meta[split] = decode_split(raw[split], chunks.append)
         images[split] = np.concatenate(chunks)
     return Decoded(images, {split: raw[split].labels for split in SPLITS}, meta, raw["train"].classes)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock file; yields False where the file system or the platform has no locks."""
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("waiting for another process that decodes the data (%s)", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-            return
-        yield True

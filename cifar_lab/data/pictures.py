@@ -52,8 +52,9 @@ class Pictures:
             )
         return self._num, height, width, 3
 
-    def decode(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Pictures `start` to `stop` as uint8 (n, H, W, 3)."""
+    def __getitem__(self, which: slice) -> npt.NDArray[np.uint8]:
+        """The pictures of a slice without a step, decoded: uint8 (n, H, W, 3)."""
+        start, stop, _ = which.indices(self._num)
         encoded = self._read(start, stop)
         out = np.empty((len(encoded), *self.shape[1:]), np.uint8)
 

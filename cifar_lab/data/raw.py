@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cifar_lab.errors import UserError
-
-if TYPE_CHECKING:
-    from cifar_lab.data.pictures import Pictures
 
 
 class DataError(UserError):
@@ -28,22 +25,29 @@ class SourceInfo:
     image_size: int
 
 
+class Pixels(Protocol):
+    """uint8 (N, H, W, 3): an array, or what decodes the pictures of a slice when asked for them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: slice, /) -> npt.NDArray[np.uint8]: ...
+
+
 @dataclass(frozen=True)
 class RawSplit:
-    """One split: uint8 pictures (N, H, W, 3) as an array, or still encoded; int64 labels (N,); class names.
+    """One split: pictures, int64 labels (N,), class names.
 
     Raises DataError for labels outside the classes and for an empty split.
     """
 
-    images: npt.NDArray[np.uint8] | Pictures
+    images: Pixels
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, np.ndarray):
-            assert self.images.dtype == np.uint8
-            assert self.images.ndim == 4
-            assert self.images.shape[3] == 3
         assert self.labels.dtype == np.int64
         assert self.labels.shape == (len(self.images),)
         if not len(self.labels):
@@ -63,4 +67,4 @@ class RawSplit:
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
         """Pictures `start` to `stop`, decoded: uint8 (n, H, W, 3)."""
-        return self.images[start:stop] if isinstance(self.images, np.ndarray) else self.images.decode(start, stop)
+        return self.images[start:stop]

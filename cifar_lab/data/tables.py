@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from cifar_lab.data.pictures import Pictures
 from cifar_lab.data.raw import DataError, RawSplit
@@ -77,6 +78,28 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
             )
             described[field.name] = {"_type": "Image"} if picture else {"_type": "Value", "dtype": str(field.type)}
     return dict(described)
+
+
+def folder_splits(root: Path) -> dict[str, Table]:
+    """One table for each folder of `root` that holds folders of pictures; labels are the class folders' names."""
+    found = ((folder.name, _class_pictures(folder)) for folder in sorted(root.iterdir()) if folder.is_dir())
+    return {split: _folder_table(f"{root / split}", pictures) for split, pictures in found if pictures}
+
+
+def _class_pictures(split: Path) -> list[Path]:
+    suffixes = Image.registered_extensions().keys()
+    classes = (folder for folder in sorted(split.iterdir()) if folder.is_dir())
+    return [path for folder in classes for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes]
+
+
+def _folder_table(name: str, pictures: list[Path]) -> Table:
+    def column(wanted: str) -> pa.ChunkedArray:
+        import pyarrow as pa
+
+        cells = [str(path) if wanted == "image" else path.parent.name for path in pictures]
+        return pa.chunked_array([cells], type=pa.string())
+
+    return Table(name, {"image": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}}, column)
 
 
 def image_column(table: Table, wanted: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import resource
 import shutil
@@ -117,7 +116,7 @@ def test_a_folder_of_other_data_is_not_taken(source: Source) -> None:
 def test_left_overs_of_a_killed_process_go(source: Source) -> None:
     source.load()
     folder = source.folder
-    left_over = folder.parent / f".{folder.name}.0123"
+    left_over = folder.parent / f".{folder.name}.partial"
     left_over.mkdir()
     flip_a_byte(folder / "test_images.npy")
     source.load()
@@ -143,7 +142,7 @@ def small_files() -> Iterator[None]:
 def test_a_full_disk_leaves_nothing_behind(source: Source, small_files: None, caplog: pytest.LogCaptureFixture) -> None:
     assert_right(source.load())
     assert ["decoding in memory" in message for message in caplog.messages] == [True]
-    assert [path.suffix for path in (source.cache_dir / "data").iterdir()] == [".lock"]
+    assert not [path for path in (source.cache_dir / "data").iterdir() if path.is_dir()]
 
 
 def test_memory_and_file_have_the_same_meta(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -154,31 +153,13 @@ def test_memory_and_file_have_the_same_meta(tmp_path: Path, caplog: pytest.LogCa
     assert not isinstance(in_memory.images["train"], np.memmap)
 
 
-def test_without_locks_the_first_rename_wins(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*args: object) -> None:
-        raise OSError(37, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    other, read = Source(source.cache_dir), source.read
-
-    def read_while_another_finishes() -> dict[str, RawSplit]:
-        assert_right(other.load())
-        return read()
-
-    source.read = read_while_another_finishes  # type: ignore[method-assign]
-    assert_right(source.load())
-    assert (source.reads, other.reads) == (1, 1)
-    assert_right(source.load())
-    assert not list((source.cache_dir / "data").glob(".*"))
-
-
 def test_an_error_of_the_source_passes_through(source: Source) -> None:
     def read() -> dict[str, RawSplit]:
         raise FileNotFoundError("train-00000.parquet")
 
     with pytest.raises(DataError, match=r"cannot be read: train-00000\.parquet"):
         load_decoded(read, "key", name="tiny", cache_dir=source.cache_dir, max_gib=1)
-    assert [path.suffix for path in (source.cache_dir / "data").iterdir()] == [".lock"]
+    assert not [path for path in (source.cache_dir / "data").iterdir() if path.is_dir()]
 
 
 def test_too_large_is_refused_decoded_or_not(source: Source) -> None:

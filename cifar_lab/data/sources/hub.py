@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
-from cifar_lab.data.tables import Table, parquet_splits, to_raw
+from cifar_lab.data.tables import Table, folder_splits, parquet_splits, to_raw
 
 
 def load(
@@ -42,20 +42,9 @@ def load(
     return to_raw(wanted, tables[train_split], images=image_column, labels=label_column, size=size)
 
 
-def cache_key(
-    *,
-    root: str | None,
-    id: str,
-    config: str | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    train_split: str = "train",
-    test_split: str = "test",
-    size: int | None = None,
-) -> str:
+def cache_key(*, root: str | None, **args: object) -> str:
     """The arguments, and of a copy its folders and files; a change on the hub itself is not seen."""
-    args = f"{id} {config} {image_column} {label_column} {train_split} {test_split} {size}"
-    return "\n".join([args, *(_stamps(Path(root).expanduser()) if root else ())])
+    return "\n".join([str(sorted(args.items())), *(_stamps(Path(root).expanduser()) if root else ())])
 
 
 def info(**args: object) -> SourceInfo | None:
@@ -89,8 +78,6 @@ def _copied_splits(id: str, root: Path, config: str | None) -> dict[str, Table]:
         from cifar_lab.data.hub_access import saved_splits
 
         return saved_splits(root)
-    from cifar_lab.data.image_folder import folder_splits
-
     tables = parquet_splits(root, config) or folder_splits(root)
     if not tables:
         raise DataError(

@@ -10,14 +10,34 @@ import numpy.typing as npt
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 
 VERSION = 1  # raise it whenever a pixel changes: caches and fingerprints depend on it
-CLASSES = (
-    "circle", "square", "triangle", "cross", "ring", "star", "horizontal_stripes", "vertical_stripes", "checkerboard",
-    "dots",
-)  # fmt: skip
 _FIRST_INDEX = {"train": 0, "test": 1 << 40}
 _TEXTURES = range(6, 10)
 
 Floats = npt.NDArray[np.float64]
+
+
+def _in_disc(texture: Floats, u: Floats, v: Floats) -> Floats:
+    return np.maximum(texture, np.hypot(u, v) - 1)
+
+
+def _stripes(u: Floats, v: Floats) -> Floats:
+    return _in_disc(np.cos(2 * np.pi * 1.6 * v) * 0.1, u, v)
+
+
+# Signed distances, roughly, in units of the radius: negative inside. (u, v) are the shape's own coordinates.
+_FORMULAS: dict[str, Callable[[Floats, Floats], Floats]] = {
+    "circle": lambda u, v: np.hypot(u, v) - 0.85,
+    "square": lambda u, v: np.maximum(abs(u), abs(v)) - 0.75,
+    "triangle": lambda u, v: np.maximum(abs(u) * np.sqrt(0.75) + v / 2, -v) - 0.5,
+    "cross": lambda u, v: np.maximum(np.minimum(abs(u), abs(v)) - 0.25, np.maximum(abs(u), abs(v)) - 0.95),
+    "ring": lambda u, v: abs(np.hypot(u, v) - 0.72) - 0.2,
+    "star": lambda u, v: np.hypot(u, v) - (0.65 + 0.35 * np.cos(5 * np.arctan2(v, u))),
+    "horizontal_stripes": _stripes,
+    "vertical_stripes": lambda u, v: _stripes(v, u),
+    "checkerboard": lambda u, v: _in_disc(np.sin(np.pi * 1.6 * u) * np.sin(np.pi * 1.6 * v) * 0.2, u, v),
+    "dots": lambda u, v: _in_disc(0.25 - 0.25 * (np.cos(np.pi * 2.2 * u) + np.cos(np.pi * 2.2 * v)), u, v),
+}
+CLASSES = tuple(_FORMULAS)
 
 
 def load(
@@ -67,7 +87,7 @@ def _draw(indices: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint64], size:
     u, v = (cos * x + sin * y) / radius, (cos * y - sin * x) / radius
 
     distance = np.empty((len(indices), size, size))
-    for label, formula in enumerate(_FORMULAS):
+    for label, formula in enumerate(_FORMULAS.values()):
         rows = labels == label
         distance[rows] = formula(u[rows], v[rows])
     ink = np.clip(0.5 - distance * radius * size / 2, 0, 1)[..., None]  # edges are one pixel wide
@@ -87,54 +107,3 @@ def _hash(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return h ^ (h >> np.uint64(31))
-
-
-# Signed distances, roughly, in units of the radius: negative inside. (u, v) are the shape's own coordinates.
-def _circle(u: Floats, v: Floats) -> Floats:
-    return np.hypot(u, v) - 0.85
-
-
-def _square(u: Floats, v: Floats) -> Floats:
-    return np.maximum(abs(u), abs(v)) - 0.75
-
-
-def _triangle(u: Floats, v: Floats) -> Floats:
-    return np.subtract(np.maximum(abs(u) * np.sqrt(0.75) + v / 2, -v), 0.5)
-
-
-def _cross(u: Floats, v: Floats) -> Floats:
-    a, b = abs(u), abs(v)
-    return np.maximum(np.minimum(a, b) - 0.25, np.maximum(a, b) - 0.95)
-
-
-def _ring(u: Floats, v: Floats) -> Floats:
-    return abs(np.hypot(u, v) - 0.72) - 0.2
-
-
-def _star(u: Floats, v: Floats) -> Floats:
-    return np.hypot(u, v) - (0.65 + 0.35 * np.cos(5 * np.arctan2(v, u)))
-
-
-def _in_disc(texture: Floats, u: Floats, v: Floats) -> Floats:
-    return np.maximum(texture, np.hypot(u, v) - 1)
-
-
-def _horizontal_stripes(u: Floats, v: Floats) -> Floats:
-    return _in_disc(np.cos(2 * np.pi * 1.6 * v) * 0.1, u, v)
-
-
-def _vertical_stripes(u: Floats, v: Floats) -> Floats:
-    return _horizontal_stripes(v, u)
-
-
-def _checkerboard(u: Floats, v: Floats) -> Floats:
-    return _in_disc(np.sin(np.pi * 1.6 * u) * np.sin(np.pi * 1.6 * v) * 0.2, u, v)
-
-
-def _dots(u: Floats, v: Floats) -> Floats:
-    return _in_disc(0.25 - 0.25 * (np.cos(np.pi * 2.2 * u) + np.cos(np.pi * 2.2 * v)), u, v)
-
-
-_FORMULAS: tuple[Callable[[Floats, Floats], Floats], ...] = (
-    _circle, _square, _triangle, _cross, _ring, _star, _horizontal_stripes, _vertical_stripes, _checkerboard, _dots,
-)  # fmt: skip
