@@ -14,7 +14,6 @@ ONLY_IN = {
     "accelerate": ("cifar_lab.runtime",),
     "deepspeed": ("cifar_lab.runtime.zero",),
     "wandb": ("cifar_lab.tracking.wandb",),
-    "matplotlib": ("cifar_lab.report",),
 }
 # The ways in, which nothing may import, and the dispatch of commands, which imports them by name.
 TOP = ("", "train", "__main__")

@@ -10,21 +10,21 @@ from pathlib import Path
 
 from cifar_lab.report.contents import contents
 from cifar_lab.report.read import read_run
-from cifar_lab.report.terminal import ranked_tables, say, screen, side_by_side
+from cifar_lab.report.terminal import told
 from cifar_lab.rundir.find import ReportError, find_runs
 
 EPILOG = """\
 examples:
   cifar-lab report runs
   cifar-lab report runs/plain18 runs/plain34 --out /tmp/report
-  cifar-lab report runs/resnet18/0-1a2b3c4d runs/resnet18/0-5e6f7a8b --terminal
+  cifar-lab report runs --terminal
 Without --out the page is report/report.html in the folder that the runs have in common. Beside it: report.md,
-results.csv and plots/ (PNG and SVG).
+results.csv and plots/ (SVG).
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the table and write the report, or with --terminal print all; returns the exit status."""
+    """Print the table and write the report, or with --terminal print the claims instead; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="cifar-lab report",
         description="Table, figures and checked claims from run directories alone.",
@@ -33,20 +33,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory, or a folder of them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: see below)")
-    parser.add_argument(
-        "--terminal", action="store_true", help="print recipes' differences, curves and numbers; write no files"
-    )
+    parser.add_argument("--terminal", action="store_true", help="print the checked claims too, and write no files")
     options = parser.parse_args(argv)
     try:
         records = [read_run(path) for path in find_runs(options.runs)]
     except ReportError as error:
         print(f"cifar-lab report: {error}", file=sys.stderr)
         return error.exit_status
-    if options.terminal:
-        say(side_by_side(records, *screen()))
-        return 0
     found = contents(records)
-    say(ranked_tables(found))
+    print(told(found, claims=options.terminal))
+    if options.terminal:
+        return 0
     common = common_folder(options.runs)
     if options.out is None and common.resolve() == Path("/"):
         print("cifar-lab report: the runs have no folder in common: name one with --out DIR", file=sys.stderr)
@@ -59,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"cannot write {error.filename or out}: {error.strerror}; name a folder with --out DIR", file=sys.stderr)
         return 1
-    say(f"report: {path}")
+    print(f"report: {path}")
     return 0
 
 

@@ -16,7 +16,7 @@ TEMPORARY_PREFIX = ".tmp-"
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, else removed."""
-    # The suffix stays last: numpy and matplotlib choose the format by it.
+    # The suffix stays last: numpy and Pillow choose the format by it.
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     try:
         yield temporary

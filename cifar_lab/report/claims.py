@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cifar_lab.report import wording
 from cifar_lab.report.flat import differing, fields
 from cifar_lab.report.groups import Experiment
 from cifar_lab.report.stats import Difference, Spread, difference, pooled_spread
@@ -45,6 +46,15 @@ class Claim:
     verdict: str
     because: str
     evidence: list[Evidence]
+
+    @property
+    def differences(self) -> str:
+        """The evidence as one text, in percentage points with intervals of 95 %."""
+        told = []
+        for one in self.evidence:
+            low, high = (wording.points(value) for value in (one.difference.low, one.difference.high))
+            told.append(f"{one.what}: {wording.points(one.difference.value)} ({low} to {high})")
+        return "; ".join(told)
 
     @property
     def why(self) -> str:

@@ -1,4 +1,4 @@
-"""A figure of curves as data: what is drawn, and on which axes; how is the business of svg.py and png.py."""
+"""A figure of curves as data: what is drawn, and on which axes; how is the business of svg.py."""
 
 from __future__ import annotations
 

@@ -6,8 +6,6 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from cifar_lab.report import wording
-from cifar_lab.report.claims import Evidence
 from cifar_lab.report.contents import COLUMNS, NOTES, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.groups import identity
 from cifar_lab.report.record import RunRecord
@@ -26,11 +24,11 @@ def markdown(contents: Contents) -> str:
         lines += _table([title for title, _ in COLUMNS], [[cell(r) for _, cell in COLUMNS] for r in section.ranked])
         if section.claims:
             lines += ["", "### Claims", ""]
-            rows = [[claim.title, claim.verdict, _evidence(claim.evidence), claim.why] for claim in section.claims]
+            rows = [[claim.title, claim.verdict, claim.differences, claim.why] for claim in section.claims]
             lines += _table(["claim", "verdict", "difference of test errors (95 % interval)", "why"], rows)
         lines += ["", "### Figures", ""] if section.figures or len(section.rows) > 1 else []
-        lines += [f"![Test error](plots/{section.slug}.png)"] if len(section.rows) > 1 else []
-        lines += [f"![{_plain(figure.title)}](plots/{figure.name}.png)" for figure in section.figures]
+        lines += [f"![Test error](plots/{section.slug}.svg)"] if len(section.rows) > 1 else []
+        lines += [f"![{_plain(figure.title)}](plots/{figure.name}.svg)" for figure in section.figures]
         lines += [f"- {_plain(missing.describe())}" for missing in section.missing]
         lines += [""]
     if contents.attention:
@@ -43,14 +41,6 @@ def markdown(contents: Contents) -> str:
             lines += [f"{_plain(ranked.label)}:", "", f"    {command(ranked.experiment.runs[0])}", ""]
     lines += ["## Notes", "", *(f"- {note}" for note in NOTES), ""]
     return "\n".join(lines)
-
-
-def _evidence(evidence: Sequence[Evidence]) -> str:
-    told = []
-    for one in evidence:
-        low, high = (wording.points(value) for value in (one.difference.low, one.difference.high))
-        told.append(f"{one.what}: {wording.points(one.difference.value)} ({low} to {high})")
-    return "; ".join(told)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

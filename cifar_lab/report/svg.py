@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -69,11 +70,20 @@ def asset(name: str) -> str:
 def standalone(body: str, figure_title: str) -> str:
     """A drawing as a file of its own, with its colours."""
     head, _, rest = body.partition(">")
-    style = f"<style>{asset('theme.css')}{asset('chart.css')}</style>"
+    light, dark = (_coloured(theme) for theme in asset("theme.css").split("@media"))
+    style = (
+        f"<style>:root {{ color-scheme: light dark; }}\n{light}@media (prefers-color-scheme: dark) {{\n{dark}}}</style>"
+    )
     paper = '<rect class="paper" width="100%" height="100%"/>'
     namespace = ' xmlns="http://www.w3.org/2000/svg"'
     title = f"<title>{escape(figure_title)}</title>"
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{namespace}>{title}{style}{paper}{rest}\n'
+
+
+def _coloured(theme: str) -> str:
+    """The style of charts in the colours of `theme` as they are, since many programs that convert SVG know no var()."""
+    colours = dict(re.findall(r"--([\w-]+): (#\w+)", theme))
+    return re.sub(r"var\(--([\w-]+)\)", lambda name: colours[name[1]], asset("chart.css"))
 
 
 def draw(figure: Figure, size: Size | None = None) -> str:

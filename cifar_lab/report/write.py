@@ -10,7 +10,6 @@ from pathlib import Path
 from cifar_lab.report.contents import Contents
 from cifar_lab.report.files import markdown, results_csv
 from cifar_lab.report.page import page
-from cifar_lab.report.png import curves_png, ranking_png
 from cifar_lab.report.ranking import draw_ranking
 from cifar_lab.report.svg import draw, standalone
 
@@ -29,11 +28,9 @@ def write_report(contents: Contents, out: Path) -> Path:
         if len(section.rows) > 1:
             drawings[section.slug] = draw_ranking(section.rows, RANKING)
             _replace(plots / f"{section.slug}.svg", standalone(drawings[section.slug], RANKING))
-            _replace(plots / f"{section.slug}.png", ranking_png(section.rows, RANKING))
         for figure in section.figures:
             drawings[figure.name] = draw(figure)
             _replace(plots / f"{figure.name}.svg", standalone(drawings[figure.name], figure.title))
-            _replace(plots / f"{figure.name}.png", curves_png(figure))
     _replace(out / "results.csv", results_csv(contents))
     _replace(out / "report.md", markdown(contents))
     _replace(out / "report.html", page(contents, drawings, _pictures(contents), started))

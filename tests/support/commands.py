@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 PYTHON = sys.executable
 TRAIN = [PYTHON, "-m", "cifar_lab.train"]
 ROOT = Path(__file__).resolve().parents[2]
-Result = TypeVar("Result")
 
 
 def write_recipe(folder: Path, mapping: Mapping[str, Any]) -> str:
@@ -38,11 +37,3 @@ def completed(
     return subprocess.run(
         command, cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=timeout, check=False
     )
-
-
-def processor_seconds(run: Callable[[], Result]) -> tuple[Result, float]:
-    """What `run` returns, and the processor time of the commands that it waited for: others at work do not count."""
-    before = os.times()
-    result = run()
-    after = os.times()
-    return result, after.children_user + after.children_system - before.children_user - before.children_system
