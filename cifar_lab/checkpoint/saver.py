@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,6 @@ class Saver:
         self, folder: Path, engine: Engine, keep_last: int, before_commit: Callable[[], None] = lambda: None
     ) -> None:
         self.folder, self.engine, self.keep_last, self._before_commit = folder, engine, keep_last, before_commit
-        self._plans: list[FilePlan] | None = None
         self._buffers: dict[str, Tensor] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_step_back)
         self._writing: Future[None] | None = None
@@ -131,19 +131,18 @@ class Saver:
                 "make room or choose another --runs DIR, then start again to continue from the last checkpoint"
             )
 
-    @property
+    @cached_property
     def plans(self) -> list[FilePlan]:
         """All files of a checkpoint of this engine."""
-        if self._plans is None:
-            self._plans = []
-            for kind, sources in CONTENTS.items():
-                specs = {
-                    name: TensorSpec(DTYPES[dtype], tuple(shape))
-                    for source in sources
-                    for name, (dtype, shape) in self.engine.state_specs(source).items()
-                }
-                self._plans += files.plan_files(kind, specs)
-        return self._plans
+        plans: list[FilePlan] = []
+        for kind, sources in CONTENTS.items():
+            specs = {
+                name: TensorSpec(DTYPES[dtype], tuple(shape))
+                for source in sources
+                for name, (dtype, shape) in self.engine.state_specs(source).items()
+            }
+            plans += files.plan_files(kind, specs)
+        return plans
 
     def _mine(self) -> list[FilePlan]:
         world = self.engine.world

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def _write(folder: Path, digest: str, raw: Mapping[str, RawSplit]) -> None:
             np.lib.format.write_array_header_1_0(file, header)
             split_meta = decode_split(raw[split], lambda planes: file.write(planes.data))
         np.save(folder / f"{split}_labels.npy", raw[split].labels.astype("<i8"))
-        meta["splits"][split] = split_meta.to_json()
+        meta["splits"][split] = asdict(split_meta)
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 

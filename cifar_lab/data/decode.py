@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,6 @@ class SplitMeta:
             raise DataError(f"channel {variances.index(0)} has one value in all training pictures: nothing is in it")
         mean = tuple(total / count / 255 for total in self.sums)
         return mean, tuple(math.sqrt(variance) / count / 255 for variance in variances)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain fields for meta.json."""
-        return asdict(self)
 
 
 def decode_split(raw: RawSplit, write: Callable[[npt.NDArray[np.uint8]], object]) -> SplitMeta:

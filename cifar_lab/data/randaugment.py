@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_lab.data import color
-from cifar_lab.data.affine import index_maps, sample_nearest
+from cifar_lab.data import operations
 from cifar_lab.data.randomness import Purpose, draw, integers
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -47,7 +46,7 @@ class RandAugment:
     ) -> None:
         self.num_ops, self.micro_batch, self.device = num_ops, micro_batch, device
         level = magnitude / 10
-        self._source, self._inside = (t.to(device) for t in index_maps(level, height, width))
+        self._source, self._inside = (t.to(device) for t in operations.index_maps(level, height, width))
         self._grouped = torch.empty((micro_batch, 3, height, width), dtype=torch.uint8, device=device)
         factors = torch.tensor([1 + 0.9 * level, 1 - 0.9 * level], dtype=torch.float64)
         self._own = factors.float().to(device)
@@ -56,14 +55,14 @@ class RandAugment:
         threshold = 255 * (1 - level)
         self._kernels: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
             self._geometric,
-            self._enhance(color.adjust_brightness),
-            self._enhance(color.adjust_saturation),
-            self._enhance(color.adjust_contrast),
-            self._enhance(color.adjust_sharpness),
-            lambda x, _: color.posterize(x, bits),
-            lambda x, _: color.solarize(x, threshold),
-            lambda x, _: color.autocontrast(x),
-            lambda x, _: color.equalize(x),
+            self._enhance(operations.adjust_brightness),
+            self._enhance(operations.adjust_saturation),
+            self._enhance(operations.adjust_contrast),
+            self._enhance(operations.adjust_sharpness),
+            lambda x, _: operations.posterize(x, bits),
+            lambda x, _: operations.solarize(x, threshold),
+            lambda x, _: operations.autocontrast(x),
+            lambda x, _: operations.equalize(x),
         )
 
     def draw(self, ids: Tensor, seed: int, epoch: int) -> RandAugmentDraws:
@@ -102,7 +101,9 @@ class RandAugment:
             torch.index_select(self._grouped, 0, back[own], out=images)
 
     def _geometric(self, x: Tensor, signed_op: Tensor) -> Tensor:
-        return sample_nearest(x, self._source.index_select(0, signed_op), self._inside.index_select(0, signed_op))
+        return operations.sample_nearest(
+            x, self._source.index_select(0, signed_op), self._inside.index_select(0, signed_op)
+        )
 
     def _enhance(self, kernel: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
         def run(x: Tensor, signed_op: Tensor) -> Tensor:

@@ -18,8 +18,7 @@ from cifar_lab.data.augment import CropFlip
 from cifar_lab.data.epoch import EpochDraws, EpochPlan
 from cifar_lab.data.eval_stream import EvalBatch, EvalStream
 from cifar_lab.data.images import ImageSet
-from cifar_lab.data.mixing import PairMixing
-from cifar_lab.data.pair_mixer import PairMixer
+from cifar_lab.data.mixing import PairMixer, PairMixing
 from cifar_lab.data.pipeline import Finish, chunk_size, pieces
 from cifar_lab.data.randaugment import RandAugment
 from cifar_lab.data.raw import DataError

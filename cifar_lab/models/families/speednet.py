@@ -41,10 +41,6 @@ def build(
     """
     if width < 1:
         raise ModelError(f"width {width} must be at least 1")
-    if stem_stride not in (1, 2):
-        raise ModelError(f"stem_stride {stem_stride} is not built here: choose 1 or 2")
-    if activation not in ACTIVATIONS:
-        raise ModelError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
     if not 0 < norm_momentum <= 1:
         raise ModelError(f"norm_momentum {norm_momentum:g} must be above 0 and at most 1")
     if (image_size - 2) // stem_stride + 1 < 8:

@@ -50,12 +50,9 @@ def build_with_weights(
     # With the classifier's shapes made equal, timm loads strictly and through the architecture's own filter.
     options = _options(arch, image_size, **args)
     overlay = {"state_dict": keep_own_classifier(weights, own), "num_classes": num_classes}
-    try:
-        model = _create(
-            arch, image_size, num_classes=num_classes, pretrained=True, pretrained_cfg_overlay=overlay, **options
-        )
-    except _LoadError as error:
-        raise ModelError(f"model.weights do not fit {arch}: {error}") from error
+    model = _create(
+        arch, image_size, num_classes=num_classes, pretrained=True, pretrained_cfg_overlay=overlay, **options
+    )
     model.pretrained_cfg.pop("state_dict", None)  # else the model holds the weights a second time
     return model
 
@@ -98,10 +95,6 @@ def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if cfg is None:
         raise ModelError(f"timm knows no normalisation for {arch}; set data.mean and data.std")
     return tuple(cfg.mean), tuple(cfg.std)
-
-
-class _LoadError(Exception):
-    """`load_state_dict` refused the weights."""
 
 
 def _check_arch(arch: str) -> None:
@@ -164,7 +157,7 @@ def _create(arch: str, image_size: int, **kwargs: Any) -> nn.Module:
         model = timm.create_model(arch, **kwargs)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         if str(error).startswith("Error(s) in loading state_dict"):
-            raise _LoadError(describe_mismatch(error)) from error
+            raise ModelError(f"model.weights do not fit {arch}: {describe_mismatch(error)}") from error
         raise ModelError(f"timm cannot build {arch} at image_size {image_size} px: {error}") from error
     _check_grid(model, arch, image_size)
     return model
