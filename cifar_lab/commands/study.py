@@ -15,12 +15,11 @@ from cifar_lab.cli.printable import shown
 from cifar_lab.errors import UserError
 from cifar_lab.runtime.signals import stop_flag
 from cifar_lab.status.state import read_run
-from cifar_lab.study import slurm
+from cifar_lab.status.table import duration
 from cifar_lab.study.collect import collect
 from cifar_lab.study.loop import Loop
-from cifar_lab.study.members import Member, members
+from cifar_lab.study.members import Member, arrays, members
 from cifar_lab.study.sizing import chosen, read_study, sizing_path
-from cifar_lab.study.view import View, duration
 
 EPILOG = """\
 examples:
@@ -54,18 +53,29 @@ def _run(options: argparse.Namespace) -> int:
         study, chosen(study, only), runs, weights=options.weights, seeds=options.seeds, extra=options.overrides
     )
     if options.slurm is not None:
-        return slurm.queue(slurm.arrays(study, found, runs, options.slurm), dry_run=options.dry_run)
+        return _queue(arrays(study, found, runs, options.slurm), dry_run=options.dry_run)
     if options.dry_run:
         print(f"{path.stem}: {study.about}\n{_listed(found, runs, options.nproc)}")
         return 0
     if options.collect is not None:
         return _collect(found, Path(options.collect))
     with stop_flag() as flag:
-        status = Loop(found, runs, options.nproc, flag, View()).run()
+        status = Loop(found, runs, options.nproc, flag).run()
     if flag.reason is not None:
         return status
     # On all that lies there, that of other calls too, and with the reasons of what failed.
     return _report([runs], runs / "report") or status
+
+
+def _queue(calls: Sequence[Sequence[str]], *, dry_run: bool) -> int:
+    """Make the calls, or only print them; returns the first exit status that is not 0, after which none is made."""
+    for call in calls:
+        print(("" if dry_run else "+ ") + shlex.join(call), flush=True)
+        if not dry_run:
+            status = subprocess.run([sys.executable, *call], check=False).returncode
+            if status:
+                return status
+    return 0
 
 
 def _collect(found: Sequence[Member], to: Path) -> int:

@@ -1,7 +1,8 @@
-"""The runs of a study: a recipe with its overrides and seed, and the directory where it lives."""
+"""The runs of a study: a recipe with its overrides and seed, where it lives, and the commands that train it."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,3 +83,25 @@ def _refuse_twins(found: Sequence[Member]) -> None:
         other = first.setdefault(member.path, member)
         if other is not member:
             raise StudyError(f"{other.label} and {member.label} are the same run, {member.path}: take one away")
+
+
+def arrays(study: Study, members: Sequence[Member], runs: Path, options: str) -> list[list[str]]:
+    """A call of launch/submit.py a recipe, its seeds as an array; `options` win over those of the study's file."""
+    seeds: dict[str, list[str]] = {}
+    first: dict[str, Member] = {}
+    for member in members:
+        seeds.setdefault(member.name, []).append(str(member.seed))
+        first.setdefault(member.name, member)
+    calls = []
+    for name, member in first.items():
+        own, given = _words(study.runs[name].slurm), _words(options)
+        call = ["launch/submit.py", str(member.recipe_path), *member.overrides, "--runs", str(runs), *own, *given]
+        calls.append([*call, "--sweep", f"seed={','.join(seeds[name])}"])
+    return calls
+
+
+def _words(options: str) -> list[str]:
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise StudyError(f"--slurm {options!r}: a quote is missing ({error})") from None

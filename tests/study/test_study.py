@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 import subprocess
@@ -14,12 +13,9 @@ from support.study import TABLE
 
 from cifar_lab.commands.study import main
 from cifar_lab.recipe import identity_fields, load_recipe
-from cifar_lab.status.state import RunState
-from cifar_lab.study import slurm
 from cifar_lab.study.collect import collect
-from cifar_lab.study.members import Member, members
+from cifar_lab.study.members import Member, arrays, members
 from cifar_lab.study.sizing import StudyError, chosen, read_study, sizing_path
-from cifar_lab.study.view import Clock, View, running_line
 
 ROOT = Path(__file__).resolve().parents[2]
 RESIDUAL = ("plain18", "plain34", "resnet18", "resnet34", "resnet18_ms")
@@ -89,7 +85,7 @@ def test_full_scale_is_the_recipes_as_they_are(in_checkout: None, weights: str) 
 def test_full_scale_as_arrays(in_checkout: None, weights: str, tmp_path: Path) -> None:
     study = read_study(sizing_path("full"))
     found = members(study, ["resnet18", "eva02_large"], tmp_path, weights=weights)
-    calls = slurm.arrays(study, found, tmp_path, "--partition gpu")
+    calls = arrays(study, found, tmp_path, "--partition gpu")
     assert [call[-1] for call in calls] == ["seed=0,1,2", "seed=0"]
     done = subprocess.run([sys.executable, *calls[0], "--dry-run"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -158,36 +154,6 @@ def test_a_call_that_is_wrong(
 ) -> None:
     assert main(call) == 2
     assert message in capsys.readouterr().err
-
-
-def test_time_left_is_of_all_and_learns_from_what_ended(in_checkout: None, weights: str) -> None:
-    plain, other, _ = of_scale("cpu", weights, "plain18")
-    deeper = of_scale("cpu", weights, "plain34")[0]
-    state = RunState(plain.path, "running", "running", step=50, total_steps=200, val_error=0.5, seconds_left=30.0)
-    clock = Clock()
-    as_told = 60 * ((other.minutes or 0) + (deeper.minutes or 0))
-    assert clock.left(plain, state, 10.0, [other, deeper]) == pytest.approx(30 + as_told)
-    clock.note(plain, 120 * (plain.minutes or 0))  # twice as slow as told
-    assert clock.left(plain, state, 10.0, [other, deeper]) == pytest.approx(30 + 2 * as_told)
-    assert clock.left(plain, RunState(plain.path, None, "new"), 1.0, []) == pytest.approx(
-        120 * (plain.minutes or 0) - 1
-    )
-    unknown = of_scale("full", weights, "resnet18")[0]
-    assert clock.left(plain, state, 10.0, [unknown]) is None
-    line = running_line("[ 2/27]", plain, state, 3725.0)
-    assert line == "[ 2/27] plain18 seed 0   25% step 50/200  0:30 left  all 1:02:05 left  val error 50.00%"
-
-
-def test_a_log_gets_plain_lines_and_a_reader_that_left_ends_nothing() -> None:
-    stream = io.StringIO()
-    view = View(stream, plain_seconds=0.0)
-    view.now("one")
-    view.line("two")
-    View(stream, plain_seconds=60.0).now("too early")
-    assert stream.getvalue() == "one\ntwo\n"
-    stream.close()
-    view.line("three")
-    View(stream).line("four")
 
 
 def test_collecting_takes_small_files_and_never_pictures_or_weights(
