@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(saved: SavedModel, options: argparse.Namespace) -> int:
     with host.loading():
-        from cifar_lab.data.picture_files import find_pictures
+        from cifar_lab.data.pictures import find_pictures
         from cifar_lab.files.contact_sheet import COLUMNS, ROWS
         from cifar_lab.trained.guess import guess, load_guesser
 

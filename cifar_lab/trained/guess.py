@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cifar_lab.data.picture_files import read_pictures
+from cifar_lab.data.pictures import read_pictures
 from cifar_lab.trained.model import SavedModel
 from cifar_lab.trained.network import SavedNetwork, best_device, load_network, source_size
 

@@ -167,7 +167,6 @@ def test_smallest_speednet_pictures():
 @pytest.mark.parametrize(
     ("build", "args", "message"),
     [
-        (resnet.build, {"depth": 50}, "choose 18 or 34"),
         (resnet.build, {"width": 0}, "width 0"),
         (resnet_multiscale.build, {"fusion_width": -1}, "fusion_width -1"),
         (speednet.build, {"width": 0}, "width 0"),
