@@ -24,7 +24,6 @@ class Source:
     label: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int | None] = field(default_factory=dict)
-    incomplete: set[str] = field(default_factory=set)
     located: list[tuple[float, str]] = field(default_factory=list)
 
     def report(self, problem: Problem) -> None:
@@ -98,7 +97,7 @@ def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
             kind = "a list" if isinstance(document.value, list) else "plain text"
             source.add(1, "", f"{kind} at the top; a recipe is made of `key: value` lines and begins with `name: ...`")
         source.raise_problems()
-    source.values, source.incomplete = document.value, document.incomplete
+    source.values = document.value
     source.lines.update(document.lines)
     for text in overrides:
         source.override(text)

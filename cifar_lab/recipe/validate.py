@@ -142,12 +142,7 @@ def _home(homes: list[str]) -> str:
 
 
 def _note_missing(source: Source, key: str, guessed: set[str | None], schema: Schema) -> None:
-    section = key.rpartition(".")[0]
-    if (
-        key in guessed
-        or section in source.incomplete
-        or any(meant and meant.startswith(key + ".") for meant in guessed)
-    ):
+    if key in guessed or any(meant and meant.startswith(key + ".") for meant in guessed):
         return
     if key in sections():
         needs = [f"`{name}`" for name, field in sections()[key].model_fields.items() if field.is_required()]

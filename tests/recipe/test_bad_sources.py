@@ -45,7 +45,7 @@ def recipe_file(tmp_path: Path) -> Path:
         ("name.x=1", "name.x", "`name` is not a section, so it has no key `x`"),
         ("optim={lr: 1}", "optim", "override its keys one by one"),
         ("optim=sgd", "optim", 'expected a section of keys, found "sgd"'),
-        ("optim.betas=[0.9", "optim.betas", "is not closed"),
+        ("optim.betas=[0.9", "optim.betas", "while parsing a flow sequence"),
         ("model.args={depth: 19}", "model.args.depth", "expected one of `18`, `34`, found 19"),
         ("model.args.deep=1", "model.args.deep", "`resnet` has no such argument"),
         (
@@ -54,7 +54,7 @@ def recipe_file(tmp_path: Path) -> Path:
             "both given; set one of them to null (on the command line: train.epochs=null)",
         ),
         ("train.epochs=null", "train.epochs", "give `train.epochs` or `train.steps`"),
-        ("optim.lr=*x", "optim.lr", "the alias `*x` is refused"),
+        ("optim.lr=*x", "optim.lr", "the anchor or alias `x` is refused"),
         ("optim.lr=!!float 1", "optim.lr", "the tag `!!float` is refused"),
         ("train.precision=fp16", "train.precision", "expected one of `fp32`, `bf16`"),
         ("seed=yes", "seed", 'found "yes"'),
@@ -79,7 +79,7 @@ def test_a_bad_override_is_located_as_such(recipe_file: Path, override: str, whe
         ("name: x\n".encode("utf-16"), "1", "a binary file (or UTF-16)"),
         (b"name: x\nseed: 0\n# caf\xe9\n", "3", "not UTF-8 text; save the file in UTF-8"),
         (b"name: x\n" + b"# filler\n" * 10000, "", "is larger than 64 KiB"),
-        (b"seed: *one\n<<: *two\n", "1: seed", "the alias `*one` is refused"),
+        (b"seed: *one\n<<: *two\n", "1", "the anchor or alias `one` is refused"),
     ],
 )
 def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, where: str, fix: str) -> None:

@@ -120,7 +120,7 @@ def test_dry_run_lists_and_starts_nothing(
         ("about: x\noverrides: a='b\nruns: {plain18: {}}", ":2: overrides: a quote is missing"),
         ("about: x\nseeds: [zero]\nruns: {plain18: {}}", ":2: seeds.0: "),
         ("about: x\nruns: {}", ":2: runs: "),
-        ("about: [", ": a `[` or `{` that begins here is not closed"),
+        ("about: [", ": expected the node content"),
         ("about: x\nruns: {plain19: {}}", "there is no recipe 'plain19' (did you mean `plain18`?)"),
         ("about: x\nruns: {plain18: {overrides: train.epoch=1}}", "plain18: override: train.epoch: unknown"),
         ("about: x\nseeds: [1, 1]\nruns: {plain18: {}}", "plain18 seed 1 and plain18 seed 1 are the same run"),
