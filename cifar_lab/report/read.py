@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from cifar_lab.recipe.yaml_text import parse_yaml
 from cifar_lab.report.curves import Metrics, read_metrics
 from cifar_lab.report.record import Predictions, RunRecord
-from cifar_lab.report.yaml_file import load_yaml
 from cifar_lab.rundir.directory import STATES
 
 T = TypeVar("T")
@@ -85,13 +85,13 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     text = _read_text(path)
     if text is None:
         raise ValueError(f"{path.name} is missing")
-    try:
-        recipe = load_yaml(text)
-    except ValueError as error:
-        raise ValueError(f"{path.name} cannot be read: {error}") from error
-    if not isinstance(recipe, dict):
+    document = parse_yaml(text)
+    if document.problems:
+        line, _, problem = document.problems[0]
+        raise ValueError(f"{path.name} cannot be read: line {line}: {problem}")
+    if not isinstance(document.value, dict):
         raise ValueError(f"{path.name} holds no recipe")
-    return recipe
+    return document.value
 
 
 def _read_classes(path: Path) -> list[str]:

@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 import cifar_lab
-from cifar_lab.recipe import Recipe
+from cifar_lab.recipe import RecipeError, load_recipe
 from cifar_lab.report.flat import flat
 from cifar_lab.report.record import RunRecord
-from cifar_lab.report.yaml_file import load_yaml
 
 CHECKOUT = Path(cifar_lab.__file__).resolve().parents[1]
 # Where a run lies, what it logs and how often it saves does not change it; the rest is given.
@@ -73,21 +72,9 @@ def shipped_recipe(name: str) -> tuple[str, dict[str, Any]] | None:
         if "/" in name or not path.is_file():
             continue
         try:
-            recipe = load_yaml(path.read_text(encoding="utf-8"))
-            if isinstance(recipe, dict) and recipe.get("name") == name:
-                return f"{folder}/{name}.yaml", Recipe.model_validate(_numbers(recipe)).model_dump(mode="json")
-        except (OSError, ValueError):
+            recipe = load_recipe(path, check_files=False)
+        except RecipeError:
             continue
+        if recipe.name == name:
+            return f"{folder}/{name}.yaml", recipe.model_dump(mode="json")
     return None
-
-
-def _numbers(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text."""
-    if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
