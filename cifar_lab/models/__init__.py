@@ -1,1 +1,11 @@
 """Networks by name, how one is built and how large it is."""
+
+from __future__ import annotations
+
+from cifar_lab.errors import UserError
+
+
+class ModelError(UserError):
+    """A model, or its initial weights, cannot be built as asked; the message names the fix."""
+
+    exit_status = 2

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from cifar_lab.models import ModelError
 from cifar_lab.models import families as family_files
-from cifar_lab.models.errors import ModelError
 from cifar_lab.models.weights import load_weights, read_weights
 from cifar_lab.recipe.schema import Model
 

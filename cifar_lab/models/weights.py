@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cifar_lab.models.errors import ModelError
+from cifar_lab.models import ModelError
 
 logger = logging.getLogger("cifar_lab")
 

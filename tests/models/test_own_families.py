@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cifar_lab.models.errors import ModelError
+from cifar_lab.models import ModelError
 from cifar_lab.models.families import plainnet, resnet, resnet_multiscale, speednet, vit
 
 SMALL = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cifar_lab.models.errors import ModelError
+from cifar_lab.models import ModelError
 from cifar_lab.models.families import timm_zoo
 
 

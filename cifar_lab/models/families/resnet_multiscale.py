@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar_lab.models.errors import ModelError
+from cifar_lab.models import ModelError
 from cifar_lab.models.families._residual import ResidualNet, conv, init_weights
 
 

@@ -12,7 +12,7 @@ import torch
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from torch import Tensor, nn
 
-from cifar_lab.models.errors import ModelError
+from cifar_lab.models import ModelError
 from cifar_lab.models.weights import classifier_tensors, describe_mismatch, keep_own_classifier
 
 HUB_TIMEOUT = 10.0  # seconds

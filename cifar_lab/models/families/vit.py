@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from cifar_lab.models.errors import ModelError
+from cifar_lab.models import ModelError
 
 
 def build(
