@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.cli.printable import shown
+from cifar_lab.cli.table import table
 from cifar_lab.commands.recipe_template import write_template
 from cifar_lab.errors import UserError
 from cifar_lab.planning.costs import Cost, cost, duration
@@ -78,7 +78,7 @@ def _ls(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"gpu": options.gpu, "gpus": options.gpus, "recipes": found}, indent=2))
     elif found:
-        print("\n".join(_table(found, f"{options.gpus} x {options.gpu}")))
+        print(_table(found, f"{options.gpus} x {options.gpu}"))
     else:
         print(f"no recipe in {folder}", file=sys.stderr)
     return 1 if broken or not found else 0
@@ -102,8 +102,8 @@ def _entry(name: str, path: Path, recipe: Recipe, costs: Cost, runs: Path) -> di
     }
 
 
-def _table(entries: Sequence[dict[str, Any]], gpus: str) -> list[str]:
-    rows = [[*COLUMNS[:4], f"cost, {gpus}", *COLUMNS[5:]]]
+def _table(entries: Sequence[dict[str, Any]], gpus: str) -> str:
+    rows = []
     for entry in entries:
         parameters, length = entry["num_parameters"], entry["epochs"] and f"{entry['epochs']:g} epochs"
         price = "-" if entry["seconds"] is None else duration(entry["seconds"])
@@ -118,15 +118,7 @@ def _table(entries: Sequence[dict[str, Any]], gpus: str) -> list[str]:
                 entry["expected"] or "-",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [_cut(line) for line in lines]
-
-
-def _cut(line: str) -> str:
-    """To the terminal's width; to a file whole."""
-    width = shutil.get_terminal_size().columns
-    return line if not sys.stdout.isatty() or len(line) <= width else line[: width - 3] + "..."
+    return table(rows, [*COLUMNS[:4], f"cost, {gpus}", *COLUMNS[5:]])
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -146,7 +138,7 @@ def _show(options: argparse.Namespace) -> None:
         print(json.dumps(answer, indent=2))
         return
     print("\n".join([shown(path), *(f"  {line}" for line in header(path)), f"  Measured here: {measured}", ""]))
-    print("\n".join(_aligned([(key, _text(value), where[key]) for key, value in values.items()])))
+    print(table([(key, _text(value), where[key]) for key, value in values.items()]))
 
 
 def _diff(options: argparse.Namespace) -> None:
@@ -157,12 +149,7 @@ def _diff(options: argparse.Namespace) -> None:
         print(json.dumps({key: [one.get(key), other.get(key)] for key in keys}, indent=2))
         return
     rows = [(key, *(_text(side[key]) if key in side else "-" for side in (one, other))) for key in keys]
-    print("\n".join(_aligned([("", shown(paths[0]), shown(paths[1])), *rows])) if keys else "no difference")
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    print(table(rows, ["", shown(paths[0]), shown(paths[1])]) if keys else "no difference")
 
 
 def _text(value: Any) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cifar_lab.cli.table import table
 from cifar_lab.data.sizes import DataSizes, data_sizes
 from cifar_lab.errors import UserError
 from cifar_lab.planning.kept_answer import Question
@@ -88,7 +89,7 @@ def render(description: Mapping[str, Any]) -> str:
         ("run directory", f"{description['run_dir']} ({description['state'] or 'new'})"),
     ]
     values = [(key, _scalar(item["value"]), item["origin"]) for key, item in description["recipe"].items()]
-    return "\n".join([*_columns(values), "", *_columns(lines)])
+    return f"{table(values)}\n\n{table(lines)}"
 
 
 def _batch(recipe: Recipe, num_train: int | None, world_size: int) -> dict[str, int | None]:
@@ -125,9 +126,3 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _scalar(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,7 +1,8 @@
-"""Writes docs/recipes.md from the schema: `python -m cifar_lab.recipe.reference`."""
+"""Writes docs/recipes.md and, for editors, recipes/schema.json: `python -m cifar_lab.recipe.reference`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cifar_lab.recipe.support import TABLE
 from cifar_lab.recipe.wording import Schema, expected, show
 
 PATH = Path(__file__).parents[2] / "docs" / "recipes.md"
+SCHEMA_PATH = Path(__file__).parents[2] / "recipes" / "schema.json"
 
 HEAD = """\
 # Recipes: every key
@@ -108,9 +110,16 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def schema_text() -> str:
+    """The JSON schema of a recipe."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"
+
+
 def main() -> None:
-    PATH.write_text(reference_text(), encoding="utf-8")
-    print(f"wrote {PATH}")
+    for path, text in ((PATH, reference_text()), (SCHEMA_PATH, schema_text())):
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def test_a_broken_recipe_is_named_and_the_others_listed(book, capsys):
     assert recipes.main(["ls"]) == 1
     output = capsys.readouterr()
     assert [line.split()[0] for line in output.out.splitlines()] == ["recipe", "own", "strong/net"]
-    assert len(output.err.splitlines()) == 2 and "broken.yaml:1" in output.err
+    assert len(output.err.splitlines()) == 2 and "broken.yaml:2" in output.err
 
 
 def test_show_tells_values_and_where_they_come_from(book, capsys):

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, origins, parse_recipe, to_yaml
-from cifar_lab.recipe.json_schema import PATH as SCHEMA_PATH
-from cifar_lab.recipe.json_schema import schema_text
+from cifar_lab.recipe.reference import SCHEMA_PATH, schema_text
 from cifar_lab.recipe.yaml_text import scalar
 
 SHIPPED = sorted(path for path in SCHEMA_PATH.parent.rglob("*.yaml") if path.parent.name != "sweeps")
@@ -48,7 +47,7 @@ def test_a_shipped_recipe(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_json_schema_is_current() -> None:
-    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), "run: python -m cifar_lab.recipe.json_schema"
+    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), "run: python -m cifar_lab.recipe.reference"
 
 
 @pytest.mark.parametrize(
