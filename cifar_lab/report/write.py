@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import os
 import time
 from pathlib import Path
 
+from cifar_lab.files import atomic
 from cifar_lab.report.contents import Contents
 from cifar_lab.report.files import markdown, results_csv
 from cifar_lab.report.page import page
@@ -58,11 +58,6 @@ def _pictures(contents: Contents) -> dict[int, str]:
     return pictures
 
 
-def _replace(path: Path, content: str | bytes) -> None:
-    """Write by rename; not flushed to the disk, since a report can be made again."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _replace(path: Path, content: str) -> None:
+    """Write by rename; a name that is no text (a lone surrogate) has question marks."""
+    atomic.write_text(path, content.encode("utf-8", "replace").decode("utf-8"))
