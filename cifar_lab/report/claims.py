@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cifar_lab.report import wording
-from cifar_lab.report.flat import differing, fields
 from cifar_lab.report.groups import Experiment
+from cifar_lab.report.record import differing, fields
 from cifar_lab.report.stats import Difference, Spread, difference, pooled_spread
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not enough runs"

@@ -11,8 +11,7 @@ from typing import Any
 
 from cifar_lab.recipe import Recipe, experiment_id
 from cifar_lab.report.curves import number
-from cifar_lab.report.flat import flat
-from cifar_lab.report.record import SEED_AND_ID, RunRecord
+from cifar_lab.report.record import SEED_AND_ID, RunRecord, flat
 from cifar_lab.report.stats import Sample
 
 

@@ -1,8 +1,9 @@
-"""A run as the report sees it."""
+"""A run as the report sees it, and in what recipes of runs differ."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_lab.recipe import Recipe, identity_fields
 from cifar_lab.report.curves import Metrics, number
 
+NOT_A_DIFFERENCE = ("name", "seed")
 SEED_AND_ID = re.compile(r"(\d+)-([0-9a-f]{8})(?:\.(\d+))?")
 
 
@@ -138,3 +141,32 @@ class RunRecord:
     def _error(section: object) -> float | None:
         accuracy = number(section.get("accuracy")) if isinstance(section, dict) else np.nan
         return 1 - accuracy if 0 <= accuracy <= 1 else None
+
+
+def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key, of whatever a recipe.yaml holds."""
+    leaves: dict[str, Any] = {}
+    for key, value in recipe.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= flat(value, f"{prefix}{key}.")
+        elif value != {}:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def fields(record: RunRecord) -> dict[str, Any]:
+    """What makes the run's experiment and is not at its default, by dotted key."""
+    try:
+        return identity_fields(Recipe.model_validate(record.recipe))
+    except (ValueError, TypeError, OverflowError):  # of another version
+        return flat(record.recipe)
+
+
+def differing(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Dotted keys whose values are not the same in all flat recipes, in their order."""
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+    return [
+        key
+        for key in keys
+        if key not in NOT_A_DIFFERENCE and any(recipe.get(key) != recipes[0].get(key) for recipe in recipes[1:])
+    ]

@@ -12,8 +12,7 @@ import yaml
 
 import cifar_lab
 from cifar_lab.recipe import RecipeError, load_recipe
-from cifar_lab.report.flat import flat
-from cifar_lab.report.record import RunRecord
+from cifar_lab.report.record import RunRecord, flat
 
 CHECKOUT = Path(cifar_lab.__file__).resolve().parents[1]
 # Where a run lies, what it logs and how often it saves does not change it; the rest is given.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from cifar_lab.report.flat import differing, fields
 from cifar_lab.report.groups import Experiment
-from cifar_lab.report.record import RunRecord
+from cifar_lab.report.record import RunRecord, differing, fields
 from cifar_lab.report.stats import Sample
 
 MISSING = "-"
