@@ -94,11 +94,12 @@ def _plugins(folder: Path, function: str, supplied: set[str]) -> Iterator[str]:
 
 
 def _arguments(signature: Signature) -> Iterator[str]:
-    for name, schema in signature.parameters.items():
+    properties = signature.arguments.model_json_schema().get("properties", {})
+    for name, schema in properties.items():
         yield f"`{name}` | {_cell(expected(schema))}{', **required**' if name in signature.required else ''}"
     if signature.open:
         yield "any other | of the architecture's own"
-    elif not signature.parameters:
+    elif not properties:
         yield "none | "
 
 

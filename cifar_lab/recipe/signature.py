@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.recipe.errors import Problem, did_you_mean
-from cifar_lab.recipe.wording import Schema, expected, fits, mismatch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
-_TYPES: dict[str, Schema] = {
-    "int": {"type": "integer"},
-    "float": {"type": "number"},
-    "bool": {"type": "boolean"},
-    "str": {"type": "string"},
-    "None": {"type": "null"},
-}
-_LISTS = ("tuple", "list", "Tuple", "List", "Sequence")
+from cifar_lab.recipe.errors import Problem, did_you_mean
+from cifar_lab.recipe.validate import said
+
+_TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)}
+_TYPES |= {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union", "Annotated", "Sequence")}
 
 
 @dataclass(frozen=True)
 class Signature:
-    """JSON schemas of the arguments a recipe may give; the `supplied` ones come from the trainer."""
+    """The arguments that a recipe may give, as pydantic checks them; the `supplied` ones come from the trainer."""
 
-    parameters: dict[str, Schema]
+    arguments: type[BaseModel]
+    names: tuple[str, ...]
     required: frozenset[str]
     supplied: frozenset[str]
     open: bool  # takes any further keyword
@@ -55,79 +55,62 @@ def read_signature(path: Path, function: str, supplied: frozenset[str]) -> Signa
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    arguments = definition.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    num_required = len(positional) - len(arguments.defaults)
-    required = {argument.arg for argument in positional[:num_required]}
-    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        if default is None:
-            required.add(argument.arg)
-    parameters = {
-        argument.arg: _schema(argument.annotation, aliases)
-        for argument in (*positional, *arguments.kwonlyargs)
-        if argument.arg not in supplied
+    given = definition.args
+    positional = [*given.posonlyargs, *given.args]
+    required = {argument.arg for argument in positional[: len(positional) - len(given.defaults)]}
+    required |= {a.arg for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is None}
+    names = [a for a in (*positional, *given.kwonlyargs) if a.arg not in supplied]
+    # Under aliases, since pydantic's models have methods of their own, such as `copy`.
+    fields: dict[str, Any] = {
+        f"argument_{number}": (
+            _type(a.annotation, aliases),
+            Field(alias=a.arg) if a.arg in required else Field(None, alias=a.arg),
+        )
+        for number, a in enumerate(names)
     }
-    return Signature(parameters, frozenset(required - supplied), supplied, arguments.kwarg is not None)
+    extra: typing.Literal["allow", "forbid"] = "forbid" if given.kwarg is None else "allow"
+    config = ConfigDict(extra=extra, strict=True, allow_inf_nan=False)
+    arguments = create_model(function, __config__=config, **fields)
+    return Signature(arguments, tuple(a.arg for a in names), frozenset(required - supplied), supplied, extra == "allow")
 
 
-def _schema(annotation: ast.expr | None, aliases: dict[str, ast.expr]) -> Schema:
-    """A JSON schema for a type annotation; `{}`, which accepts anything, for one that is not understood."""
-    match annotation:
-        case ast.Name(id=name) if name in _TYPES:
-            return _TYPES[name]
-        case ast.Name(id=name) if name in aliases:
-            others = {alias: value for alias, value in aliases.items() if alias != name}
-            return _schema(aliases[name], others)
-        case ast.Name(id=name) if name in _LISTS:
-            return {"type": "array"}
-        case ast.Constant(value=None):
-            return _TYPES["None"]
-        case ast.Constant(value=str(text)):
-            return _schema(ast.parse(text, mode="eval").body, aliases)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _any_of([_schema(left, aliases), _schema(right, aliases)])
-        case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
-            return _subscript(name, inner, aliases)
-    return {}
-
-
-def _subscript(name: str, inner: ast.expr, aliases: dict[str, ast.expr]) -> Schema:
-    items = list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
-    if name == "Literal":
-        return {"enum": [ast.literal_eval(item) for item in items]}
-    if name == "Annotated":
-        return _schema(items[0], aliases)
-    if name == "Optional":
-        return _any_of([_schema(inner, aliases), _TYPES["None"]])
-    if name == "Union":
-        return _any_of([_schema(item, aliases) for item in items])
-    if name not in _LISTS:
-        return {}
-    if name.lower() == "tuple" and not any(isinstance(item, ast.Constant) and item.value is ... for item in items):
-        return {"type": "array", "prefixItems": [_schema(item, aliases) for item in items]}
-    return {"type": "array", "items": _schema(items[0], aliases)}
-
-
-def _any_of(options: list[Schema]) -> Schema:
-    if {} in options:
-        return {}
-    return {"anyOf": [part for option in options for part in option.get("anyOf", [option])]}
+def _type(annotation: ast.expr | None, aliases: dict[str, ast.expr]) -> Any:
+    """The type that an annotation of common types means; Any, which accepts anything, for one of other names."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    if annotation is None:
+        return Any
+    used = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)} & set(aliases)
+    others = {name: value for name, value in aliases.items() if name not in used}
+    known = _TYPES | {name: _type(aliases[name], others) for name in used}
+    try:
+        return eval(compile(ast.Expression(annotation), "annotation", "eval"), {"__builtins__": {}}, known)
+    except Exception:  # whatever the annotation does with names that are not known here
+        return Any
 
 
 def argument_problems(owner: str, key: str, signature: Signature, given: dict[str, Any]) -> Iterator[Problem]:
     """Unknown, missing and wrong arguments of `owner`; `key` is the dotted key of the arguments."""
-    for name, value in given.items():
-        place = (f"{key}.{name}",)
-        if name in signature.supplied:
-            yield Problem(place, "is set by the trainer from the data; delete it")
-        elif name in signature.parameters:
-            if not fits(value, signature.parameters[name]):
-                yield Problem(place, mismatch(signature.parameters[name], value))
-        elif not signature.open:
-            hint = did_you_mean(name, signature.parameters)
-            known = ", ".join(signature.parameters) or "none"
-            yield Problem(place, f"`{owner}` has no such argument{hint or f'; its arguments: {known}'}")
-    for name in signature.parameters:
-        if name in signature.required and name not in given:
-            wanted = expected(signature.parameters[name])
-            yield Problem((f"{key}.{name}",), f"is missing; `{owner}` needs it: {wanted}")
+    for name in signature.supplied & set(given):
+        yield Problem((f"{key}.{name}",), "is set by the trainer from the data; delete it")
+    own = {name: value for name, value in given.items() if name not in signature.supplied}
+    wrong: dict[str, list[ErrorDetails]] = {}
+    try:
+        # As JSON, since then a list may stand for a tuple.
+        text = json.dumps(own, default=lambda unknown: {}, ensure_ascii=False)
+        signature.arguments.model_validate_json(text.encode(errors="replace"))
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            name = str(detail["loc"][0])
+            index = next((part for part in detail["loc"] if isinstance(part, int)), None)
+            wrong.setdefault(name if index is None else f"{name}[{index}]", []).append(detail)
+    for name, details in wrong.items():
+        if len(details[0]["loc"]) == 1 and details[0]["type"] == "missing":
+            message = f"is missing; `{owner}` needs it"
+        elif details[0]["type"] == "extra_forbidden":
+            known = ", ".join(signature.names) or "none"
+            hint = did_you_mean(name, signature.names) or f"; its arguments: {known}"
+            message = f"`{owner}` has no such argument{hint}"
+        else:
+            message = said(details)
+        yield Problem((f"{key}.{name}",), message)

@@ -1,16 +1,19 @@
-"""From given values to a Recipe, with pydantic's errors turned into plain words."""
+"""From given values to a Recipe, with pydantic's errors at their lines."""
 
 from __future__ import annotations
 
 import copy
+import json
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from cifar_lab.recipe.errors import Problem, nearest
+from cifar_lab.recipe.errors import Problem, did_you_mean, nearest
 from cifar_lab.recipe.schema import Recipe, Section
 from cifar_lab.recipe.source import Source
-from cifar_lab.recipe.wording import Schema, expected, mismatch
 
 # What other trainers call a field.
 _FOREIGN_NAMES = {
@@ -65,19 +68,29 @@ def validate(source: Source) -> tuple[Recipe | None, set[str]]:
         details = error.errors(include_url=False)
     places = [(detail["type"], *_place(detail["loc"])) for detail in details]
     guessed = {_note_unknown(source, names) for kind, names, _ in places if kind == "extra_forbidden"}
-    schema = Recipe.model_json_schema()
-    for kind, names, index in places:
+    wrong: dict[str, list[ErrorDetails]] = {}
+    for (kind, names, index), detail in zip(places, details, strict=True):
         key = ".".join(names)
         if kind == "missing":
-            _note_missing(source, key, guessed, schema)
+            _note_missing(source, key, guessed)
         elif kind != "extra_forbidden":
-            wanted, value = _leaf_schema(schema, key), _given(source.values, key)
-            if index is not None:
-                array = next(option for option in wanted.get("anyOf", [wanted]) if option.get("type") == "array")
-                wanted, value = array["items"], value[index]
-            place = key if index is None else f"{key}[{index}]"
-            source.report(Problem((place,), mismatch(wanted, value)))
+            wrong.setdefault(key if index is None else f"{key}[{index}]", []).append(detail)
+    for key, found in wrong.items():
+        source.report(Problem((key,), said(found)))
     return _stand_in(source.values, [names for _, names, _ in places])
+
+
+def said(details: Sequence[ErrorDetails]) -> str:
+    """What pydantic says of one value (of a union, each member says something), and what was found."""
+    value = details[0]["input"]
+    messages = " or ".join(dict.fromkeys(detail["msg"] for detail in details))
+    messages = messages.replace(" or Input should be", " or").replace("a valid boolean", "true or false")
+    choices = [
+        word for detail in details for word in re.findall("'([^']+)'", detail.get("ctx", {}).get("expected", ""))
+    ]
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    found = "nothing" if value is None else json.dumps(value, default=repr)
+    return f"{messages}, found {found if len(found) <= 60 else found[:57] + '...'}{hint}"
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], int | None]:
@@ -88,21 +101,6 @@ def _place(loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], int | None]:
         depth += 1
     names, rest = tuple(map(str, loc[:depth])), loc[depth:]
     return names, next((part for part in rest if isinstance(part, int)), None)
-
-
-def _given(values: Any, key: str) -> Any:
-    for name in key.split("."):
-        values = values[name]
-    return values
-
-
-def _leaf_schema(schema: Schema, key: str) -> Schema:
-    node = schema
-    for name in key.split("."):
-        node = node["properties"][name]
-        if "$ref" in node:
-            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-    return node
 
 
 def _note_unknown(source: Source, names: tuple[str, ...]) -> str | None:
@@ -141,16 +139,16 @@ def _home(homes: list[str]) -> str:
     return " or ".join(places)
 
 
-def _note_missing(source: Source, key: str, guessed: set[str | None], schema: Schema) -> None:
+def _note_missing(source: Source, key: str, guessed: set[str | None]) -> None:
     if key in guessed or any(meant and meant.startswith(key + ".") for meant in guessed):
         return
-    if key in sections():
-        needs = [f"`{name}`" for name, field in sections()[key].model_fields.items() if field.is_required()]
+    by_name = sections()
+    if key in by_name:
+        needs = [f"`{name}`" for name, field in by_name[key].model_fields.items() if field.is_required()]
         source.report(Problem((key,), f"this section is missing; it needs at least {', '.join(needs)}"))
         return
-    leaf = _leaf_schema(schema, key)
-    meaning = leaf.get("description", "").rstrip(".")
-    source.report(Problem((key,), f"is missing; give {expected(leaf)} ({meaning[:1].lower()}{meaning[1:]})"))
+    section, _, name = key.rpartition(".")
+    source.report(Problem((key,), f"is missing; give its value: {by_name[section].model_fields[name].description}"))
 
 
 def _stand_in(values: dict[str, Any], wrong: list[tuple[str, ...]]) -> tuple[Recipe | None, set[str]]:

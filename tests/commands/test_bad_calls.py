@@ -39,7 +39,11 @@ CALLS: dict[str, tuple[bytes | Callable[[Path], None] | None, list[str], str]] =
     "missing": (None, [], "no such file"),
     "override": ("\n".join(LINES).encode(), ["optim.lrr=1"], "override: optim.lrr: unknown key (did you mean `lr`?)"),
     "no override": ("\n".join(LINES).encode(), ["optim.lr"], '"optim.lr" is not of the form dotted.key=value'),
-    "dry": ("\n".join(LINES).encode(), ["--dry-run", "train.epochs=-1"], "override: train.epochs: expected a number"),
+    "dry": (
+        "\n".join(LINES).encode(),
+        ["--dry-run", "train.epochs=-1"],
+        "override: train.epochs: Input should be greater than 0",
+    ),
     "world": ("\n".join(LINES).encode(), ["--dry-run", "--world-size", "5"], "does not divide over 5 processes"),
     "no world": ("\n".join(LINES).encode(), ["--dry-run", "--world-size", "0"], "--world-size is 0: it must be at"),
     "option": ("\n".join(LINES).encode(), ["--freshh"], "unrecognized arguments: --freshh"),
