@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.recipe.errors import Problem, RecipeError, did_you_mean, nearest
+from cifar_lab.recipe.errors import Problem, RecipeError, nearest
 from cifar_lab.recipe.yaml_text import parse_yaml
 
 MAX_BYTES = 64 * 1024
@@ -136,9 +136,6 @@ def _read_text(path: Path) -> str:
         raise RecipeError([f"{path}: no such file{_near_file(path)}"]) from None
     except OSError as error:
         raise RecipeError([f"{path}: cannot be read: {error.strerror}"]) from None
-    if b"\0" in data[:MAX_BYTES]:
-        line = data.count(b"\n", 0, data.index(b"\0")) + 1
-        raise RecipeError([f"{path}:{line}: a binary file (or UTF-16); a recipe is YAML text in UTF-8"])
     if len(data) > MAX_BYTES:
         raise RecipeError([f"{path}: is larger than {MAX_BYTES // 1024} KiB; is this a recipe?"])
     try:
@@ -156,9 +153,4 @@ def _near_file(path: Path) -> str:
     if not path.suffix and f"{path.name}.yaml" in names:
         return f" (did you mean `{path}.yaml`?)"
     near = nearest(path.name, names)
-    if near:
-        return f" (did you mean `{folder / near}`?)"
-    below = folder / "recipes"
-    return (
-        did_you_mean(str(below / path.name), [str(child) for child in below.glob("*.yaml")]) if below.is_dir() else ""
-    )
+    return f" (did you mean `{folder / near}`?)" if near else ""

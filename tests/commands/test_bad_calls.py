@@ -31,7 +31,7 @@ print(json.dumps(answers))
 # (content of the file, or what makes it; more arguments; a part of the first line on stderr)
 CALLS: dict[str, tuple[bytes | Callable[[Path], None] | None, list[str], str]] = {
     "empty": (b"", [], ":1: the file is empty"),
-    "binary": (b"name: x\n\x00\x01\x02", [], ":2: a binary file"),
+    "binary": (b"name: x\n\x00\x01\x02", [], ":2: an unprintable character"),
     "a list": (b"- name: x\n", [], ":1: a list at the top"),
     "latin": (b"name: x\nseed: 0\n# caf\xe9\n", [], ":3: not UTF-8 text"),
     "huge": (b"# filler\n" * 10000, [], "is larger than 64 KiB"),
