@@ -59,6 +59,8 @@ def run_profile(recipe: Recipe, world: World, steps: int, out: Path) -> dict[str
 def _run_dir(recipe: Recipe, world: World, out: Path) -> Iterator[tuple[RunDir, Attempt]]:
     """A run directory that goes away; in `out`, which several nodes share."""
 
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+
     def make() -> tuple[str, Attempt]:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,9 @@ def _run_dir(recipe: Recipe, world: World, out: Path) -> Iterator[tuple[RunDir, 
         if world.is_main:
             attempt.release()
             shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # what a profile that ended well has filled
+                for folder in made:
+                    folder.rmdir()
 
 
 def _profile(session: Session, steps: int, out: Path) -> dict[str, Any]:

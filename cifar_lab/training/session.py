@@ -22,6 +22,7 @@ from cifar_lab.runtime.options import uses_channels_last
 from cifar_lab.runtime.vote import Vote
 from cifar_lab.runtime.world import World
 from cifar_lab.tracking.tracker import Tracker
+from cifar_lab.training.augmented import draw_augmented
 from cifar_lab.training.presence import Presence
 from cifar_lab.training.progress import Progress
 from cifar_lab.training.records import begin_records
@@ -85,18 +86,23 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
     engine = make_engine(world, recipe, model, schedule.accumulation_steps)
     state = starting_state(found, world, schedule, splits.training.fingerprint, engine)
     eval_stream = splits.measuring(recipe, world, channels_last)
-    begin_records(presence, world, schedule, engine, state)  # before the tracker, which follows these files
+    preparation = splits.preparation
+    stream = preparation.training_stream(
+        splits.training, recipe, schedule, device=world.device, channels_last=channels_last
+    )
+    # Before the tracker, which follows these files and sends the sheet.
+    begin_records(presence, world, schedule, engine, state)
+    sheet = run_dir.path / "augmented.png"
+    world.from_main(lambda: draw_augmented(sheet, stream, preparation.mean, preparation.std, splits.test.classes))
     progress = Progress(schedule.total_steps, state.step, enabled=world.is_main)
     return Session(
         recipe=recipe,
         world=world,
         presence=presence,
         schedule=schedule,
-        preparation=splits.preparation,
+        preparation=preparation,
         test=splits.test,
-        stream=splits.preparation.training_stream(
-            splits.training, recipe, schedule, device=world.device, channels_last=channels_last
-        ),
+        stream=stream,
         validation=eval_stream(splits.held_out) if len(splits.held_out) else None,
         eval_stream=eval_stream,
         engine=engine,
