@@ -61,13 +61,14 @@ def _predict(saved: SavedModel, options: argparse.Namespace) -> int:
     with host.loading():
         from cifar_lab.data.pictures import find_pictures
         from cifar_lab.files.contact_sheet import COLUMNS, ROWS
-        from cifar_lab.trained.guess import guess, load_guesser
+        from cifar_lab.trained.guess import guess
+        from cifar_lab.trained.load import load_prepare
 
-        guesser = load_guesser(saved)
+        prepare = load_prepare(saved)
     answers: list[dict[str, Any]] = []
     problems: list[dict[str, str]] = []
     tiles: list[Tile] = []
-    for found in guess(guesser, find_pictures(options.pictures), options.top):
+    for found in guess(prepare, find_pictures(options.pictures), options.top):
         if found.problem:
             problems.append({"file": str(found.path), "problem": found.problem})
             print(f"cifar-lab predict: {shown(found.path)}: {found.problem}", file=sys.stderr, flush=True)
@@ -81,7 +82,7 @@ def _predict(saved: SavedModel, options: argparse.Namespace) -> int:
     if not answers and not problems:
         raise PredictError(f"there are no pictures in {', '.join(shown(path) for path in options.pictures)}")
     if options.json:
-        answer = {"model": str(saved.path), "prepared": guesser.description, "pictures": answers, "problems": problems}
+        answer = {"model": str(saved.path), "prepared": prepare.description, "pictures": answers, "problems": problems}
         print(json.dumps(atomic.finite(answer), indent=2, allow_nan=False))
     if options.sheet is not None and answers:
         _write_sheet(options.sheet, tiles, len(answers))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_state
 from cifar_lab.data.images import ImageSet, load_images
@@ -15,9 +17,8 @@ from cifar_lab.data.splits import limit_ids, split_ids
 from cifar_lab.files.atomic import finite
 from cifar_lab.recipe.schema import Data
 from cifar_lab.runtime.world import World
-from cifar_lab.trained.inference import InferenceEngine
 from cifar_lab.trained.model import SavedModel
-from cifar_lab.trained.network import load_network
+from cifar_lab.trained.network import SavedNetwork, load_network
 from cifar_lab.trained.scores import Calibration, ClassScore, calibration, class_scores, confusion_matrix
 from cifar_lab.training.evaluation import Evaluation, evaluate
 
@@ -66,6 +67,24 @@ class Measured:
                 "confusion": self.confusion,
             }
         )
+
+
+class InferenceEngine:
+    """A Predictor: the network whole on every process; its buffers are equal and its weights the final ones."""
+
+    def __init__(self, world: World, network: SavedNetwork) -> None:
+        self.world, self.network = world, network
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (b, num_classes) in float32 of `images` (b, 3, s, s)."""
+        return self.network(images)
+
+    def use_ema(self) -> AbstractContextManager[None]:
+        """Nothing to swap in: the average is what was saved."""
+        return nullcontext()
+
+    def average_buffers(self) -> None:
+        """Nothing to average."""
 
 
 def measure(saved: SavedModel, world: World, split: str, tick: Callable[[int, int], None]) -> Measured:

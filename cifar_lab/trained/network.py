@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,15 +17,18 @@ from cifar_lab.runtime.options import uses_channels_last
 from cifar_lab.trained.model import DESCRIPTION, Description, SavedModel, SavedModelError
 
 
-@dataclass(frozen=True)
-class SavedNetwork:
-    """A network in evaluation mode on `device`, and how it is fed; `bf16`: forward passes autocast, as in its run."""
+class SavedNetwork(nn.Module):
+    """A network in evaluation mode, and how it is fed; `bf16`: forward passes autocast, as in its run."""
 
-    module: nn.Module
-    preparation: Preparation
-    device: torch.device
-    channels_last: bool
-    bf16: bool
+    def __init__(self, module: nn.Module, preparation: Preparation, channels_last: bool, bf16: bool) -> None:
+        super().__init__()
+        self.module, self.preparation, self.channels_last, self.bf16 = module, preparation, channels_last, bf16
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """float32 (b, 3, s, s) on the device of uint8 (b, 3, h, w), prepared as the pictures of a data set are."""
@@ -38,9 +39,9 @@ class SavedNetwork:
         return batch.images
 
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
-        """float32 (b, num_classes) of prepared images (b, 3, s, s)."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 (b, num_classes), of prepared images (b, 3, s, s)."""
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             logits = self.module(images)
         return logits.float()
 
@@ -53,7 +54,7 @@ def load_network(saved: SavedModel, device: torch.device) -> SavedNetwork:
     if channels_last:
         module = module.to(memory_format=torch.channels_last)
     return SavedNetwork(
-        module, preparation_of(saved.description), device, channels_last, saved.recipe.train.precision == "bf16"
+        module, preparation_of(saved.description), channels_last, bf16=saved.recipe.train.precision == "bf16"
     )
 
 

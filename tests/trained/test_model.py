@@ -134,7 +134,7 @@ def test_a_bare_file_has_defaults_and_the_same_network(tmp_path):
     assert (saved.run, saved.recipe.data.name, saved.recipe.data.val_size) == (None, "cifar10", 7)
     images = torch.randn(2, 3, 16, 16)
     one, other = (load_network(s, torch.device("cpu")) for s in (saved, open_saved(str(saved_run("vit").path))))
-    assert torch.equal(one.logits(images), other.logits(images))
+    assert torch.equal(one(images), other(images))
     assert one.preparation == other.preparation
     assert not one.module.training
 
@@ -142,10 +142,7 @@ def test_a_bare_file_has_defaults_and_the_same_network(tmp_path):
 def test_half_precision_weights_are_read_as_floats(tmp_path):
     path = bare("vit", tmp_path / "copy")
     save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path)
-    assert (
-        load_network(open_saved(str(path)), torch.device("cpu")).logits(torch.zeros(1, 3, 16, 16)).dtype
-        == torch.float32
-    )
+    assert load_network(open_saved(str(path)), torch.device("cpu"))(torch.zeros(1, 3, 16, 16)).dtype == torch.float32
 
 
 def test_only_data_and_evaluation_can_be_changed(tmp_path):
