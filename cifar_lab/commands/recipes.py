@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.cli.printable import shown
+from cifar_lab.cli.printable import duration, shown
 from cifar_lab.cli.table import table
 from cifar_lab.commands.recipe_template import write_template
 from cifar_lab.errors import UserError
-from cifar_lab.planning.costs import Cost, cost, duration
+from cifar_lab.planning.costs import Cost, cost
 from cifar_lab.planning.make import make_setup
 from cifar_lab.recipe import Recipe, load_recipe, origins
 from cifar_lab.recipe.book import expected, find_recipe, header, list_recipes, reached, recipes_folder

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.cli.argument_types import at_least_one
-from cifar_lab.cli.printable import shown
+from cifar_lab.cli.printable import duration, shown
 from cifar_lab.errors import UserError
 from cifar_lab.runtime.signals import stop_flag
 from cifar_lab.status.state import read_run
-from cifar_lab.status.table import duration
 from cifar_lab.study.collect import collect
 from cifar_lab.study.loop import Loop
 from cifar_lab.study.members import Member, arrays, members

@@ -39,12 +39,3 @@ def cost(recipe: Recipe, setup: Setup, *, measure: bool) -> Cost:
     if plan.fastest is None:
         return Cost(plan.footprint.num_parameters, problem="does not fit")
     return Cost(plan.footprint.num_parameters, plan.fastest.timing.step * plan.schedule.total_steps)
-
-
-def duration(seconds: float) -> str:
-    """Rounded as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from cifar_lab.cli import printable
 from cifar_lab.report.groups import Experiment
 from cifar_lab.report.record import RunRecord, differing, fields
 from cifar_lab.report.stats import Sample
@@ -48,12 +49,8 @@ def memory(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Whole seconds as 0:07, 12:34 or 1:02:03."""
-    if seconds is None:
-        return MISSING
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    """Hours, minutes and seconds."""
+    return MISSING if seconds is None else printable.duration(seconds)
 
 
 def whole(value: float | None) -> str:

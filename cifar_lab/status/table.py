@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_lab.cli.printable import duration
 from cifar_lab.status.state import RunState
 
 HEADER = ("run", "state", "job", "step", "val error", "images/s", "left", "last message")
@@ -46,15 +47,6 @@ def details(run: RunState, width: int) -> list[str]:
     if run.reason:
         lines.append(clean(run.reason))
     return [part for line in lines for part in textwrap.wrap(line, max(width, 20))]
-
-
-def duration(seconds: float) -> str:
-    """0:07, 12:34, 1:02:03 or 2d 03:04."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours >= 24:
-        return f"{hours // 24}d {hours % 24:02}:{minutes:02}"
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def clean(text: str) -> str:

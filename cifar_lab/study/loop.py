@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cifar_lab.cli.printable import shown
+from cifar_lab.cli.printable import duration, shown
 from cifar_lab.runtime.orphans import PR_SET_PDEATHSIG
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.status.state import RunState, read_run
-from cifar_lab.status.table import duration
 from cifar_lab.study.members import Member
 from cifar_lab.study.sizing import StudyError
 

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import TextIO
 
+from cifar_lab.cli.printable import duration
+
 REDRAW_SECONDS = 0.1
 PLAIN_SECONDS = 30.0
 BAR_WIDTH = 20
@@ -82,7 +84,7 @@ class Progress:
         ]
         if self._step > self._first_step:
             pace = (now - self._started) / (self._step - self._first_step)
-            fields.insert(2, f"{_duration(pace * (self._total - self._step))} left")
+            fields.insert(2, f"{duration(pace * (self._total - self._step))} left")
         line = fields[0]
         for field in fields[1:]:
             if len(line) + 2 + len(field) > width:
@@ -136,10 +138,3 @@ def _silence(stream: TextIO) -> None:
             os.close(null)
         except (OSError, ValueError):
             pass  # There is no descriptor either, so nothing that could fail later.
-
-
-def _duration(seconds: float) -> str:
-    """Whole seconds as 0:07, 12:34 or 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -17,8 +17,9 @@ from support.run_dirs import held_elsewhere, run_dir
 from support.small import small
 from support.status_command import ask, isolate
 
+from cifar_lab.cli.printable import duration
 from cifar_lab.status.state import RunState
-from cifar_lab.status.table import duration, ordered, shorten, table
+from cifar_lab.status.table import ordered, shorten, table
 
 STATUS = [PYTHON, "-m", "cifar_lab", "status"]
 
