@@ -17,7 +17,7 @@ ONLY_IN = {
 }
 # The ways in, which nothing may import, and the dispatch of commands, which imports them by name.
 TOP = ("", "train", "__main__")
-BY_NAME = {"cifar_lab", "cifar_lab.commands.dispatch", "cifar_lab.data.images"}
+BY_NAME = {"cifar_lab", "cifar_lab.commands.dispatch"}
 MAX_LINES = 250
 
 

@@ -8,31 +8,54 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from cifar_lab.data.decode import SplitMeta, check_memory, decode_split
 from cifar_lab.data.raw import DataError, RawSplit
 
 logger = logging.getLogger("cifar_lab")
 
 FORMAT = 1
 SPLITS = ("train", "test")
-_KINDS = ("images", "labels")
+_CHUNK_BYTES = 1 << 25
 Read = Callable[[], Mapping[str, RawSplit]]
 
 
 @dataclass(frozen=True)
+class SplitMeta:
+    """What is known of a decoded split; sums are over the pixels of each channel, of values 0 to 255."""
+
+    shape: tuple[int, int, int, int]  # (N, 3, H, W)
+    images_sha256: str
+    labels_sha256: str
+    sums: tuple[int, ...]
+    square_sums: tuple[int, ...]
+
+    def fingerprint(self, classes: Sequence[str]) -> str:
+        """sha256 over pictures, labels and class names: equal data have equal fingerprints, wherever they came from."""
+        content = {"shape": self.shape, "images": self.images_sha256, "labels": self.labels_sha256}
+        return hashlib.sha256(json.dumps({**content, "classes": list(classes)}, sort_keys=True).encode()).hexdigest()
+
+    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and population standard deviation per channel on the 0..1 scale. Raises DataError for a constant one."""
+        count = self.shape[0] * self.shape[2] * self.shape[3]
+        variances = [count * square - total**2 for total, square in zip(self.sums, self.square_sums, strict=True)]
+        if not all(variances):
+            raise DataError(f"channel {variances.index(0)} has one value in all training pictures: nothing is in it")
+        mean = tuple(total / count / 255 for total in self.sums)
+        return mean, tuple(math.sqrt(variance) / count / 255 for variance in variances)
+
+
+@dataclass(frozen=True)
 class Decoded:
-    """Both splits: uint8 (N, 3, H, W) and int64 (N,), from files copy-on-write or in memory."""
+    """Both splits: uint8 (N, 3, H, W) from files, copy-on-write, and int64 (N,)."""
 
     images: Mapping[str, npt.NDArray[np.uint8]]
     labels: Mapping[str, npt.NDArray[np.int64]]
@@ -40,68 +63,48 @@ class Decoded:
     classes: tuple[str, ...]
 
 
-class _CorruptCacheError(Exception):
-    """The folder is there, but not what was written."""
-
-
 def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: float) -> Decoded:
     """The data that `read` returns, decoded at most once for each `key` and cache.
 
-    Raises DataError for data beyond `max_gib`. A cache that cannot be written is said, and the data decoded in memory.
+    Raises DataError for data beyond `max_gib`, and where the cache cannot be written.
     """
     digest = hashlib.sha256(f"{FORMAT}\n{name}\n{key}".encode()).hexdigest()
     folder = Path(cache_dir) / "data" / f"{name}-{digest[:8]}"
+    decoded = _load(folder, digest, max_gib)
+    if decoded is not None:
+        return decoded
+    from filelock import FileLock  # here, since most starts find the cache filled
+
     try:
-        with suppress(_CorruptCacheError):  # said by the process that rebuilds it
-            decoded = _load(folder, digest, max_gib)
-            if decoded is not None:
-                return decoded
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            return _load_or_build(folder, digest, read, max_gib)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            decoded = _load(folder, digest, max_gib)  # another process may have built it while we waited
+            if decoded is None:
+                _build(folder, digest, read, max_gib)
+                decoded = _load(folder, digest, max_gib)
     except OSError as error:
-        logger.warning("the cache %s cannot be used (%s): decoding in memory; see CIFAR_LAB_CACHE", folder, error)
-    return _decode_in_memory(_read_checked(read, max_gib))
+        raise DataError(
+            f"the cache {folder} cannot be written ({error}): set CIFAR_LAB_CACHE to a folder that has room"
+        ) from error
+    if decoded is None:
+        raise DataError(f"{folder} does not read back as it was written: set CIFAR_LAB_CACHE to another disk")
+    return decoded
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout  # here, since most starts find the cache filled
-
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("waiting for another process that decodes the data (%s)", lock.lock_file)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _load_or_build(folder: Path, digest: str, read: Read, max_gib: float) -> Decoded:
+def _build(folder: Path, digest: str, read: Read, max_gib: float) -> None:
     """Under the lock, so nobody else writes."""
-    try:
-        decoded = _load(folder, digest, max_gib)  # another process may have built it while we waited
-        if decoded is not None:
-            return decoded
-    except _CorruptCacheError as corrupt:
-        logger.warning("the cache %s is corrupt (%s): rebuilding it", folder, corrupt)
+    if folder.exists():
+        logger.warning("the cache %s is corrupt: rebuilding it", folder)
         shutil.rmtree(folder)
+    raw = _read_checked(read, max_gib)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     try:
-        _write(partial, digest, _read_checked(read, max_gib))
+        _write(partial, digest, raw)
         partial.rename(folder)
-        decoded = _load(folder, digest, max_gib)
-    except _CorruptCacheError as corrupt:
-        raise OSError(f"what was written does not read back: {corrupt}") from corrupt
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    assert decoded is not None
-    return decoded
 
 
 def _read_checked(read: Read, max_gib: float) -> Mapping[str, RawSplit]:
@@ -127,54 +130,72 @@ def _write(folder: Path, digest: str, raw: Mapping[str, RawSplit]) -> None:
         with (folder / f"{split}_images.npy").open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (num, 3, height, width)}
             np.lib.format.write_array_header_1_0(file, header)
-            split_meta = decode_split(raw[split], lambda planes: file.write(planes.data))
+            split_meta = decode_split(raw[split], file)
         np.save(folder / f"{split}_labels.npy", raw[split].labels.astype("<i8"))
         meta["splits"][split] = asdict(split_meta)
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
+def decode_split(raw: RawSplit, file: BinaryIO) -> SplitMeta:
+    """Write the split to `file` as planes (N, 3, H, W), and sum it up."""
+    num, height, width, _ = raw.shape
+    digest = hashlib.sha256()
+    sums, square_sums = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    rows = max(1, _CHUNK_BYTES // (3 * height * width))
+    for start in range(0, num, rows):
+        planes = np.ascontiguousarray(raw.rows(start, min(start + rows, num)).transpose(0, 3, 1, 2))
+        digest.update(planes.data)
+        for channel in range(3):
+            # float64 holds every partial sum of a chunk exactly, and its dot product is the fast one
+            values = planes[:, channel].astype(np.float64).ravel()
+            sums[channel] += int(values.sum())
+            square_sums[channel] += int(values @ values)
+        file.write(planes.data)
+    return SplitMeta(
+        shape=(num, 3, height, width),
+        images_sha256=digest.hexdigest(),
+        labels_sha256=hashlib.sha256(raw.labels.astype("<i8").data).hexdigest(),
+        sums=tuple(sums.tolist()),
+        square_sums=tuple(square_sums.tolist()),
+    )
+
+
 def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
-    """None if there is no cache. Raises _CorruptCacheError, and DataError for data beyond `max_gib`."""
+    """None if there is no cache, or not what was written. Raises DataError for data beyond `max_gib`."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        if meta["format"] != FORMAT or meta["key_sha256"] != digest:
-            raise _CorruptCacheError("meta.json belongs to other data")
-        splits = {split: SplitMeta.from_json(meta["splits"][split]) for split in SPLITS}
-        check_memory([splits[split].shape for split in SPLITS], max_gib)
+        splits = {split: _as_meta(meta["splits"][split]) for split in SPLITS}
         images = {split: np.load(folder / f"{split}_images.npy", mmap_mode="c") for split in SPLITS}
         labels = {split: np.load(folder / f"{split}_labels.npy") for split in SPLITS}
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if folder.exists():
-            raise _CorruptCacheError(str(error)) from error
+        classes = tuple(meta["classes"])
+        if meta["key_sha256"] != digest:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    except DataError:
-        raise
-    except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise _CorruptCacheError(f"{type(error).__name__}: {error}") from error
-    _verify(splits, images, labels)
-    return Decoded(images, labels, splits, tuple(meta["classes"]))
+    check_memory([splits[split].shape for split in SPLITS], max_gib)
+    for split, known in splits.items():
+        if images[split].shape != known.shape or images[split].dtype != np.uint8:
+            return None
+        if (_sha256(images[split]), _sha256(labels[split])) != (known.images_sha256, known.labels_sha256):
+            return None
+    return Decoded(images, labels, splits, classes)
 
 
-def _verify(splits: Mapping[str, SplitMeta], images: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
-    expected = {(split, kind): getattr(splits[split], f"{kind}_sha256") for split in SPLITS for kind in _KINDS}
-    arrays = {(split, kind): {"images": images, "labels": labels}[kind][split] for split, kind in expected}
-    for split in SPLITS:
-        if images[split].shape != splits[split].shape or images[split].dtype != np.uint8:
-            raise _CorruptCacheError(f"{split}_images.npy has another shape than meta.json says")
-    with ThreadPoolExecutor(2) as pool:  # hashing releases the interpreter lock
-        for (split, kind), actual in zip(expected, pool.map(_sha256, arrays.values()), strict=True):
-            if actual != expected[split, kind]:
-                raise _CorruptCacheError(f"the sha256 of {split}_{kind}.npy is wrong")
+def _as_meta(fields: Mapping[str, Any]) -> SplitMeta:
+    return SplitMeta(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 def _sha256(array: npt.NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def _decode_in_memory(raw: Mapping[str, RawSplit]) -> Decoded:
-    images, meta = {}, {}
-    for split in SPLITS:
-        chunks: list[npt.NDArray[np.uint8]] = []
-        meta[split] = decode_split(raw[split], chunks.append)
-        images[split] = np.concatenate(chunks)
-    return Decoded(images, {split: raw[split].labels for split in SPLITS}, meta, raw["train"].classes)
+def check_memory(shapes: Sequence[Sequence[int]], max_gib: float) -> None:
+    """Raise DataError if the decoded splits (train, test), given as (N, 3, H, W), take more than `max_gib`."""
+    gib = sum(math.prod(shape) for shape in shapes) / 2**30
+    if gib > max_gib:
+        (num_train, _, height, width), (num_test, *_) = shapes
+        raise DataError(
+            f"{num_train:,} training and {num_test:,} test pictures of {width} x {height} pixels take {gib:.2f} GiB "
+            f"decoded, more than data.max_gib={max_gib:g}: raise it if the memory is there, or shrink the pictures "
+            "where the source has an argument for it (data.limit does not help: all pictures are cached)"
+        )

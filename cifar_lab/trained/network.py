@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from cifar_lab.data.images import ImageSet, find_source
 from cifar_lab.data.preparation import Preparation
-from cifar_lab.errors import UserError
 from cifar_lab.models.factory import ModelError, build_meta, build_model
 from cifar_lab.models.weights import describe_mismatch
 from cifar_lab.recipe.schema import Model
@@ -95,9 +94,5 @@ def source_size(saved: SavedModel) -> int:
         return saved.description.source_size
     info = None
     if saved.run is not None:
-        data = saved.recipe.data
-        try:
-            info = find_source(data.name).info(**data.args)
-        except UserError:  # a source of its own that this installation lacks
-            info = None
+        info = find_source(saved.recipe.data.name).info(**saved.recipe.data.args)
     return info.image_size if info is not None else saved.description.image_size

@@ -89,11 +89,6 @@ def test_too_large_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
         load_images("shapes", args, root=None, max_gib=2, cache_dir=tmp_path)
 
 
-def test_an_unknown_source_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.name='cifar' is no source; there are: cifar10, hub, shapes"):
-        load_images("cifar", {}, root=None, max_gib=1, cache_dir=tmp_path)
-
-
 def test_real_cifar10(real: Loaded) -> None:
     train, test, stats = real
     assert (len(train), len(test)) == (50_000, 10_000)

@@ -103,7 +103,6 @@ def test_a_full_disk(server: Server, full_disk: Path, tmp_path: Path, monkeypatc
     run = made(tmp_path / "run", "plain-full")
     with monkeypatch.context() as full:
         full.setenv("WANDB_DIR", str(full_disk))
-        full.setenv("CIFAR_LAB_CACHE", str(full_disk))
         full.setenv("TMPDIR", str(full_disk))
         messages = Attempt(run).train(6).end()
         assert len(run.metrics()) == 7
