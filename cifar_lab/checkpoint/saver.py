@@ -226,21 +226,14 @@ def load(checkpoint: Path, engine: Engine, state: TrainingState) -> None:
             tensors |= load_file(path)
         for source in sources:
             specs = engine.state_specs(source)
-            _check(checkpoint, specs, tensors)
+            found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+            wrong = [name for name, spec in specs.items() if found.get(name) != spec]
+            if wrong:
+                raise CheckpointError(
+                    f"{checkpoint} does not hold this model: {', '.join(wrong[:3])} missing or of another shape"
+                )
             engine.load_state(source, {name: tensors[name] for name in specs})
     engine.resume_at(state.step, state.skipped)
-
-
-def _check(checkpoint: Path, specs: dict[str, tuple[torch.dtype, torch.Size]], tensors: dict[str, Tensor]) -> None:
-    wrong = [
-        name
-        for name, (dtype, shape) in specs.items()
-        if name not in tensors or tensors[name].shape != shape or tensors[name].dtype != dtype
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"{checkpoint} does not hold this model: {', '.join(wrong[:3])} missing or of another shape"
-        )
 
 
 def _step_back() -> None:

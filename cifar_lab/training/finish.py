@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import resource
 import statistics
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cifar_lab.models.size import model_size
 from cifar_lab.tracking.wandb.record import read_id
 from cifar_lab.training.evaluation import Evaluation, Predictions, evaluate
 from cifar_lab.training.loop import stop, stop_agreed, write_status
-from cifar_lab.training.mistakes import draw_mistakes
 from cifar_lab.training.session import Session
+from cifar_lab.training.sheets import draw_mistakes
 
 MODEL_FORMAT = 1
 
@@ -58,10 +54,7 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
     if not any(line["split"] == "test" for line in run_dir.metrics()):  # else an earlier end was cut off after it
         session.tracker.log("test", step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
     with run_dir.replacing("model.safetensors") as path:
-        path.touch()
-        mode = path.stat().st_mode
-        _save_weights(weights, path)  # makes a file of its own, for its owner alone
-        path.chmod(mode)
+        path.write_bytes(save(weights))  # `save_file` makes a file for its owner alone, and hides a full disk
     with run_dir.replacing("model.json") as path:
         path.write_text(json.dumps(_description(session), indent=2) + "\n", encoding="utf-8")
     with run_dir.replacing("predictions.npz") as path:
@@ -72,17 +65,6 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
     run_dir.write_summary(_summary(session, result, max(*peaks, _peak_memory(session))))
     write_status(session, "completed")
     session.progress.message(f"test loss {result.loss:.4f}, accuracy {result.accuracy:.2%} of {result.count} images")
-
-
-def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    """Raises OSError, a full disk included, which the library hides in its own."""
-    try:
-        save_file(weights, path)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _final_weights(session: Session) -> dict[str, Tensor]:

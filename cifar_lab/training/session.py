@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from cifar_lab.checkpoint import saver as checkpoint
+from cifar_lab.checkpoint.files import CheckpointError
 from cifar_lab.checkpoint.saver import Saver, TrainingState
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.index_log import IndexLog
@@ -22,12 +26,13 @@ from cifar_lab.runtime.options import uses_channels_last
 from cifar_lab.runtime.vote import Vote
 from cifar_lab.runtime.world import World
 from cifar_lab.tracking.tracker import Tracker
-from cifar_lab.training.augmented import draw_augmented
 from cifar_lab.training.presence import Presence
 from cifar_lab.training.progress import Progress
 from cifar_lab.training.records import begin_records
-from cifar_lab.training.resume import find_checkpoint, starting_state
+from cifar_lab.training.sheets import draw_augmented
 from cifar_lab.training.splits import Splits
+
+log = logging.getLogger("cifar_lab")
 
 
 @dataclass
@@ -50,8 +55,7 @@ class Session:
     vote: Vote
     state: TrainingState
     channels_last: bool
-    started: float
-    brought_seconds: float
+    started: float  # by the monotonic clock, as if earlier attempts had been this one
 
     @property
     def run_dir(self) -> RunDir:
@@ -65,7 +69,7 @@ class Session:
 
     def seconds(self) -> float:
         """Seconds that the run has taken, earlier attempts up to their last checkpoint included."""
-        return self.brought_seconds + time.monotonic() - self.started
+        return time.monotonic() - self.started
 
     def close(self) -> None:
         """Let go of threads, files and the screen, whatever happened before."""
@@ -80,11 +84,11 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
     run_dir = presence.run_dir
     splits = Splits.load(recipe, cache_root(run_dir.path))
     schedule = Schedule.make(recipe, len(splits.training), world.world_size)
-    found = find_checkpoint(run_dir, world)
+    found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
     model = splits.network(recipe, world, resumed=found is not None)
     channels_last = uses_channels_last(model, recipe)
     engine = make_engine(world, recipe, model, schedule.accumulation_steps)
-    state = starting_state(found, world, schedule, splits.training.fingerprint, engine)
+    state = _starting_state(found, world, schedule, splits.training.fingerprint, engine)
     eval_stream = splits.measuring(recipe, world, channels_last)
     preparation = splits.preparation
     stream = preparation.training_stream(
@@ -112,6 +116,39 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
         vote=Vote(world),
         state=state,
         channels_last=channels_last,
-        started=started,
-        brought_seconds=state.seconds,
+        started=started - state.seconds,
     )
+
+
+def _starting_state(
+    found: tuple[Path, TrainingState] | None, world: World, schedule: Schedule, fingerprint: str, engine: Engine
+) -> TrainingState:
+    """The state of the checkpoint `found`, put into `engine`, or step 0. Collective."""
+    fresh = TrainingState(
+        step=0,
+        skipped=0,
+        loss_sum=0.0,
+        loss_steps=0,
+        data_fingerprint=fingerprint,
+        micro_batch=schedule.micro_batch,
+        world_size=world.world_size,
+        strategy=engine.strategy,
+        seconds=0.0,
+    )
+    if found is None:
+        return fresh
+    path, state = found
+    if state.data_fingerprint != fingerprint:
+        raise CheckpointError(
+            f"{path} was trained on other data than are found now: set data.root (or CIFAR_LAB_DATA) to the data of "
+            "the first start, or begin anew with --fresh"
+        )
+    if state.micro_batch != schedule.micro_batch and engine.has_batch_norm and world.is_main:
+        log.warning(
+            "resuming at micro-batch %d what was trained at %d: batch norm will see other batches (train.micro_batch)",
+            schedule.micro_batch,
+            state.micro_batch,
+        )
+    checkpoint.load(path, engine, state)
+    layout = {name: getattr(fresh, name) for name in ("micro_batch", "world_size", "strategy")}
+    return replace(state, **layout)

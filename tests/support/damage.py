@@ -19,9 +19,3 @@ def flip(path: Path) -> None:
 def empty(path: Path) -> None:
     """Lose everything but the name."""
     os.truncate(path, 0)
-
-
-def link(path: Path) -> None:
-    """Become a symbolic link to elsewhere."""
-    path.rename(path.with_suffix(".elsewhere"))
-    path.symlink_to(path.with_suffix(".elsewhere"))

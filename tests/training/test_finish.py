@@ -21,7 +21,7 @@ from cifar_lab.recipe.schema import Model
 from cifar_lab.rundir.directory import RunDir, RunDirError
 from cifar_lab.train import main, run
 from cifar_lab.training.evaluation import Predictions
-from cifar_lab.training.mistakes import draw_mistakes
+from cifar_lab.training.sheets import draw_mistakes
 
 RECIPES = {"vit": small(train__ema_decay=0.9, optim__lr=3e-3), "norm": with_batch_norm(train__epochs=2)}
 
