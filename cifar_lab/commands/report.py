@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.report.contents import contents
+from cifar_lab.report.files import told, write_report
 from cifar_lab.report.read import read_run
-from cifar_lab.report.terminal import told
 from cifar_lab.rundir.find import ReportError, find_runs
 
 EPILOG = """\
@@ -44,13 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     print(told(found, claims=options.terminal))
     if options.terminal:
         return 0
-    common = common_folder(options.runs)
-    if options.out is None and common.resolve() == Path("/"):
-        print("cifar-lab report: the runs have no folder in common: name one with --out DIR", file=sys.stderr)
-        return 2
-    out = options.out or common / "report"
-    from cifar_lab.report.write import write_report
-
+    # The folder that all have in common, as it was named where that goes.
+    common = os.path.relpath(os.path.commonpath([path.absolute() for path in options.runs]))
+    out = options.out or (options.runs[0] if len(options.runs) == 1 else Path(common)) / "report"
     try:
         path = write_report(found, out)
     except OSError as error:
@@ -58,13 +53,6 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print(f"report: {path}")
     return 0
-
-
-def common_folder(paths: Sequence[Path]) -> Path:
-    """The folder that all paths have in common, as they were named where that goes."""
-    if len(paths) == 1:
-        return paths[0]
-    return Path(os.path.relpath(os.path.commonpath([path.absolute() for path in paths])))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cifar_lab.report import wording
 from cifar_lab.report.groups import Experiment
-from cifar_lab.report.record import differing, fields
+from cifar_lab.report.record import differing
 from cifar_lab.report.stats import Difference, Spread, difference, pooled_spread
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not enough runs"
@@ -25,6 +25,29 @@ TITLES = {
     "vit_tiny_scratch": "ViT from scratch",
     "vit_custom": "custom ViT",
 }
+# Title, sentence, and the recipes of which the first is claimed to be worse than the second.
+COMPARED = (
+    (
+        "Degradation",
+        "without shortcuts the deeper net is worse: Plain34 has a higher error than Plain18",
+        "plain34",
+        "plain18",
+    ),
+    ("Shortcuts help at 18 layers", "ResNet18 has a lower error than Plain18", "plain18", "resnet18"),
+    ("Shortcuts help at 34 layers", "ResNet34 has a lower error than Plain34", "plain34", "resnet34"),
+    (
+        "Multi-scale features help",
+        "ResNet18-MS has a lower error than the plain residual ResNet18",
+        "resnet18",
+        "resnet18_ms",
+    ),
+    (
+        "Pretraining helps",
+        "ViT-Tiny from pretrained weights has a lower error than the same net from random ones",
+        "vit_tiny_scratch",
+        "vit_tiny",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,11 @@ class Claim:
     evidence: list[Evidence]
 
     @property
+    def sides(self) -> dict[str, Experiment]:
+        """All that is compared, each once, by its title."""
+        return {title: experiment for one in self.evidence for title, experiment in one.sides}
+
+    @property
     def differences(self) -> str:
         """The evidence as one text, in percentage points with intervals of 95 %."""
         told = []
@@ -67,21 +95,8 @@ class Claim:
 def check_claims(experiments: Sequence[Experiment]) -> list[Claim]:
     """The study's claims on the experiments of one protocol; each is there, with or without the runs for it."""
     cast = Cast(experiments)
-    return [
-        _degradation(cast),
-        _residual(cast),
-        _better(cast, "Shortcuts help at 18 layers", "ResNet18 has a lower error than Plain18", "plain18", "resnet18"),
-        _better(cast, "Shortcuts help at 34 layers", "ResNet34 has a lower error than Plain34", "plain34", "resnet34"),
-        _better(
-            cast,
-            "Multi-scale features help",
-            "ResNet18-MS has a lower error than the plain residual ResNet18",
-            "resnet18",
-            "resnet18_ms",
-        ),
-        _transfer(cast),
-        *_other_transfers(cast),
-    ]
+    claims = [_better(cast, *compared) for compared in COMPARED]
+    return [claims[0], _residual(cast), *claims[1:], *_other_transfers(cast)]
 
 
 class Cast:
@@ -94,16 +109,19 @@ class Cast:
     def named(self, role: str) -> list[Experiment]:
         """Candidates for a part, those with most seeds first, then by validation error: never by test error."""
         found = [e for e in self.experiments if e.name == role and (role != "vit_tiny" or starts_from_weights(e))]
-        return sorted(found, key=lambda e: (-len(e.runs), e.val_error if e.val_error is not None else 1.0, e.identity))
+        return sorted(
+            found, key=lambda e: (-len(e.runs), e.val_error if e.val_error is not None else 1.0, e.runs[0].identity)
+        )
 
     def pair(self, first: str, second: str) -> tuple[Experiment, Experiment] | None:
         """The two experiments of these parts that differ in the fewest other settings."""
         pairs = [(a, b) for a in self.named(first) for b in self.named(second)]
         return min(pairs, key=lambda pair: len(other_settings(*pair))) if pairs else None
 
-    def missing(self, *roles: str) -> list[str]:
-        """The parts that no run plays."""
-        return [TITLES[role] for role in roles if not self.named(role)]
+    def lacking(self, title: str, sentence: str, *roles: str) -> Claim:
+        """A claim whose parts are not all played."""
+        missing = [TITLES[role] for role in roles if not self.named(role)]
+        return Claim(title, sentence, OPEN, f"no completed run of {', '.join(missing)}", [])
 
     def evidence(self, what: str, *parts: tuple[int, Experiment]) -> Evidence:
         """The signed sum of mean errors, and the settings in which its experiments also differ."""
@@ -114,13 +132,13 @@ class Cast:
 
 def starts_from_weights(experiment: Experiment) -> bool:
     """Whether training started from weights of another task."""
-    model = experiment.recipe.get("model")
+    model = experiment.runs[0].recipe.get("model")
     return isinstance(model, dict) and (model.get("pretrained") is True or bool(model.get("weights")))
 
 
 def other_settings(a: Experiment, b: Experiment) -> list[str]:
     """Settings in which two experiments differ besides the network and its initial weights."""
-    return [key for key in differing([fields(a.runs[0]), fields(b.runs[0])]) if key not in NETWORK]
+    return [key for key in differing([a.runs[0], b.runs[0]]) if key not in NETWORK]
 
 
 def _verdict(measured: Difference, seeds: int) -> tuple[str, str]:
@@ -140,10 +158,6 @@ def _seeds(evidence: Evidence) -> int:
     return min(len(experiment.runs) for _, experiment in evidence.sides)
 
 
-def _lacking(title: str, sentence: str, missing: Sequence[str]) -> Claim:
-    return Claim(title, sentence, OPEN, f"no completed run of {', '.join(missing)}", [])
-
-
 def _compare(cast: Cast, title: str, sentence: str, worse: Experiment, better: Experiment) -> Claim:
     names = [TITLES.get(e.name, e.name) for e in (worse, better)]
     evidence = cast.evidence(f"{names[0]} minus {names[1]}", (1, worse), (-1, better))
@@ -154,13 +168,8 @@ def _compare(cast: Cast, title: str, sentence: str, worse: Experiment, better: E
 def _better(cast: Cast, title: str, sentence: str, worse: str, better: str) -> Claim:
     pair = cast.pair(worse, better)
     if pair is None:
-        return _lacking(title, sentence, cast.missing(worse, better))
+        return cast.lacking(title, sentence, worse, better)
     return _compare(cast, title, sentence, *pair)
-
-
-def _degradation(cast: Cast) -> Claim:
-    sentence = "without shortcuts the deeper net is worse: Plain34 has a higher error than Plain18"
-    return _better(cast, "Degradation", sentence, "plain34", "plain18")
 
 
 def _residual(cast: Cast) -> Claim:
@@ -168,7 +177,7 @@ def _residual(cast: Cast) -> Claim:
     sentence = "depth costs ResNet less than Plain, and ResNet34 is not worse than ResNet18"
     plain, residual = cast.pair("plain34", "plain18"), cast.pair("resnet34", "resnet18")
     if plain is None or residual is None:
-        return _lacking(title, sentence, cast.missing("plain18", "plain34", "resnet18", "resnet34"))
+        return cast.lacking(title, sentence, "plain18", "plain34", "resnet18", "resnet34")
     depth = cast.evidence("ResNet34 minus ResNet18", (1, residual[0]), (-1, residual[1]))
     saved = cast.evidence(
         "(Plain34 minus Plain18) minus (ResNet34 minus ResNet18)",
@@ -190,24 +199,14 @@ def _residual(cast: Cast) -> Claim:
     return Claim(title, sentence, verdict, because, evidence)
 
 
-def _transfer(cast: Cast) -> Claim:
-    sentence = "ViT-Tiny from pretrained weights has a lower error than the same net from random ones"
-    claim = _better(cast, "Pretraining helps", sentence, "vit_tiny_scratch", "vit_tiny")
-    if not claim.evidence and any(e.name == "vit_tiny" for e in cast.experiments) and not cast.named("vit_tiny"):
-        because = "vit_tiny ran without weights (model.pretrained=false and no model.weights)"
-        return Claim(claim.title, claim.sentence, OPEN, because, [])
-    return claim
-
-
 def _other_transfers(cast: Cast) -> Iterator[Claim]:
     """Any two experiments that differ in their initial weights alone, one with and one without."""
     chosen = cast.pair("vit_tiny_scratch", "vit_tiny")
-    flat = {id(experiment): fields(experiment.runs[0]) for experiment in cast.experiments}
     for tuned in filter(starts_from_weights, cast.experiments):
         for scratch in cast.experiments:
             if starts_from_weights(scratch) or chosen == (scratch, tuned):
                 continue
-            if not set(differing([flat[id(tuned)], flat[id(scratch)]])) - set(INITIAL_WEIGHTS):
+            if not set(differing([tuned.runs[0], scratch.runs[0]])) - set(INITIAL_WEIGHTS):
                 sentence = (
                     f"the weights of {tuned.name} give a lower error than random ones in {scratch.name}, all else equal"
                 )

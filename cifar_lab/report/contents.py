@@ -9,22 +9,13 @@ from dataclasses import dataclass, replace
 from cifar_lab.report import wording
 from cifar_lab.report.claims import TITLES, Claim, check_claims
 from cifar_lab.report.figure import Figure
-from cifar_lab.report.groups import Experiment, Protocol, Table, tables
-from cifar_lab.report.ranking import Row, rows
+from cifar_lab.report.groups import Experiment, Protocol, Table, labels, tables
+from cifar_lab.report.ranking import Ranked
 from cifar_lab.report.record import RunRecord
-from cifar_lab.report.stats import ranks
-from cifar_lab.report.study import Missing, comparison, study_figures
+from cifar_lab.report.stats import difference, pooled_spread, ranks
+from cifar_lab.report.study import comparison, study_figures
 
 BEST = 6  # curves that can be told apart in one figure
-
-
-@dataclass(frozen=True, eq=False)
-class Ranked:
-    """One line of a ranked table."""
-
-    rank: str
-    label: str
-    experiment: Experiment
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +25,9 @@ class Section:
     slug: str
     protocol: str
     ranked: list[Ranked]
-    rows: list[Row]
     claims: list[Claim]
     figures: list[Figure]
-    missing: list[Missing]
+    missing: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,22 +40,15 @@ class Contents:
     has_study: bool
 
     @property
-    def num_counted(self) -> int:
-        """Runs that a table counts."""
-        return sum(len(ranked.experiment.runs) for section in self.sections for ranked in section.ranked)
-
-    @property
-    def num_experiments(self) -> int:
-        """Experiments in all tables."""
-        return sum(len(section.ranked) for section in self.sections)
+    def experiments(self) -> list[Experiment]:
+        """Those of all tables."""
+        return [ranked.experiment for section in self.sections for ranked in section.ranked]
 
     @property
     def ordered(self) -> list[RunRecord]:
         """All runs: those of the tables in the order of these, their repeats, then the others."""
-        ranked = [ranked.experiment for section in self.sections for ranked in section.ranked]
-        first = [run for experiment in ranked for run in [*experiment.runs, *experiment.repeats]]
-        known = {id(run) for run in first}
-        return first + [record for record in self.records if id(record) not in known]
+        first = [run for experiment in self.experiments for run in [*experiment.runs, *experiment.repeats]]
+        return first + [record for record in self.records if record not in first]
 
 
 def contents(records: Sequence[RunRecord]) -> Contents:
@@ -84,24 +67,24 @@ def contents(records: Sequence[RunRecord]) -> Contents:
 def _section(table: Table, heading: str, index: int, *, has_study: bool, alone: bool) -> Section:
     """The first table also tells which claims and figures lack runs; the others what they have."""
     experiments = table.experiments
-    labels = wording.labels(experiments)
     prefix = f"protocol{index + 1}-" if index else ""
     claims = check_claims(experiments)
     figures, missing = study_figures(experiments)
     if index or not has_study:
         claims, missing = [claim for claim in claims if claim.evidence], []
     if not figures and (len(experiments) > 1 or alone):
-        best = list(zip(labels, experiments, strict=True))[:BEST]
+        best = list(zip(labels(experiments), experiments, strict=True))[:BEST]
         title = best[0][0] if len(best) == 1 else f"The best {len(best)}" if len(experiments) > BEST else "All"
         figures = comparison("best", title, best)
     figures = [replace(figure, name=f"{prefix}{slug(figure.name)}") for figure in figures]
-    ranked = [
-        Ranked(rank, label, experiment)
-        for rank, label, experiment in zip(
-            ranks([experiment.sample for experiment in experiments]), labels, experiments, strict=True
-        )
-    ]
-    return Section(f"{prefix}ranking", heading, ranked, rows(experiments, labels), claims, figures, missing)
+    samples = [experiment.sample for experiment in experiments]
+    pooled = pooled_spread(samples)
+    ranked = []
+    for rank, label, experiment in zip(ranks(samples), labels(experiments), experiments, strict=True):
+        interval = difference([(1, experiment.sample)], pooled)
+        # An error lies between 0 and 1, whatever two seeds make of the interval.
+        ranked.append(Ranked(rank, label, experiment, max(interval.low, 0.0), min(interval.high, 1.0)))
+    return Section(f"{prefix}ranking", heading, ranked, claims, figures, missing)
 
 
 def _headings(protocols: Sequence[Protocol]) -> list[str]:
@@ -118,22 +101,20 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:80]
 
 
-Column = tuple[str, Callable[[Ranked], str]]
-
-COLUMNS: tuple[Column, ...] = (
-    ("rank", lambda r: r.rank),
-    ("experiment", lambda r: r.label),
-    ("test error", lambda r: wording.mean_error(r.experiment.sample)),
-    ("seeds", lambda r: str(len(r.experiment.runs))),
-    ("val error", lambda r: wording.percent(r.experiment.val_error)),
-    ("parameters", lambda r: wording.scaled(r.experiment.mean("num_parameters"))),
-    ("FLOPs/image", lambda r: wording.scaled(r.experiment.mean("flops_per_image"))),
-    ("epochs", lambda r: wording.plain(r.experiment.mean("epochs"))),
-    ("images/s", lambda r: wording.whole(r.experiment.mean("images_per_second"))),
-    ("peak memory", lambda r: wording.memory(r.experiment.mean("peak_memory_bytes"))),
-    ("wall time", lambda r: wording.duration(r.experiment.mean("wall_seconds"))),
-    ("strategy and topology", lambda r: wording.topology(r.experiment.runs)),
-)
+COLUMNS: dict[str, Callable[[Ranked], str]] = {
+    "rank": lambda r: r.rank,
+    "experiment": lambda r: r.label,
+    "test error": lambda r: wording.mean_error(r.experiment.sample),
+    "seeds": lambda r: str(len(r.experiment.runs)),
+    "val error": lambda r: wording.percent(r.experiment.val_error),
+    "parameters": lambda r: wording.scaled(r.experiment.mean("num_parameters")),
+    "FLOPs/image": lambda r: wording.scaled(r.experiment.mean("flops_per_image")),
+    "epochs": lambda r: wording.plain(r.experiment.mean("epochs")),
+    "images/s": lambda r: wording.whole(r.experiment.mean("images_per_second")),
+    "peak memory": lambda r: wording.memory(r.experiment.mean("peak_memory_bytes")),
+    "wall time": lambda r: wording.duration(r.experiment.mean("wall_seconds")),
+    "strategy and topology": lambda r: wording.topology(r.experiment.runs),
+}
 TEXT_COLUMNS = ("rank", "experiment", "strategy and topology")
 
 NOTES = (

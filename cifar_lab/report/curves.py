@@ -1,118 +1,61 @@
-"""metrics.jsonl as columns of numbers, read fast, and what a picture needs of them."""
+"""metrics.jsonl as columns of numbers, and what a picture needs of them."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+Curve = tuple[Numbers, Numbers]
 
-KEYS = ("step", "epoch", "time", "loss", "accuracy", "count", "lr", "grad_norm", "images_per_second")
-SPLITS = ("train", "val", "test")
-CHUNK_BYTES = 1 << 20
+SPLITS = ("train", "val")
+KEYS = ("step", "epoch", "loss", "accuracy", "lr", "images_per_second")
 EMPTY: Numbers = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """Columns by split and key, in the order of training, NaN where a line lacks a number."""
+    """Columns by split and key, in the order of training, NaN where a line lacks a number; lines that are no JSON."""
 
-    columns: dict[str, dict[str, Numbers]] = field(default_factory=dict)
-    num_lines: int = 0
-    unreadable: int = 0
-    first_unreadable: int = 0
+    columns: dict[tuple[str, str], Numbers] = field(default_factory=dict)
+    unreadable: list[int] = field(default_factory=list)
 
-    def column(self, split: str, key: str) -> Numbers:
-        """One column, with its gaps."""
-        return self.columns.get(split, {}).get(key, EMPTY)
-
-    def curve(self, split: str, key: str, *, over: str = "epoch") -> tuple[Numbers, Numbers]:
+    def curve(self, split: str, key: str) -> Curve:
         """Epochs and values of `key` on a split, without gaps."""
-        x, y = self.column(split, over), self.column(split, key)
+        x, y = self.columns.get((split, "epoch"), EMPTY), self.columns.get((split, key), EMPTY)
         known = np.isfinite(x) & np.isfinite(y)
         return x[known], y[known]
 
-    def last(self, split: str, key: str) -> float | None:
-        """The latest number there is."""
-        values = self.column(split, key)
+    def last(self, split: str, key: str) -> float:
+        """The latest number there is, NaN without one."""
+        values = self.columns.get((split, key), EMPTY)
         known = values[np.isfinite(values)]
-        return float(known[-1]) if len(known) else None
+        return float(known[-1]) if len(known) else math.nan
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Columns of a metrics.jsonl; a torn last line is left out, other unreadable lines are counted. Raises OSError."""
-    gathered: dict[str, dict[str, list[Numbers]]] = {split: {key: [] for key in KEYS} for split in SPLITS}
-    num_lines = unreadable = first_unreadable = 0
-    for lines in _chunks(path):
-        records = _parse(lines)
-        for number, record in enumerate(records, start=num_lines + 1):
+    """Columns of a metrics.jsonl; a torn last line is left out, other unreadable lines are noted. Raises OSError."""
+    columns: dict[tuple[str, str], list[float]] = {(split, key): [] for split in SPLITS for key in KEYS}
+    unreadable = []
+    with open(path, "rb") as file:
+        for position, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                record = None
             if not isinstance(record, dict):
-                unreadable += 1
-                first_unreadable = first_unreadable or number
-        num_lines += len(lines)
-        objects = [record for record in records if isinstance(record, dict)]
-        for split, columns in gathered.items():
-            of_split = [record for record in objects if record.get("split") == split]
-            for key, parts in columns.items():
-                parts.append(_numbers([record.get(key) for record in of_split]))
-    joined = {
-        split: {key: np.concatenate(parts) if parts else EMPTY for key, parts in by_key.items()}
-        for split, by_key in gathered.items()
-    }
-    return Metrics(joined, num_lines, unreadable, first_unreadable)
-
-
-def _chunks(path: Path) -> Iterator[list[bytes]]:
-    """Complete lines, about a megabyte at a time."""
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise OSError(f"{path} is not a file")  # a pipe would wait for ever
-    with open(os.fspath(path), "rb") as file:
-        while lines := file.readlines(CHUNK_BYTES):
-            if not lines[-1].endswith(b"\n"):
-                lines.pop()
-            if lines:
-                yield lines
-
-
-def _parse(lines: Sequence[bytes]) -> list[Any]:
-    """One value a line, None for what is no JSON; all at once where that goes, which is twice as fast."""
-    try:
-        records = json.loads(b"[" + b",".join(lines) + b"]")
-        if len(records) == len(lines):  # else a line holds several values
-            return list(records)
-    except (ValueError, RecursionError):
-        pass
-    return [_parse_line(line) for line in lines]
-
-
-def _parse_line(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _numbers(values: list[Any]) -> Numbers:
-    """Finite numbers as they are, NaN for everything else."""
-    if set(map(type, values)) <= {float, int, type(None)}:
-        try:
-            numbers = np.array(values, dtype=np.float64)
-        except OverflowError:  # an integer that no float can hold
-            numbers = np.array([number(value) for value in values], dtype=np.float64)
-    else:
-        numbers = np.array([number(value) for value in values], dtype=np.float64)
-    numbers[np.isinf(numbers)] = np.nan
-    return numbers
+                unreadable.append(position)
+            elif record.get("split") in SPLITS:
+                for key in KEYS:
+                    columns[record["split"], key].append(number(record.get(key)))
+    return Metrics({place: np.array(values, dtype=np.float64) for place, values in columns.items()}, unreadable)
 
 
 def number(value: object) -> float:
@@ -120,12 +63,12 @@ def number(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return float(value) if math.isfinite(value) else math.nan
-        except OverflowError:
+        except OverflowError:  # an integer that no float can hold
             pass
     return math.nan
 
 
-def epoch_means(epochs: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
+def epoch_means(epochs: Numbers, values: Numbers) -> Curve:
     """Mean position and mean value of what was logged within each epoch."""
     # A line at epoch 3.0 closes the third epoch: it belongs to (2, 3].
     _, group = np.unique(np.ceil(epochs), return_inverse=True)
@@ -133,7 +76,7 @@ def epoch_means(epochs: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
     return np.bincount(group, epochs) / counts, np.bincount(group, values) / counts
 
 
-def thinned(x: Numbers, y: Numbers, buckets: int) -> tuple[Numbers, Numbers]:
+def thinned(x: Numbers, y: Numbers, buckets: int) -> Curve:
     """At most two points a bucket, its lowest and its highest, so that no peak is lost."""
     if len(x) <= 2 * buckets:
         return x, y

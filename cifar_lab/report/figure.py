@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from cifar_lab.report.curves import EMPTY, Numbers
+from cifar_lab.report.curves import EMPTY, Curve, Numbers
 
 # Above this share of its end value's range, the start of a curve is cut off rather than all else squeezed.
 EARLY = 0.12
@@ -38,6 +39,10 @@ class Axis:
     high: float
     ticks: list[float]
 
+    def place(self, value: Any, start: float, end: float) -> Any:
+        """Where a number, or an array of them, lies on an axis that is drawn from `start` to `end`."""
+        return start + (value - self.low) / (self.high - self.low) * (end - start)
+
     def text(self, value: float) -> str:
         """A tick's label, with as many decimals as its step needs."""
         if max(map(abs, self.ticks), default=0) >= 1e4:
@@ -50,9 +55,9 @@ class Axis:
         return f"{value:.{max(0, between - power)}f}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Figure:
-    """A title, lines, axis titles, and a caption that says what the lines cannot."""
+    """A title, lines (those without a point are left out), axis titles, and a caption that says what lines cannot."""
 
     name: str
     title: str
@@ -62,21 +67,21 @@ class Figure:
     caption: str = ""
     from_zero: bool = False
 
+    def __post_init__(self) -> None:
+        self.lines = [line for line in self.lines if len(line.x)]
+
     def x_axis(self) -> Axis:
         """From the start of training to its end."""
-        highest = max((float(line.x[-1]) for line in self.lines if len(line.x)), default=1.0)
-        return axis(0.0, max(highest, 1e-9), tight=True)
+        return axis(0.0, max([1e-9, *(float(line.x[-1]) for line in self.lines)]), tight=True)
 
     def y_axis(self) -> Axis:
         """Where reading is easiest: as much room as the curves need once the first epochs are over."""
         shown = [values for line in self.lines for values in (line.y, line.low, line.high) if len(values)]
-        if not shown:
-            return axis(0.0, 1.0)
         low = min(float(values.min()) for values in shown)
         high = max(float(values.max()) for values in shown)
         if self.from_zero:
             return axis(0.0, high)
-        calm = max(_after_start(line) for line in self.lines if len(line.y))
+        calm = max(map(_after_start, self.lines))
         long = max(len(line.x) for line in self.lines) >= FEWEST_TO_CUT
         if long and high - low > 1.6 * (calm - low) > 0:
             high = calm + 0.15 * (calm - low)
@@ -86,7 +91,7 @@ class Figure:
     def cut(self) -> bool:
         """Whether the axis leaves something out above."""
         top = self.y_axis().high
-        return any(len(line.y) and float(line.y.max()) > top for line in self.lines)
+        return any(float(line.y.max()) > top for line in self.lines)
 
 
 def _after_start(line: Line) -> float:
@@ -118,7 +123,7 @@ def axis(low: float, high: float, *, tight: bool = False) -> Axis:
     return Axis(ticks[0], ticks[-1], ticks)
 
 
-def band(curves: Sequence[tuple[Numbers, Numbers]]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+def band(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """x, mean, lowest and highest over seeds, where all of them have a value; no band of a single one."""
     curves = [(x, y) for x, y in curves if len(x)]
     if not curves:

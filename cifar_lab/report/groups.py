@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from cifar_lab.recipe import Recipe, experiment_id
 from cifar_lab.report.curves import number
-from cifar_lab.report.record import SEED_AND_ID, RunRecord, flat
+from cifar_lab.report.record import RunRecord, differing, flat
 from cifar_lab.report.stats import Sample
 
 
@@ -45,21 +42,19 @@ class Protocol:
 class Experiment:
     """Completed runs that differ in their seed alone, one a seed, and repeats that are not counted."""
 
-    name: str
-    identity: str
     runs: list[RunRecord]
     repeats: list[RunRecord] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """That of its recipe."""
+        return self.runs[0].name
 
     @cached_property
     def sample(self) -> Sample:
         """Test errors over seeds."""
         errors = [run.test_error for run in self.runs if run.test_error is not None]
         return Sample(tuple(errors), self.runs[0].test_count)
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """That of its first seed."""
-        return self.runs[0].recipe
 
     @property
     def val_error(self) -> float | None:
@@ -85,38 +80,35 @@ def tables(records: Sequence[RunRecord]) -> list[Table]:
     protocols = _protocols(counted)
     by_protocol: dict[Protocol, dict[tuple[str, str], list[RunRecord]]] = {}
     for record, protocol in zip(counted, protocols, strict=True):
-        key = record.name, identity(record)
+        key = record.name, record.identity
         by_protocol.setdefault(protocol, {}).setdefault(key, []).append(record)
     found = [
-        Table(protocol, sorted((_experiment(*key, runs) for key, runs in groups.items()), key=_order))
+        Table(
+            protocol,
+            sorted(map(_experiment, groups.values()), key=lambda e: (e.sample.mean, e.name, e.runs[0].identity)),
+        )
         for protocol, groups in by_protocol.items()
     ]
     return sorted(found, key=lambda table: -sum(len(e.runs) for e in table.experiments))
 
 
-def _order(experiment: Experiment) -> tuple[float, str, str]:
-    return experiment.sample.mean, experiment.name, experiment.identity
-
-
-def _experiment(name: str, identity: str, runs: Sequence[RunRecord]) -> Experiment:
+def _experiment(runs: Sequence[RunRecord]) -> Experiment:
     """One run a seed, the latest repeat of each."""
-    latest: dict[int, RunRecord] = {}
-    for run in sorted(runs, key=lambda run: (run.seed, run.repeat, run.updated)):
-        latest[run.seed] = run
+    latest = {run.seed: run for run in sorted(runs, key=lambda run: (run.seed, run.repeat, run.updated))}
     counted = list(latest.values())
-    return Experiment(name, identity, counted, [run for run in runs if all(run is not other for other in counted)])
+    return Experiment(counted, [run for run in runs if run not in counted])
 
 
-def identity(record: RunRecord) -> str:
-    """The experiment id, equal for all seeds; of a recipe that this version does not know, that of its folder."""
-    try:
-        return experiment_id(Recipe.model_validate(record.recipe))
-    except (ValueError, TypeError, OverflowError):
-        match = SEED_AND_ID.fullmatch(record.path.name)
-        if match:
-            return match[2]
-        leaves = {key: value for key, value in flat(record.recipe).items() if key not in ("seed", "name")}
-        return hashlib.sha256(repr(sorted(leaves.items())).encode()).hexdigest()[:8]
+def labels(experiments: Sequence[Experiment]) -> list[str]:
+    """Names, with what tells those of the same name apart."""
+    told = []
+    for experiment in experiments:
+        first = experiment.runs[0]
+        namesakes = [other.runs[0] for other in experiments if other.name == experiment.name]
+        parts = [f"{key}={first.fields[key]}" for key in differing(namesakes) if key in first.fields][:3]
+        unlike = f" ({', '.join(parts) or first.identity})" if len(namesakes) > 1 else ""
+        told.append(f"{experiment.name}{unlike}")
+    return told
 
 
 def _protocols(records: Sequence[RunRecord]) -> list[Protocol]:

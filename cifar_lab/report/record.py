@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_lab.recipe import Recipe, identity_fields
+from cifar_lab.recipe import Recipe, experiment_id, identity_fields
 from cifar_lab.report.curves import Metrics, number
 
 NOT_A_DIFFERENCE = ("name", "seed")
@@ -20,11 +23,10 @@ SEED_AND_ID = re.compile(r"(\d+)-([0-9a-f]{8})(?:\.(\d+))?")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Labels, predictions and confidences of the test split, and a digest of which pictures these were."""
+    """Labels and predictions of the test split, and a digest of which pictures these were."""
 
     labels: NDArray[np.int64]
     predictions: NDArray[np.int64]
-    confidences: NDArray[np.float64]
     digest: int
 
 
@@ -55,6 +57,11 @@ class RunRecord:
         return f"{self.path.parent.name}/{self.path.name}"
 
     @property
+    def anchor(self) -> str:
+        """The run's place on the page."""
+        return f"run-{zlib.crc32(str(self.path).encode('utf-8', 'replace')):08x}"
+
+    @property
     def seed(self) -> int:
         """The recipe's seed, 0 where it has none."""
         seed = self.recipe.get("seed")
@@ -65,6 +72,27 @@ class RunRecord:
         """2, 3, ... of the second and third run of the same seed."""
         match = SEED_AND_ID.fullmatch(self.path.name)
         return int(match[3] or 1) if match else 1
+
+    @cached_property
+    def _known(self) -> Recipe | None:
+        """The recipe as this version reads it, None where it cannot."""
+        try:
+            return Recipe.model_validate(self.recipe)
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """What makes the run's experiment and is not at its default, by dotted key."""
+        return identity_fields(self._known) if self._known else flat(self.recipe)
+
+    @cached_property
+    def identity(self) -> str:
+        """The experiment id, equal for all seeds; of a recipe that this version does not know, that of its folder."""
+        if self._known:
+            return experiment_id(self._known)
+        match = SEED_AND_ID.fullmatch(self.path.name)
+        return match[2] if match else self.path.name
 
     @property
     def updated(self) -> float:
@@ -90,22 +118,18 @@ class RunRecord:
     @property
     def test_error(self) -> float | None:
         """Share of wrong test pictures, by the summary."""
-        return self._error(self.summary.get("test"))
+        return _error(self._of("test", "accuracy"))
 
     @property
     def val_error(self) -> float | None:
         """Share of wrong validation pictures: the summary's, else the latest in metrics.jsonl."""
-        error = self._error(self.summary.get("val"))
-        if error is not None:
-            return error
-        accuracy = self.metrics.last("val", "accuracy")
-        return None if accuracy is None or not 0 <= accuracy <= 1 else 1 - accuracy
+        error = _error(self._of("val", "accuracy"))
+        return _error(self.metrics.last("val", "accuracy")) if error is None else error
 
     @property
     def test_count(self) -> int:
         """Number of test pictures."""
-        test = self.summary.get("test")
-        count = number(test.get("count")) if isinstance(test, dict) else np.nan
+        count = self._of("test", "count")
         return int(count) if count > 0 else 0
 
     @property
@@ -125,7 +149,25 @@ class RunRecord:
         if total > 0 and step >= 0:
             return f"at step {step:.0f} of {total:.0f}"
         logged = self.metrics.last("train", "step")
-        return "nothing logged yet" if logged is None else f"at step {logged:.0f}"
+        return "nothing logged yet" if np.isnan(logged) else f"at step {logged:.0f}"
+
+    @property
+    def command(self) -> str:
+        """What trains it again: a launcher that starts as many processes, and its own recipe, which has every value."""
+        recipe, world_size, strategy = (
+            self.path / "recipe.yaml",
+            int(self.figure("world_size") or 1),
+            self.word("strategy"),
+        )
+        if recipe.is_relative_to(Path.cwd()):
+            recipe = recipe.relative_to(Path.cwd())
+        start = "cifar-lab train"
+        if strategy and strategy.startswith("zero"):
+            config = f"--config_file accelerate_configs/{strategy}.yaml --num_processes {world_size}"
+            start = f"accelerate launch {config} -m cifar_lab.train"
+        elif world_size > 1:
+            start = f"torchrun --nproc-per-node {world_size} -m cifar_lab.train"
+        return f"{start} {shlex.quote(str(recipe))} --fresh"
 
     def figure(self, key: str) -> float | None:
         """A number of the summary."""
@@ -137,10 +179,13 @@ class RunRecord:
         value = self.summary.get(key)
         return value if isinstance(value, str) else None
 
-    @staticmethod
-    def _error(section: object) -> float | None:
-        accuracy = number(section.get("accuracy")) if isinstance(section, dict) else np.nan
-        return 1 - accuracy if 0 <= accuracy <= 1 else None
+    def _of(self, split: str, key: str) -> float:
+        section = self.summary.get(split)
+        return number(section.get(key)) if isinstance(section, dict) else np.nan
+
+
+def _error(accuracy: float) -> float | None:
+    return 1 - accuracy if 0 <= accuracy <= 1 else None
 
 
 def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -154,16 +199,9 @@ def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def fields(record: RunRecord) -> dict[str, Any]:
-    """What makes the run's experiment and is not at its default, by dotted key."""
-    try:
-        return identity_fields(Recipe.model_validate(record.recipe))
-    except (ValueError, TypeError, OverflowError):  # of another version
-        return flat(record.recipe)
-
-
-def differing(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Dotted keys whose values are not the same in all flat recipes, in their order."""
+def differing(runs: Sequence[RunRecord]) -> list[str]:
+    """Dotted keys whose values are not the same in the recipes of all runs, in their order."""
+    recipes = [run.fields for run in runs]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     return [
         key

@@ -5,13 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import fmean, stdev
 
-import numpy as np
-
 CONFIDENCE = 0.95
-POINTS = 401  # of an integral: five digits
 
 
 @dataclass(frozen=True)
@@ -82,6 +78,8 @@ def difference(parts: Sequence[tuple[int, Sample]], pooled: Spread | None) -> Di
     degrees of freedom by Welch and Satterthwaite, infinitely many for the binomial part. A single seed borrows the
     `pooled` spread. The same pictures were used for all, which is left out: the interval is rather too wide.
     """
+    from scipy.special import stdtrit  # takes longer to import than a report without runs
+
     value = sum(sign * sample.mean for sign, sample in parts)
     variance = sum(sample.binomial_variance for _, sample in parts)
     shares: list[tuple[float, int]] = []  # variance and degrees of freedom of each estimated part
@@ -94,7 +92,7 @@ def difference(parts: Sequence[tuple[int, Sample]], pooled: Spread | None) -> Di
     variance += sum(share for share, _ in shares)
     denominator = sum(share**2 / degrees for share, degrees in shares)
     degrees_of_freedom = variance**2 / denominator if denominator > 0 else math.inf
-    half = t_quantile(0.5 + CONFIDENCE / 2, degrees_of_freedom) * math.sqrt(variance)
+    half = float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(variance)
     seeds_known = pooled is not None or not single
     return Difference(value, value - half, value + half, _method(single, pooled, degrees_of_freedom), seeds_known)
 
@@ -106,28 +104,6 @@ def _method(single: Sequence[Sample], pooled: Spread | None, degrees: float) -> 
     freedom = f"{degrees:.0f} degrees of freedom" if degrees < 1000 else "normal quantile"
     borrowed = ", pooled spread for one seed" if single else ""
     return f"Welch's t, {freedom}{borrowed}, and binomial noise"
-
-
-@cache
-def t_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t distribution for a probability above one half, by bisection."""
-    low, high = 0.0, 1.0
-    while _t_below(high, degrees) < probability:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_below(middle, degrees) < probability else (low, middle)
-    return (low + high) / 2
-
-
-def _t_below(t: float, degrees: float) -> float:
-    """Probability that a t variable with `degrees` of freedom is below `t` >= 0."""
-    if degrees > 1e6:
-        return 0.5 * (1 + math.erf(t / math.sqrt(2)))
-    # Over the angle whose tangent is t / sqrt(degrees) its density is a power of the cosine.
-    angles = np.linspace(0.0, math.atan(t / math.sqrt(degrees)), POINTS)
-    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
-    return 0.5 + scale * float(np.trapezoid(np.cos(angles) ** (degrees - 1), angles))
 
 
 def ranks(samples: Sequence[Sample]) -> list[str]:

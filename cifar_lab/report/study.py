@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from cifar_lab.report.claims import TITLES, Cast
-from cifar_lab.report.curves import Numbers, epoch_means, thinned
+from cifar_lab.report.curves import Curve, epoch_means, thinned
 from cifar_lab.report.figure import Figure, Line, band
 from cifar_lab.report.groups import Experiment
 from cifar_lab.report.record import RunRecord
@@ -24,45 +24,27 @@ PAIRS: dict[tuple[str, ...], tuple[str, str]] = {
     ("resnet18_ms",): ("resnet18", "resnet18_ms"),
     ("vit_tiny",): ("vit_tiny_scratch", "vit_tiny"),
 }
-KINDS = ("loss", "error")
 
 
-@dataclass(frozen=True)
-class Missing:
-    """A figure, or a part of one, for which there are no runs."""
-
-    title: str
-    roles: list[str]
-    whole: bool
-
-    def describe(self) -> str:
-        """One sentence."""
-        runs = f"no completed run of {', '.join(self.roles)}"
-        return f"{self.title}: {runs}" if self.whole else f"{self.title}: drawn without {', '.join(self.roles)}, {runs}"
-
-
-def study_figures(experiments: Sequence[Experiment]) -> tuple[list[Figure], list[Missing]]:
-    """The comparison figures that the runs allow, and what is missing."""
+def study_figures(experiments: Sequence[Experiment]) -> tuple[list[Figure], list[str]]:
+    """The comparison figures that the runs allow, and a sentence on each that lacks runs, wholly or in part."""
     cast, figures, missing = Cast(experiments), [], []
     for name, (title, roles) in COMPARISONS.items():
         chosen = _chosen(cast, roles)
-        absent = [role for role in roles if role not in chosen]
+        absent = ", ".join(role for role in roles if role not in chosen)
         if absent:
-            missing.append(Missing(title, absent, whole=not chosen))
+            missing.append(f"{title}: {f'drawn without {absent}, ' if chosen else ''}no completed run of {absent}")
         if chosen:
             figures += comparison(name, title, [(TITLES[role], experiment) for role, experiment in chosen.items()])
     return figures, missing
 
 
-def _chosen(cast: Cast, roles: Sequence[str]) -> dict[str, Experiment]:
+def _chosen(cast: Cast, roles: tuple[str, ...]) -> dict[str, Experiment]:
     """The experiments that the claims compare, else the first candidates."""
-    names = PAIRS.get(tuple(roles)) or (roles[0], roles[1])
+    names = PAIRS.get(roles, roles)[:2]
     chosen = dict(zip(names, cast.pair(*names) or (), strict=False))
-    for role in roles:
-        candidates = cast.named(role)
-        if candidates and role not in chosen:
-            chosen[role] = candidates[0]
-    return {role: chosen[role] for role in roles if role in chosen}
+    first = {role: candidates[0] for role in roles if (candidates := cast.named(role))}
+    return {role: chosen.get(role, experiment) for role, experiment in first.items()}
 
 
 def comparison(name: str, title: str, sides: Sequence[tuple[str, Experiment]]) -> list[Figure]:
@@ -76,40 +58,38 @@ def comparison(name: str, title: str, sides: Sequence[tuple[str, Experiment]]) -
         last = "" if experiment.val_error is None else f", last {100 * experiment.val_error:.2f} %"
         errors.append(_line(f"{label}{last}", [validation_error(run) for run in runs], look))
     seeds = [len(experiment.runs) for _, experiment in sides]
-    loss = Figure(f"{name}-loss", f"{title}: loss", [line for line in losses if len(line.x)], y_title="loss")
-    error = Figure(
-        f"{name}-error", f"{title}: validation error", [line for line in errors if len(line.x)], y_title="error (%)"
+    figures = (
+        Figure(f"{name}-loss", f"{title}: loss", losses, y_title="loss"),
+        Figure(f"{name}-error", f"{title}: validation error", errors, y_title="error (%)"),
     )
-    return [_captioned(figure, seeds) for figure in (loss, error) if figure.lines]
+    return [replace(figure, caption=_caption(figure, seeds)) for figure in figures if figure.lines]
 
 
-def training_loss(run: RunRecord) -> tuple[Numbers, Numbers]:
+def training_loss(run: RunRecord) -> Curve:
     """Mean training loss of each epoch."""
     epochs, losses = run.metrics.curve("train", "loss")
     return epoch_means(epochs, losses) if len(epochs) else (epochs, losses)
 
 
-def validation_error(run: RunRecord) -> tuple[Numbers, Numbers]:
+def validation_error(run: RunRecord) -> Curve:
     """Validation error in percent over epochs."""
     epochs, accuracies = run.metrics.curve("val", "accuracy")
     return epochs, 100 * (1 - accuracies)
 
 
-def _line(label: str, curves: Sequence[tuple[Numbers, Numbers]], look: int, *, dashed: bool = False) -> Line:
+def _line(label: str, curves: Sequence[Curve], look: int, *, dashed: bool = False) -> Line:
     x, mean, low, high = band([thinned(x, y, POINTS) for x, y in curves])
     return Line(label, x, mean, look, dashed, low=low, high=high)
 
 
-def _captioned(figure: Figure, seeds: Sequence[int]) -> Figure:
-    """Say what band and axis are."""
+def _caption(figure: Figure, seeds: Sequence[int]) -> str:
+    """What band and axis are."""
     axis = figure.y_axis()
     several = f"Mean of {_listed(seeds)} seeds, band from the lowest to the highest."
     text = several if max(seeds) > 1 else "One seed."
     if axis.low > 0:
         text += f" The axis starts at {axis.text(axis.low)}."
-    if figure.cut:
-        text += " The first epochs are above it."
-    return Figure(figure.name, figure.title, figure.lines, figure.x_title, figure.y_title, text)
+    return f"{text} The first epochs are above it." if figure.cut else text
 
 
 def _listed(seeds: Sequence[int]) -> str:

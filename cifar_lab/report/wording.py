@@ -6,16 +6,15 @@ import time
 from collections.abc import Sequence
 
 from cifar_lab.cli import printable
-from cifar_lab.report.groups import Experiment
-from cifar_lab.report.record import RunRecord, differing, fields
+from cifar_lab.report.record import RunRecord
 from cifar_lab.report.stats import Sample
 
 MISSING = "-"
 
 
-def percent(value: float | None, digits: int = 2) -> str:
+def percent(value: float | None) -> str:
     """0.1234 as 12.34 %."""
-    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+    return MISSING if value is None else f"{100 * value:.2f} %"
 
 
 def mean_error(sample: Sample) -> str:
@@ -30,15 +29,15 @@ def points(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
-def scaled(value: float | None, unit: str = "") -> str:
+def scaled(value: float | None) -> str:
     """11173962 as 11.17 M."""
     if value is None:
         return MISSING
     for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if value >= limit:
-            return f"{value / limit:.2f} {letter}{unit}"
+            return f"{value / limit:.2f} {letter}"
     # 50,000 parameters are still read best in full.
-    return f"{value / 1e6:.2f} M{unit}" if value >= 1e5 else f"{value:,.0f}{f' {unit}' if unit else ''}"
+    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value:,.0f}"
 
 
 def memory(value: float | None) -> str:
@@ -63,26 +62,21 @@ def plain(value: float | None) -> str:
     return MISSING if value is None else f"{value:.4g}"
 
 
-def moment(unix: float | None) -> str:
+def moment(unix: float) -> str:
     """Local date and time."""
-    if unix is None or not 0 < unix < 1e11:
-        return MISSING
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix))
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix)) if 0 < unix < 1e11 else MISSING
 
 
 def topology(runs: Sequence[RunRecord]) -> str:
     """Strategy, processes and micro-batch; all that occur."""
-    return " / ".join(dict.fromkeys(_topology(run) for run in runs))
-
-
-def _topology(run: RunRecord) -> str:
-    world_size, micro_batch = run.figure("world_size"), run.figure("micro_batch")
-    parts = [run.word("strategy") or MISSING]
-    if world_size and world_size > 1:
-        parts.append(f"{world_size:.0f} processes")
-    if micro_batch:
-        parts.append(f"micro-batch {micro_batch:.0f}")
-    return ", ".join(parts)
+    told = []
+    for run in runs:
+        world_size, micro_batch = run.figure("world_size"), run.figure("micro_batch")
+        parts = [run.word("strategy") or MISSING]
+        parts += [f"{world_size:.0f} processes"] if world_size and world_size > 1 else []
+        parts += [f"micro-batch {micro_batch:.0f}"] if micro_batch else []
+        told.append(", ".join(parts))
+    return " / ".join(dict.fromkeys(told))
 
 
 def model_name(run: RunRecord) -> str:
@@ -93,18 +87,3 @@ def model_name(run: RunRecord) -> str:
     args = model.get("args")
     args = args if isinstance(args, dict) else {}
     return " ".join(str(part) for part in (model["name"], args.get("arch"), args.get("depth")) if part is not None)
-
-
-def labels(experiments: Sequence[Experiment]) -> list[str]:
-    """Names, with what tells those of the same name apart."""
-    told = []
-    for experiment in experiments:
-        namesakes = [other for other in experiments if other.name == experiment.name]
-        if len(namesakes) == 1:
-            told.append(experiment.name)
-            continue
-        recipes = [fields(other.runs[0]) for other in namesakes]
-        mine = fields(experiment.runs[0])
-        parts = [f"{key}={mine[key]}" for key in differing(recipes) if key in mine][:3]
-        told.append(f"{experiment.name} ({', '.join(parts) or experiment.identity})")
-    return told

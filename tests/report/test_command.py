@@ -72,20 +72,11 @@ def test_report_needs_neither_torch_nor_wandb(tmp_path: Path) -> None:
     assert [text.splitlines()[-1] for text in said] == ["[]", "[]"]
 
 
-def test_runs_with_nothing_in_common_need_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = written(tmp_path, "plain18")
-    monkeypatch.setattr("cifar_lab.commands.report.common_folder", lambda paths: Path("/"))
-    assert main([str(run.path)]) == 2
-    assert "name one with --out DIR" in capsys.readouterr().err
-
-
 def test_each_figure_is_drawn_once_and_each_run_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written_study(tmp_path, seeds=2)
     drawn, read = Counter[str](), Counter[Path]()
-    counted(monkeypatch, "cifar_lab.report.write.draw", lambda figure: drawn.update([figure.name]))
-    counted(monkeypatch, "cifar_lab.report.page_runs.draw", lambda figure, size: drawn.update(["of a run"]))
+    counted(monkeypatch, "cifar_lab.report.files.draw", lambda figure: drawn.update([figure.name]))
+    counted(monkeypatch, "cifar_lab.report.page.draw", lambda figure, size: drawn.update(["of a run"]))
     counted(monkeypatch, "cifar_lab.report.read.read_metrics", lambda path: read.update([path]))
     assert main([str(tmp_path)]) == 0
     runs = {path.parent for path in tmp_path.glob("*/*/summary.json")}

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +14,7 @@ from support.written_runs import STUDY_ERRORS, written, written_study
 from cifar_lab.report.contents import contents
 from cifar_lab.report.figure import Figure, Line, axis, band
 from cifar_lab.report.groups import tables
-from cifar_lab.report.ranking import draw_ranking, rows
+from cifar_lab.report.ranking import draw_ranking
 from cifar_lab.report.read import read_run
 from cifar_lab.report.study import study_figures
 from cifar_lab.report.svg import draw, shortened, standalone
@@ -57,7 +58,7 @@ def test_figures_without_runs_are_named_and_not_drawn(tmp_path: Path) -> None:
         written(tmp_path, name)
     (section,) = contents([read_run(path) for path in find_runs([tmp_path])]).sections
     assert [figure.name for figure in section.figures] == [*TEN[:2], *TEN[-2:]]
-    assert [missing.describe() for missing in section.missing] == [
+    assert section.missing == [
         "Plain18 and Plain34: drawn without plain34, no completed run of plain34",
         "ResNet18 and ResNet34: no completed run of resnet18, resnet34",
         "ResNet18-MS: no completed run of resnet18_ms",
@@ -180,12 +181,12 @@ def test_ranking_shows_every_experiment_with_seeds_and_interval(tmp_path: Path) 
     written(tmp_path, "plain34", error=0.3)
     for seed in range(3):
         written(tmp_path, "plain18", seed, error=0.10 + 0.01 * seed)
-    (table,) = tables([read_run(path) for path in find_runs([tmp_path])])
-    shown = rows(table.experiments, ["plain18", "a very long name " * 6])
-    root = ElementTree.fromstring(draw_ranking(shown, "Test error"))
+    shown = contents([read_run(path) for path in find_runs([tmp_path])]).sections[0].ranked
+    long = replace(shown[1], label="a very long name " * 6)
+    root = ElementTree.fromstring(draw_ranking([shown[0], long], "Test error"))
     assert len(root.findall(".//circle")) == 4
     assert [text.text for text in root.findall(".//g/text") if "%" in (text.text or "")] == ["11.00 %", "30.00 %"]
-    assert shown[0].low < 10 < 12 < shown[0].high
+    assert shown[0].low < 0.10 < 0.12 < shown[0].high
 
 
 def test_long_texts_are_shortened_to_their_room() -> None:

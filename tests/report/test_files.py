@@ -11,13 +11,10 @@ from support.written_runs import CLASSES, written, written_study
 
 from cifar_lab.commands.report import main
 from cifar_lab.recipe import experiment_id, load_recipe
-from cifar_lab.report import reproduce
 from cifar_lab.report.contents import contents
 from cifar_lab.report.files import results_csv
 from cifar_lab.report.read import read_run
-from cifar_lab.report.reproduce import command, shipped_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "link", "img", "br", "col", "wbr"}
 
 
@@ -130,7 +127,9 @@ def test_markdown_has_tables_figures_and_commands(study: Path) -> None:
     assert all((study / picture).is_file() for picture in pictures)
     assert "| 1 | vit\\_tiny | 2.90 ± 0.14 % | 2 |" in text
     assert "| Degradation | holds | Plain34 minus Plain18: +4.00" in text
-    assert "    torchrun --nproc-per-node 2 -m cifar_lab.train recipes/plain18.yaml --fresh" in text
+    assert re.search(
+        r"^    torchrun --nproc-per-node 2 -m cifar_lab.train \S+/plain18/0-\w+/recipe.yaml --fresh$", text, re.M
+    )
     widths = [line.count(" | ") for line in text.splitlines() if line.startswith("| ") and "micro-batch" in line]
     assert set(widths) <= {11, 2}
 
@@ -162,43 +161,14 @@ def test_csv_is_not_computed_by_a_spreadsheet(tmp_path: Path) -> None:
     assert ",'=HYPERLINK(1)," in results_csv(contents([read_run(run.path)]))
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        [],
-        ["seed=3", "optim.lr=1e-4", "data.limit=500", "train.epochs=null", "train.steps=7"],
-        ["model.args={depth: 18, width: 8}", "data.name=shapes", "data.args={num_train: 600}", "data.val_size=100"],
-        ["data.mean=[0.5, 0.5, 0.5]", "data.std=[0.25, 0.25, 0.25]", "data.augment.flip=alternating"],
-    ],
-)
-def test_command_repeats_the_experiment(tmp_path: Path, overrides: list[str]) -> None:
-    run = written(tmp_path, "resnet18", overrides=overrides, world_size=1, strategy="single")
-    words = shlex.split(command(read_run(run.path)))
-    assert words[:3] == ["cifar-lab", "train", "recipes/resnet18.yaml"]
+def test_a_run_is_trained_again_from_its_own_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = written(tmp_path, "resnet18", overrides=["seed=3", "optim.lr=0.2"], strategy="zero2")
+    words = shlex.split(read_run(run.path).command)
+    assert words[:4] == ["accelerate", "launch", "--config_file", "accelerate_configs/zero2.yaml"]
+    assert words[4:8] == ["--num_processes", "2", "-m", "cifar_lab.train"]
     assert words[-1] == "--fresh"
-    again = load_recipe(ROOT / words[2], words[3:-1])
-    assert (experiment_id(again), again.seed) == (experiment_id(run.recipe()), run.recipe().seed)
-    assert bool(words[3:-1]) == bool(overrides)
-
-
-def test_command_of_a_recipe_that_is_not_shipped_is_its_own(tmp_path: Path) -> None:
-    run = written(tmp_path, "resnet18", overrides=["name=mine"], strategy="zero2")
-    told = command(read_run(run.path))
-    assert told.startswith(
-        "accelerate launch --config_file accelerate_configs/zero2.yaml --num_processes 2 -m cifar_lab.train"
-    )
-    assert told.endswith(f"{run.path}/recipe.yaml --fresh")
-    assert shipped_recipe("../recipes/demo") is None
-
-
-def test_a_run_within_the_checkout_is_named_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce, "CHECKOUT", tmp_path)
-    run = written(tmp_path, "resnet18", overrides=["name=mine"])
-    assert command(read_run(run.path)).endswith(f" {run.path.relative_to(tmp_path)}/recipe.yaml --fresh")
-
-
-def test_every_shipped_recipe_is_its_own_command(tmp_path: Path) -> None:
-    for path in (ROOT / "recipes").glob("*.yaml"):
-        recipe = shipped_recipe(path.stem)
-        assert recipe is not None
-        assert recipe[1] == load_recipe(path, check_files=False).model_dump(mode="json")
+    again = load_recipe(words[8])
+    assert (experiment_id(again), again.seed) == (experiment_id(run.recipe()), 3)
+    monkeypatch.chdir(tmp_path)
+    here = written(tmp_path, "resnet18", world_size=1).path.relative_to(tmp_path)
+    assert read_run(here).command == f"cifar-lab train {here}/recipe.yaml --fresh"

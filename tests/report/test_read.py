@@ -15,10 +15,9 @@ from cifar_lab.commands.report import main
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.report.contents import Contents, contents
 from cifar_lab.report.curves import epoch_means, read_metrics, thinned
-from cifar_lab.report.files import markdown, results_csv
+from cifar_lab.report.files import markdown, results_csv, told
 from cifar_lab.report.page import page
 from cifar_lab.report.read import read_run
-from cifar_lab.report.terminal import told
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.find import ReportError, find_runs
 
@@ -107,14 +106,6 @@ def test_an_empty_or_missing_file_breaks_nothing(tmp_path: Path, name: str) -> N
     assert find_runs([tmp_path]) == [run.path]
 
 
-def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
-    run = written(tmp_path, "plain18")
-    for name in ("metrics.jsonl", "summary.json", "predictions.npz"):
-        (run.path / name).unlink()
-        os.mkfifo(run.path / name)
-    assert "metrics.jsonl is not a file" in (read_run(run.path).reason or "")
-
-
 def test_values_of_the_wrong_type_are_missing(tmp_path: Path) -> None:
     run = written(tmp_path, "plain18")
     odd = {"test": {"accuracy": "good"}, "val": 3, "epochs": [], "num_parameters": "many", "wall_seconds": None}
@@ -152,7 +143,7 @@ def test_lines_that_cannot_be_read_are_counted_and_the_rest_is_kept(tmp_path: Pa
     epochs, losses = metrics.curve("train", "loss")
     assert epochs.tolist() == [0.5, 1.0, 1.5]
     assert losses.tolist() == [1, 1 / 2, 1 / 3]
-    assert (metrics.unreadable, metrics.first_unreadable, metrics.num_lines) == (6, 8, 15)
+    assert metrics.unreadable == [8, 9, 10, 11, 12, 13]
 
 
 def test_many_lines_make_no_large_page(tmp_path: Path) -> None:

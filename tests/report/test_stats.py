@@ -5,24 +5,7 @@ from statistics import NormalDist
 
 import pytest
 
-from cifar_lab.report.stats import Sample, difference, pooled_spread, ranks, t_quantile
-
-
-@pytest.mark.parametrize(
-    ("degrees", "expected"),
-    [
-        (1, 12.7062),
-        (2, 4.3027),
-        (3, 3.1824),
-        (4.5, 2.6588),
-        (10, 2.2281),
-        (30, 2.0423),
-        (1000, 1.9623),
-        (math.inf, 1.9600),
-    ],
-)
-def test_quantiles_of_students_t(degrees: float, expected: float) -> None:
-    assert t_quantile(0.975, degrees) == pytest.approx(expected, abs=5e-4)
+from cifar_lab.report.stats import Sample, difference, pooled_spread, ranks
 
 
 def test_sample_has_mean_deviation_and_binomial_noise() -> None:
@@ -40,7 +23,7 @@ def test_difference_is_welchs_where_the_test_split_is_endless() -> None:
     found = difference([(1, a), (-1, b)], None)
     assert found.value == pytest.approx(0.11)
     spread = math.sqrt(0.0007 / 3 + 0.0007 / 3)
-    assert found.high - found.value == pytest.approx(2.7764 * spread, rel=1e-3), "four degrees of freedom"
+    assert found.high - found.value == pytest.approx(2.776445 * spread, rel=1e-5), "four degrees of freedom"
     assert "4 degrees" in found.method
 
 

@@ -19,7 +19,7 @@ ROOMS: dict[str, str] = {
     "data": "files recipe models",
     "planning": "files cli recipe models rundir data",
     "cluster": "cli recipe rundir",
-    "report": "files cli recipe rundir",
+    "report": "files cli recipe",
     "tracking": "files recipe rundir",
     "runtime": "recipe optim data",
     "checkpoint": "files runtime",
