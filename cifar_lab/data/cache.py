@@ -182,7 +182,8 @@ def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
 
 
 def _as_meta(fields: Mapping[str, Any]) -> SplitMeta:
-    return SplitMeta(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return SplitMeta(**plain)
 
 
 def _sha256(array: npt.NDArray[Any]) -> str:

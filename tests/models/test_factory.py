@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cifar_lab.models.factory import ModelError, build_meta, build_model, families, num_parameters, own_normalisation
+from cifar_lab.models.factory import ModelError, build_meta, build_model, num_parameters, own_normalisation
 from cifar_lab.models.weights import read_weights
 from cifar_lab.recipe.schema import Model
 
@@ -34,10 +34,6 @@ def save(model: torch.nn.Module, path: Path, **changes) -> str:
 def same(a: torch.nn.Module, b: torch.nn.Module, *, but: str = "") -> bool:
     theirs = b.state_dict()
     return all(torch.equal(v, theirs[k]) for k, v in a.state_dict().items() if not (but and k.startswith(but)))
-
-
-def test_families_are_the_files():
-    assert families() == ["plainnet", "resnet", "resnet_multiscale", "speednet", "timm_zoo", "vit"]
 
 
 @pytest.mark.parametrize(
@@ -143,12 +139,13 @@ def test_weights_that_do_not_fit_name_the_tensors(name, args, tmp_path):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "missing bn1.bias" in attempt(**{"bn1.bias": None})
-    assert "missing bn1.weight, bn1.bias, bn1.running_mean and 1 more" in attempt(
-        **{f"bn1.{k}": None for k in ("weight", "bias", "running_mean", "running_var")}
+    assert 'Missing key(s) in state_dict: "bn1.bias"' in attempt(**{"bn1.bias": None})
+    assert 'Unexpected key(s) in state_dict: "extra.weight"' in attempt(**{"extra.weight": torch.zeros(1)})
+    assert "size mismatch for bn1.bias: copying a param with shape torch.Size([3])" in attempt(
+        **{"bn1.bias": torch.zeros(3)}
     )
-    assert "unexpected extra.weight" in attempt(**{"extra.weight": torch.zeros(1)})
-    assert "shapes differ: bn1.bias (3 in the weights, " in attempt(**{"bn1.bias": torch.zeros(3)})
+    everything = attempt(**{name: None for name in source.state_dict() if not name.startswith("head.")})
+    assert everything.endswith(" ...") and len(everything) < 400
 
 
 def test_files_that_are_no_weights(tmp_path):
@@ -157,31 +154,14 @@ def test_files_that_are_no_weights(tmp_path):
     (tmp_path / "empty.safetensors").write_bytes(b"")
     (tmp_path / "run").mkdir()
     for place, message in {
-        "weights.pth": "is not a .safetensors file; pickled weights are never read",
+        "weights.pth": "weights.pth cannot be read",
         "torn.safetensors": "torn.safetensors cannot be read",
         "empty.safetensors": "empty.safetensors cannot be read",
-        "none.safetensors": "none.safetensors does not exist",
-        "run": "holds no model.safetensors",
+        "none.safetensors": "none.safetensors cannot be read: No such file",
+        "run": "run/model.safetensors cannot be read: No such file",
     }.items():
         with pytest.raises(ModelError, match=message):
             build_model(Model(name="vit", args=SMALL_VIT, weights=str(tmp_path / place)), 10, 32, seed=1)
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (Model(name="resnt"), "model.name: there is no model family 'resnt': did you mean resnet?"),
-        (Model(name="_residual"), "there is no model family '_residual'"),
-        (Model(name="resnet", args={"dept": 18}), "model.args: resnet: .*'dept'"),
-        (Model(name="timm_zoo"), "model.args: timm_zoo: .*'arch'"),
-        (Model(name="resnet", pretrained=True), "model.pretrained: resnet has no published weights"),
-        (Model(name="vit", pretrained=True, weights="a"), "exclude each other"),
-        (Model(name="timm_zoo", args={"arch": "nonsense_net"}, pretrained=True), "timm has no architecture"),
-    ],
-)
-def test_sections_that_cannot_be_built(model, message):
-    with pytest.raises(ModelError, match=message):
-        build_model(model, 10, 32, seed=1)
 
 
 def test_pretrained_without_network_fails_fast(monkeypatch, tmp_path):
@@ -193,14 +173,14 @@ def test_pretrained_without_network_fails_fast(monkeypatch, tmp_path):
     model = Model(name="timm_zoo", args={"arch": "test_vit3"}, pretrained=True)
     downloads, download = [], huggingface_hub.hf_hub_download
 
-    def counted(*args, local_files_only=False):
-        downloads.append(local_files_only)
-        return download(*args, local_files_only=local_files_only)
+    def counted(*args):
+        downloads.append(args)
+        return download(*args)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", counted)
     with pytest.raises(ModelError, match=r"test_vit3 \(.*refused.*\): run scripts/fetch_weights\.py .* model\.weights"):
         build_model(model, 10, 160, seed=1)
-    assert downloads == [True], "hf_hub_download retries a host that cannot be reached"
+    assert downloads == [], "hf_hub_download retries a host that cannot be reached"
 
 
 def test_pretrained_weights_come_from_the_cache(monkeypatch, tmp_path):

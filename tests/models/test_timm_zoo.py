@@ -46,12 +46,9 @@ def test_convnets_take_any_image_size(image_size):
 @pytest.mark.parametrize(
     ("args", "image_size", "message"),
     [
-        ({"arch": "vit_tny_patch16_224"}, 224, "did you mean vit_tiny_patch16_224"),
-        ({"arch": "qqqq"}, 224, "timm has no architecture 'qqqq'"),
-        ({"arch": "hf-hub:timm/resnet18.a1_in1k"}, 224, "timm has no architecture"),
-        ({"arch": "resnet18.nonsense"}, 224, "no weights 'nonsense' of resnet18; published: .*resnet18.a1_in1k"),
-        ({"arch": "resnet18", "patch_size": 4}, 32, "resnet18 takes no patch_size: remove model.args.patch_size"),
-        ({"arch": "vgg11", "drop_path": 0.1}, 32, "vgg11 takes no drop_path"),
+        ({"arch": "qqqq"}, 224, r"timm cannot build qqqq .*Unknown model"),
+        ({"arch": "resnet18", "patch_size": 4}, 32, "timm cannot build resnet18 .*unexpected .*'patch_size'"),
+        ({"arch": "vgg11", "drop_path": 0.1}, 32, "unexpected keyword argument 'drop_path_rate'"),
         ({"arch": "vit_tiny_patch16_224"}, 40, "patch size 16 does not divide image_size 40: take 32 or 48"),
         ({"arch": "vit_tiny_patch16_224"}, 8, "image_size 8"),
     ],

@@ -73,7 +73,7 @@ DAMAGE = {
         lambda d: save_file({"a": torch.ones(1)}, d / "model.safetensors"),
         "",
         1,
-        "does not fit its model.json: missing",
+        "does not fit its model.json: Missing key",
     ),
     "no description": (lambda d: (d / "model.json").unlink(), "", 2, "model.json is missing: it says how the model is"),
     "empty description": (lambda d: (d / "model.json").write_text(""), "", 1, "model.json cannot be read"),
@@ -88,7 +88,7 @@ DAMAGE = {
     "family": (lambda d: change(d / "model.json", name="vitt"), "", 1, "model.json is damaged: model.name:"),
     "no module": (lambda d: change(d / "model.json", name="_weights"), "", 1, "model.json is damaged: model.name:"),
     "arguments": (lambda d: change(d / "model.json", args={"x": 1}), "", 1, "model.json is damaged: model.args"),
-    "size": (lambda d: change(d / "model.json", image_size=64), "", 1, "does not fit its model.json: shapes differ"),
+    "size": (lambda d: change(d / "model.json", image_size=64), "", 1, "does not fit its model.json: size mismatch"),
     "vast": (lambda d: change(d / "model.json", image_size=10**6), "", 1, "damaged: image_size: Input should be less"),
 }
 
