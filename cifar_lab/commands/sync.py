@@ -12,14 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_lab.cli.argument_types import duration
 from cifar_lab.errors import UserError
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.find import find_runs
-from cifar_lab.tracking.tracker import mirror_command, mirror_environment, wandb_is_there
+from cifar_lab.tracking.tracker import sender
 from cifar_lab.tracking.wandb.record import identify
-
-SECONDS = 600.0
 
 EPILOG = """\
 examples:
@@ -40,8 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(argv)
     try:
-        if not wandb_is_there():
-            raise SyncError("the package wandb is not installed: pip install 'cifar-lab[wandb]'")
         runs = find_runs(map(Path, options.runs))
     except UserError as error:
         print(f"cifar-lab sync: {error}", file=sys.stderr)
@@ -57,31 +52,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _send(folder: Path, options: argparse.Namespace) -> str:
-    """Send one run, in a process of its own; what was sent, in words. Raises UserErrors."""
+    """Send one run, in a process of its own, and return what it says. Raises UserErrors."""
     tracking = RunDir.open(folder).recipe().tracking
     project = options.project or tracking.wandb_project
     if not project:
         raise SyncError("its recipe names no tracking.wandb_project: add --project NAME")
+    command, environment = sender(folder)
     try:
-        identity = identify(folder, project, options.entity or tracking.wandb_entity, environ={})
+        identity = identify(folder, project, options.entity or tracking.wandb_entity)
         if options.project and identity.project != options.project:
             raise SyncError(f"it is a run of the project {identity.project} already; leave --project away")
         with open(folder / "wandb.log", "ab") as log:
             done = subprocess.run(
-                [*mirror_command(folder, project, identity.entity), *(["--check"] if options.check else [])],
-                stdin=subprocess.DEVNULL,
+                command,
+                input="finish\n",
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**mirror_environment(folder), "WANDB_MODE": "online"},
-                timeout=options.timeout,
+                env={**environment, "WANDB_MODE": "online"},
                 text=True,
                 check=False,
             )
-    except subprocess.TimeoutExpired as error:
-        raise SyncError(f"the server did not take it within {options.timeout:g} s; run the command again") from error
     except OSError as error:
         raise SyncError(f"cannot write {error.filename or folder}: {error.strerror}; make room") from error
-    said = "; ".join(done.stdout.split("\n")[:-1])
+    said = "; ".join(done.stdout.splitlines())
     if done.returncode:
         raise SyncError(said or f"status {done.returncode}, see {folder / 'wandb.log'}")
     return said
@@ -97,10 +90,4 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a run directory, or a folder of them")
     parser.add_argument("--project", metavar="NAME", help="for runs whose recipe names none")
     parser.add_argument("--entity", metavar="NAME", help="team or user (default: the recipe's, else that of the key)")
-    parser.add_argument(
-        "--check", action="store_true", help="ask the server about runs too of which everything is known to be sent"
-    )
-    parser.add_argument(
-        "--timeout", metavar="SECONDS", type=duration, default=SECONDS, help="give up on a run (default: 600)"
-    )
     return parser

@@ -18,19 +18,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.errors import UserError
 from cifar_lab.files.cache import cache_root
 from cifar_lab.recipe import Recipe
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.tracking.wandb.record import identify
+from cifar_lab.tracking.wandb.record import EXIT_NOT_SENT, identify, not_sent
 
 END_SECONDS = 10.0
 # What the end of a completed run waits for its weights to be sent, at the least.
 BYTES_PER_SECOND = 4e6
 
 
-def _to_stderr(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # A closed terminal must not end a run.
-        print(line, file=sys.stderr, flush=True)
+class NoWandbError(UserError):
+    """The package is not installed."""
 
 
 class Tracker:
@@ -39,13 +39,12 @@ class Tracker:
     Create it after `RunDir.truncate_metrics` and `RunDir.write_env`. `message` receives single lines for the user.
     """
 
-    def __init__(
-        self, run_dir: RunDir, recipe: Recipe, is_main: bool, message: Callable[[str], None] = _to_stderr
-    ) -> None:
+    def __init__(self, run_dir: RunDir, recipe: Recipe, is_main: bool, message: Callable[[str], None]) -> None:
         self._run = run_dir
         self._is_main = is_main
         self._message = message
         self._process: subprocess.Popen[bytes] | None = None
+        self.wandb_id: str | None = None
         if is_main and recipe.tracking.wandb_project and os.environ.get("WANDB_MODE") != "disabled":
             self._start(recipe.tracking.wandb_project, recipe.tracking.wandb_entity)
 
@@ -54,7 +53,10 @@ class Tracker:
         if not self._is_main:
             return
         self._run.append_metrics(split=split, step=step, epoch=epoch, **values)
-        self._relay()
+        if self._process is not None:
+            self._relay(self._process)
+            if self._process.poll() is not None:
+                self.finish()
 
     def finish(self, timeout: float | None = None) -> None:
         """Send what is left to W&B and end, within `timeout` seconds; may be called twice.
@@ -68,89 +70,60 @@ class Tracker:
         assert process.stdin is not None
         assert process.stdout is not None
         if timeout is None:
-            timeout = END_SECONDS + self._weight_bytes() / BYTES_PER_SECOND
+            weights = self._run.path / "model.safetensors"
+            timeout = END_SECONDS + (weights.stat().st_size / BYTES_PER_SECOND if weights.exists() else 0)
+        # Where it has ended already, its exit status tells.
+        with contextlib.suppress(OSError), process.stdin:
+            process.stdin.write(b"finish\n")
+        problem = None
         try:
-            with process.stdin:
-                process.stdin.write(b"finish\n")
-        except OSError:
-            pass  # It has ended already; its exit status tells.
-        try:
-            process.wait(timeout)
-            self._print_lines(process.stdout)
-            if process.returncode != 0:
-                self._message(self._off(f"its process ended with status {process.returncode}, see {self._log_path}"))
+            if process.wait(timeout) not in (0, EXIT_NOT_SENT):
+                problem = f"its process ended with status {process.returncode}, see {self._run.path / 'wandb.log'}"
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            self._print_lines(process.stdout)
-            self._message(self._off(f"not everything was sent within {timeout:.3g} s"))
+            problem = f"not everything was sent within {timeout:.3g} s"
+        self._relay(process)
         process.stdout.close()
+        if problem:
+            self._message(not_sent(self._run.path, problem))
         for folder in Path(tempfile.gettempdir()).glob(f"cifar_lab-wandb-{process.pid}-*"):  # it was killed
             shutil.rmtree(folder, ignore_errors=True)
 
-    @property
-    def _log_path(self) -> Path:
-        return self._run.path / "wandb.log"
-
-    def _weight_bytes(self) -> int:
-        path = self._run.path / "model.safetensors"
-        return path.stat().st_size if path.exists() else 0
-
-    def _off(self, reason: str) -> str:
-        return f"W&B: {reason}; metrics.jsonl has everything, `cifar-lab sync {self._run.path}` sends it"
-
     def _start(self, project: str, entity: str | None) -> None:
-        if not wandb_is_there():
-            self._message(self._off("the package wandb is not installed (pip install 'cifar-lab[wandb]')"))
-            return
         try:
-            identify(self._run.path, project, entity, os.environ)
-            with open(self._log_path, "ab") as log:
+            self.wandb_id = identify(self._run.path, project, entity).id
+            command, environment = sender(self._run.path)
+            with open(self._run.path / "wandb.log", "ab") as log:
                 self._process = subprocess.Popen(
-                    mirror_command(self._run.path, project, entity, follow=os.getpid()),
+                    [*command, str(os.getpid())],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    env=mirror_environment(self._run.path),
+                    env=environment,
                     start_new_session=True,  # Ctrl-C is for the trainer, which says `finish` afterwards.
                 )
             assert self._process.stdout is not None
             os.set_blocking(self._process.stdout.fileno(), False)
-        except (OSError, ValueError) as error:
-            self._message(self._off(f"cannot start ({error})"))
+        except (OSError, UserError) as error:
+            self._message(not_sent(self._run.path, error))
 
-    def _relay(self) -> None:
-        """Print what the W&B process has to say; let go of it when it has ended."""
-        if self._process is None:
-            return
-        assert self._process.stdout is not None
-        self._print_lines(self._process.stdout)
-        if self._process.poll() is not None:
-            self.finish()
-
-    def _print_lines(self, stream: Any) -> None:
-        for line in (stream.read() or b"").decode(errors="replace").splitlines():
+    def _relay(self, process: subprocess.Popen[bytes]) -> None:
+        """Print what the W&B process has to say."""
+        assert process.stdout is not None
+        for line in (process.stdout.read() or b"").decode(errors="replace").splitlines():
             self._message(line)
 
 
-def wandb_is_there() -> bool:
-    """Whether W&B can be imported; a folder `wandb` in the working directory also has a spec, but without an origin."""
-    spec = importlib.util.find_spec("wandb")
-    return spec is not None and spec.origin is not None
+def sender(run_dir: Path) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of the process that sends a run, until its standard input says `finish`.
 
-
-def mirror_command(run_dir: Path, project: str | None, entity: str | None, follow: int | None = None) -> list[str]:
-    """The command of the process that sends a run directory; with `follow` while that trainer goes on."""
-    named = {"--project": project, "--entity": entity, "--follow": follow}
-    options = [f"{name}={value}" for name, value in named.items() if value is not None]
-    return [sys.executable, "-m", "cifar_lab.tracking.wandb", str(run_dir), *options]
-
-
-def mirror_environment(run_dir: Path) -> dict[str, str]:
-    """This process's environment with W&B's folders below the run and the cache, unless the user set them."""
-    package_parent = str(Path(__file__).resolve().parents[2])
+    W&B's folders lie below the run and the cache, unless the user set them. Raises UserErrors.
+    """
+    package = importlib.util.find_spec("wandb")
+    if package is None or package.origin is None:  # a folder `wandb` in the working directory also has a spec
+        raise NoWandbError("the package wandb is not installed: pip install 'cifar-lab[wandb]'")
     defaults = {"WANDB_DIR": str(run_dir)}
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         defaults[name] = str(cache_root(run_dir) / name.lower())
-    path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
-    return {**defaults, **os.environ, "PYTHONPATH": path}
+    return [sys.executable, "-m", "cifar_lab.tracking.wandb", str(run_dir)], {**defaults, **os.environ}

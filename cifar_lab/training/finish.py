@@ -15,7 +15,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cifar_lab.models.size import model_size
-from cifar_lab.tracking.wandb.record import read_id
 from cifar_lab.training.evaluation import Evaluation, Predictions, evaluate
 from cifar_lab.training.loop import stop, stop_agreed, write_status
 from cifar_lab.training.session import Session
@@ -107,7 +106,7 @@ def _write_predictions(path: Any, predictions: Predictions) -> None:
 
 def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str, Any]:
     """summary.json; `images_per_second` is the median over log lines, `wall_seconds` adds up all attempts."""
-    recipe, schedule = session.recipe, session.schedule
+    schedule = session.schedule
     lines = session.run_dir.metrics()
     speeds = [line["images_per_second"] for line in lines if line["split"] == "train"]
     validations = [line for line in lines if line["split"] == "val"]
@@ -125,7 +124,7 @@ def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str
         "world_size": schedule.world_size,
         "micro_batch": schedule.micro_batch,
         "strategy": session.engine.strategy,
-        "wandb_id": read_id(session.run_dir.path) if recipe.tracking.wandb_project else None,
+        "wandb_id": session.tracker.wandb_id,
     }
 
 

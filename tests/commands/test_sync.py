@@ -10,7 +10,7 @@ from support import servers
 from support.tracked_runs import identifier, made
 
 from cifar_lab.commands import sync
-from cifar_lab.tracking.wandb.record import Sent, read_all_sent, sole_sender, write_sent
+from cifar_lab.tracking.wandb.record import Identity
 
 CLOSED = "http://127.0.0.1:9"
 
@@ -54,13 +54,13 @@ def test_one_bad_run_does_not_hide_the_next(tmp_path: Path, capsys: pytest.Captu
     made(tmp_path / "runs" / "a", None)
     done = made(tmp_path / "runs" / "b", "cifar-lab")
     done.write_status("completed", 10, 10)
-    (done.path / "wandb.json").write_text('{"id": "abc", "project": "cifar-lab"}')
-    write_sent(done.path, f"{CLOSED}/someone/cifar-lab", Sent(44, pictures=True, weights=True))
+    Identity(id="abc", project="cifar-lab", whole_at=CLOSED).write(done.path)
     assert sync.main([str(tmp_path / "runs")]) == 1
     written = capsys.readouterr()
     assert "a: not sent" in written.err
     assert f"{done.path}: everything was sent before" in written.out
-    assert sync.main([str(done.path), "--check"]) == 1  # now the server is asked, and there is none
+    Identity(id="abc", project="cifar-lab", whole_at="https://elsewhere").write(done.path)
+    assert sync.main([str(done.path)]) == 1  # now the server is asked, and there is none
 
 
 def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,24 +74,6 @@ def test_a_server_that_never_answers(
     run = made(tmp_path / "run")
     with servers.silent_server() as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        assert sync.main([str(run.path), "--timeout", "1"]) == 1
-    assert "did not take it within 1 s" in capsys.readouterr().err
+        assert sync.main([str(run.path)]) == 1
+    assert f"{url}: timed out" in capsys.readouterr().err
     assert len(identifier(run)) == 16
-
-
-def test_one_sender_at_a_time_and_none_after_its_end(tmp_path: Path) -> None:
-    with sole_sender(tmp_path) as first, sole_sender(tmp_path) as second:
-        assert first
-        assert not second
-    with sole_sender(tmp_path) as third:
-        assert third
-
-
-def test_what_was_sent_is_kept_by_server(tmp_path: Path) -> None:
-    run = made(tmp_path / "run")
-    (run.path / "wandb.json").write_text('{"id": "abc"}')
-    write_sent(run.path, "a", Sent(5))
-    write_sent(run.path, "b", Sent(9, pictures=True))
-    write_sent(run.path, "a", Sent(7))
-    assert read_all_sent(run.path) == {"a": Sent(7), "b": Sent(9, pictures=True)}
-    assert identifier(run) == "abc"

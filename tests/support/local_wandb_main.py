@@ -1,6 +1,6 @@
 """openwandb, told by OPENWANDB_* where to serve, with what W&B's own server has and it lacks.
 
-It tells a client that resumes a run where its history ends, in projects named `telling...`. It lets artifacts be
+It tells a client that resumes a run where its history ends. It lets artifacts be
 uploaded as the client of today does: openwandb calls them committed at once, and the client uploads nothing. It keeps
 every GraphQL mutation in mutations.jsonl of its data directory: openwandb forgets groups, job types and aliases.
 """
@@ -26,8 +26,6 @@ created: set[str] = set()
 
 def run_to_type(run: dict[str, Any]) -> graphql.RunType:
     answer = plain_run(run)
-    if not answer._project_name.startswith("telling"):
-        return answer
     content = storage.read_file(answer._entity_name, answer._project_name, answer.name, "wandb-history.jsonl")
     lines = (content or b"").decode().splitlines()
     answer.history_line_count, answer.history_tail, answer.events_tail = len(lines), json.dumps(lines[-1:]), "[]"

@@ -61,12 +61,7 @@ def test_a_server_that_falls_silent(server: Server, relay: Relay, tmp_path: Path
     attempt = Attempt(run).train(6)
     attempt.wait_until(attempt.connected)
     relay.silent = True
-    started = time.monotonic()
-    attempt.train(1000)
-    assert time.monotonic() - started < 5
-    started = time.monotonic()
-    line = told_once(run, attempt.end(timeout=2))
-    assert time.monotonic() - started < 8
+    line = told_once(run, attempt.train(1000).end(timeout=2))
     assert "not everything was sent within 2 s" in line
     assert len(run.metrics()) == 1000 + 200
     relay.silent = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import urllib.error
 import urllib.request
@@ -20,11 +19,11 @@ UPLOAD_TRIES = 100_000
 TOPOLOGY = ("strategy", "world_size", "global_batch", "micro_batch", "accumulation_steps", "hosts", "device")
 
 
-class ConnectError(Exception):
-    """No session with the server; `passing` when another try may have one."""
+class NotSentError(Exception):
+    """There is no session with the server, or it did not take all; `passing` when another try may have one."""
 
-    def __init__(self, reason: str, *, passing: bool) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: object, *, passing: bool = False) -> None:
+        super().__init__((str(reason).splitlines() or [type(reason).__name__])[0])
         self.passing = passing
 
 
@@ -33,29 +32,26 @@ def server() -> str:
     return str(wandb.setup().settings.base_url)
 
 
-def wants_offline() -> bool:
-    """Whether the user told W&B to write files only (WANDB_MODE=offline, `wandb offline`)."""
-    return str(wandb.setup().settings.mode) in ("offline", "dryrun")
-
-
-def connect(run_dir: RunDir, identity: Identity, *, offline: bool = False, stats_pid: int | None = None) -> wandb.Run:
-    """A session that continues the run; raises ConnectError. `stats_pid`: whose use of the machine W&B records."""
+def connect(run_dir: RunDir, identity: Identity, trainer: int | None) -> wandb.Run:
+    """A session that continues the run; raises NotSentError. `trainer`: whose use of the machine W&B records."""
+    # WANDB_MODE=offline or `wandb offline`: W&B is to write files only.
+    offline = str(wandb.setup().settings.mode) in ("offline", "dryrun")
     if not offline and (reason := _unreachable(server())):
-        raise ConnectError(reason, passing=True)
+        raise NotSentError(reason, passing=True)
+    recipe, env, status = run_dir.recipe(), run_dir.env(), run_dir.status()
     settings = wandb.Settings(
         console="off",
         disable_code=True,
         init_timeout=INIT_SECONDS,
-        x_disable_meta=stats_pid is None,
-        x_disable_machine_info=stats_pid is None,
-        x_disable_stats=stats_pid is None,
-        x_stats_pid=stats_pid or os.getpid(),
-        x_update_finish_state=stats_pid is not None or not _running(run_dir),
+        x_disable_meta=trainer is None,
+        x_disable_machine_info=trainer is None,
+        x_disable_stats=trainer is None,
+        x_stats_pid=trainer or 0,
+        x_update_finish_state=trainer is not None or status is None or status.state != "running",
         x_file_stream_retry_max=UPLOAD_TRIES,
         # metrics.jsonl has it all.
         x_skip_transaction_log=not offline,
     )
-    recipe = run_dir.recipe()
     try:
         return wandb.init(
             project=identity.project,
@@ -66,31 +62,20 @@ def connect(run_dir: RunDir, identity: Identity, *, offline: bool = False, stats
             group=recipe.name,
             job_type="train",
             tags=list(recipe.tracking.tags),
-            config=_config(run_dir),
+            config={
+                **recipe.model_dump(mode="json"),
+                "revision": env.get("revision"),
+                "topology": {key: env.get(key) for key in TOPOLOGY},
+                "environment": env,
+            },
             allow_val_change=True,
             mode="offline" if offline else "online",
             settings=settings,
         )
     except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
-        raise ConnectError(_first_line(error), passing=False) from error
+        raise NotSentError(error) from error
     except (wandb.Error, TimeoutError, OSError) as error:
-        raise ConnectError(_first_line(error), passing=True) from error
-
-
-def _running(run_dir: RunDir) -> bool:
-    status = run_dir.status()
-    return status is not None and status.state == "running"
-
-
-def _config(run_dir: RunDir) -> dict[str, Any]:
-    """The recipe as it is nested, and what the run runs on."""
-    env = run_dir.env()
-    return {
-        **run_dir.recipe().model_dump(mode="json"),
-        "revision": env.get("revision"),
-        "topology": {key: env.get(key) for key in TOPOLOGY},
-        "environment": env,
-    }
+        raise NotSentError(error, passing=True) from error
 
 
 def _unreachable(url: str) -> str | None:
@@ -104,7 +89,3 @@ def _unreachable(url: str) -> str | None:
     except (OSError, ValueError) as error:
         return f"{url}: {error}"
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,67 +1,53 @@
-"""What a completed run shows: confusions, accuracy by class, the surest mistakes; read from its directory."""
+"""What people browse of a completed run: confusions, accuracy by class, the surest mistakes."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import wandb
 from PIL import Image
 
 from cifar_lab.files.contact_sheet import COLUMNS, ROWS, cut_tile
 
-
-@dataclass(frozen=True)
-class Mistake:
-    """A picture of the test split that was classified wrongly."""
-
-    picture: Image.Image
-    id: int
-    truth: str
-    guess: str
-    confidence: float
+# W&B's chart of a confusion matrix is a table of 10,000 rows at most.
+MAX_CLASSES = 100
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """labels and predictions (N,) as indices into `classes`; `mistakes` the most confident first, 64 at most."""
-
-    classes: list[str]
-    labels: np.ndarray
-    predictions: np.ndarray
-    mistakes: list[Mistake]
-
-    def class_accuracies(self) -> list[tuple[str, float, int]]:
-        """Name, accuracy and number of pictures of each class that has any."""
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        right = np.bincount(self.labels[self.labels == self.predictions], minlength=len(self.classes))
-        return [(name, right[i] / counts[i], int(counts[i])) for i, name in enumerate(self.classes) if counts[i]]
-
-
-def read_predicted(folder: Path) -> Predicted | None:
-    """What predictions.npz, mistakes.png and model.json tell; None when the run has not left them all."""
-    try:
-        with np.load(folder / "predictions.npz", allow_pickle=False) as file:
-            ids, labels, predictions, confidences = (
-                file[name] for name in ("ids", "labels", "predictions", "confidences")
-            )
-        classes = [str(name) for name in json.loads((folder / "model.json").read_text(encoding="utf-8"))["classes"]]
-        sheet = Image.open(folder / "mistakes.png")
-    except FileNotFoundError:
-        return None
-    labels, predictions = labels.astype(np.int64), predictions.astype(np.int64)
-    wrong = np.flatnonzero(labels != predictions)
+def pictures(folder: Path) -> dict[str, Any]:
+    """Tables, charts of them, and the sheet of mistakes as it is, from the files of a run."""
+    classes = json.loads((folder / "model.json").read_text(encoding="utf-8"))["classes"]
+    with np.load(folder / "predictions.npz", allow_pickle=False) as file:
+        ids, labels, guesses, confidences = (file[name] for name in ("ids", "labels", "predictions", "confidences"))
+    wrong = np.flatnonzero(labels != guesses)
     worst = wrong[np.argsort(-confidences[wrong], kind="stable")][: COLUMNS * ROWS]  # the order of mistakes.png
-    with sheet:
-        mistakes = [
-            Mistake(
-                cut_tile(sheet, cell),
+    mistakes = wandb.Table(columns=["picture", "id", "is", "predicted", "confidence"])
+    with Image.open(folder / "mistakes.png") as sheet:
+        for cell, index in enumerate(worst):
+            mistakes.add_data(
+                wandb.Image(cut_tile(sheet, cell)),
                 int(ids[index]),
                 classes[labels[index]],
-                classes[predictions[index]],
+                classes[guesses[index]],
                 float(confidences[index]),
             )
-            for cell, index in enumerate(worst)
-        ]
-    return Predicted(classes, labels, predictions, mistakes)
+    accuracies = wandb.Table(columns=["class", "accuracy", "count"])
+    for number, name in enumerate(classes):
+        right = (labels == guesses)[labels == number]
+        if len(right):
+            accuracies.add_data(name, float(right.mean()), len(right))
+    logged = {
+        "mistakes": mistakes,
+        "mistakes_sheet": wandb.Image(str(folder / "mistakes.png")),
+        "class_accuracy": wandb.plot.bar(accuracies, "class", "accuracy", title="Test accuracy by class"),
+    }
+    if len(classes) <= MAX_CLASSES:
+        logged["confusion"] = wandb.plot.confusion_matrix(
+            y_true=labels.tolist(),
+            preds=guesses.tolist(),
+            class_names=classes,
+            title="Confusion matrix of the test split",
+        )
+    return logged

@@ -10,40 +10,16 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 POLL_SECONDS = 0.5
-PLACES = 4
-ORDER = {"train": 0, "val": 1, "test": 2}
-PICTURES = 3
+KINDS = ("train", "val", "test", "pictures")
 COMMON_FIELDS = ("split", "step", "epoch", "time")
 
 
-def place(step: int, order: int) -> int:
-    """The W&B step of a training step's line number `order`."""
-    return PLACES * step + order
-
-
-def follow(path: Path, ended: threading.Event) -> Iterator[dict[str, Any]]:
-    """The complete lines of metrics.jsonl, from the first on, until `ended` and nothing is left."""
-    file: BinaryIO | None = None
-    rest = b""
-    while True:
-        last_round = ended.is_set()
-        if file is None and path.exists():
-            file = open(path, "rb")  # noqa: SIM115
-        if file is not None:
-            while chunk := file.read(1 << 20):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from filter(None, map(_parse, lines))
-        if last_round:
-            return
-        ended.wait(POLL_SECONDS)
-
-
-def place_of(line: dict[str, Any]) -> int:
-    """Where a line goes."""
-    return place(line["step"], ORDER[line["split"]])
+def place(step: int, kind: str) -> int:
+    """The W&B step of what a training step has of one kind."""
+    return len(KINDS) * step + KINDS.index(kind)
 
 
 def row(line: dict[str, Any]) -> dict[str, Any]:
@@ -51,16 +27,25 @@ def row(line: dict[str, Any]) -> dict[str, Any]:
     numbers = {
         f"{line['split']}/{key}": value for key, value in line.items() if key not in COMMON_FIELDS and value is not None
     }
-    return {"step": line["step"], "epoch": line.get("epoch"), **numbers}
+    return {"step": line["step"], "epoch": line["epoch"], **numbers}
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """None for what is no line of metrics: a damaged one must not keep the others from being sent."""
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    match fields:
-        case {"step": int(step), "split": str(split)} if step >= 0 and split in ORDER:
-            return dict(fields)
-    return None
+def follow(path: Path, ended: threading.Event) -> Iterator[dict[str, Any]]:
+    """The complete lines of metrics.jsonl, from the first on, until `ended` and nothing is left."""
+    with open(path, "a+b") as file:  # there may be none yet
+        file.seek(0)
+        rest = b""
+        while True:
+            last_round = ended.is_set()
+            for piece in file:
+                rest += piece
+                if rest.endswith(b"\n"):
+                    line, rest = rest, b""
+                    try:
+                        fields = json.loads(line)
+                    except ValueError:  # a damaged line must not keep the others from being sent
+                        continue
+                    yield fields
+            if last_round:
+                return
+            ended.wait(POLL_SECONDS)
