@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.errors import UserError
-from cifar_lab.status import ask as status_ask
-from cifar_lab.status.live import show
-from cifar_lab.status.slurm_queue import read_queue
-from cifar_lab.status.state import find_runs, read_run
+from cifar_lab.rundir.find import SIGNS_OF_A_JOB, runs_below
+from cifar_lab.rundir.outcome import Place
+from cifar_lab.status import requeue
+from cifar_lab.status.slurm_queue import Queue, read_queue
+from cifar_lab.status.state import RunState, read_run
+from cifar_lab.status.table import text_of, watch
 
 EPILOG = """\
 examples:
@@ -38,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         if options.where:
-            print(status_ask.located(options.what[0], options.what[1:], _place(options)))
+            print(requeue.located(options.what[0], options.what[1:], _place(options)))
             return 0
         if options.decide:
-            return status_ask.answer(
+            return requeue.answer(
                 options.what[0], options.what[1:], _place(options), options.decide, options.exit_status
             )
         return _show(options)
@@ -52,18 +54,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     single = _single(options)
-    if single is None:
-        folders = [Path(name).absolute() for name in options.what or [options.runs]]
-        for folder in folders:
-            if options.what and not folder.is_dir():
-                raise StatusError(
-                    f"{folder} is no directory and no recipe; give a run, a folder of runs, or a recipe (.yaml)"
-                )
-        return show(folders, single=False, json_=options.json, everything=options.all, watch=options.watch)
+    folders = [single] if single else [Path(name).absolute() for name in options.what or [options.runs]]
+    for folder in folders:
+        if options.what and not single and not folder.is_dir():
+            raise StatusError(
+                f"{folder} is no directory and no recipe; give a run, a folder of runs, or a recipe (.yaml)"
+            )
+
+    def read() -> tuple[list[RunState], Queue]:
+        queue = read_queue()
+        paths = folders if single else runs_below(folders, SIGNS_OF_A_JOB)  # the single one may not be there yet
+        return [read_run(path, queue) for path in paths], queue
+
+    def text() -> tuple[str, bool]:
+        runs, queue = read()
+        return text_of(runs, queue, folders, everything=options.all), any(run.active for run in runs)
+
     if options.json:
-        print(json.dumps(read_run(single, read_queue()).fields(), indent=2))
-        return 0
-    return show([single], single=True, json_=False, everything=True, watch=options.watch)
+        fields = [run.fields() for run in read()[0]]
+        print(json.dumps(fields[0] if single else {"runs": fields}, indent=2))
+    elif options.watch is None:
+        print(text()[0])
+    else:
+        watch(text, options.watch)
+    return 0
 
 
 def _single(options: argparse.Namespace) -> Path | None:
@@ -72,15 +86,14 @@ def _single(options: argparse.Namespace) -> Path | None:
         return Path(options.run_dir).absolute() if options.run_dir else None
     first = Path(options.what[0])
     if not first.is_dir() and (first.suffix in (".yaml", ".yml") or first.is_file()):
-        return status_ask.located(options.what[0], options.what[1:], _place(options))
+        return requeue.located(options.what[0], options.what[1:], _place(options))
     if len(options.what) == 1 and first.is_dir():
-        runs = find_runs(first.absolute())
-        return first.absolute() if next(runs, None) == first.absolute() else None
+        return first.absolute() if runs_below([first], SIGNS_OF_A_JOB) == [first.absolute()] else None
     return None
 
 
-def _place(options: argparse.Namespace) -> status_ask.Place:
-    return status_ask.Place(options.runs, options.run_dir, options.fresh)
+def _place(options: argparse.Namespace) -> Place:
+    return Place(options.runs, options.run_dir, options.fresh)
 
 
 def _check(options: argparse.Namespace) -> None:

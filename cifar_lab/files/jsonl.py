@@ -10,16 +10,19 @@ from typing import Any
 TAIL_BYTES = 65536
 
 
-def last_objects(path: Path, limit: int = TAIL_BYTES) -> list[dict[str, Any]]:
-    """Objects among the last `limit` bytes, without what is torn or foreign; empty when there is no file."""
+def last_lines(path: Path, limit: int) -> list[bytes]:
+    """What is between the newlines of the last `limit` bytes, the first and last perhaps torn; empty without a file."""
     try:
         with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit))
-            lines = file.read(limit).split(b"\n")
+            file.seek(max(0, file.seek(0, os.SEEK_END) - limit))
+            return file.read(limit).split(b"\n")
     except OSError:
         return []
-    return [found for line in lines if (found := parse_object(line)) is not None]
+
+
+def last_objects(path: Path) -> list[dict[str, Any]]:
+    """Objects among the last TAIL_BYTES, without what is torn or foreign."""
+    return [found for line in last_lines(path, TAIL_BYTES) if (found := parse_object(line)) is not None]
 
 
 def append_line(path: Path, line: str) -> None:

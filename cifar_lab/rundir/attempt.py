@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -123,6 +125,20 @@ def read_attempt(folder: Path) -> Holder | None:
     return None
 
 
+def last_sign(folder: Path, beats: Iterable[Beat]) -> float:
+    """When the holder last wrote, in the file system's seconds; NFS knows the age of a file that was just read."""
+    return last_written([folder / "attempt.json", *(folder / FOLDER / f"{beat.rank}.json" for beat in beats)])
+
+
+def last_written(paths: Iterable[Path]) -> float:
+    """The newest change among files, 0 where there are none."""
+    times = [0.0]
+    for path in paths:
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
 def _try_next(folder: Path, number: int) -> Attempt | None:
     """Attempt `number`, None if somebody else was faster."""
     marker = _marker(folder, number)
@@ -179,20 +195,13 @@ def _await_end(folder: Path, number: int) -> None:
 
 def _silence(folder: Path, number: int, beats: list[Beat]) -> float:
     """Seconds since the attempt last wrote, by the clock of the file system alone."""
-    paths = [_marker(folder, number), folder / "attempt.json", *(folder / FOLDER / f"{b.rank}.json" for b in beats)]
     clock = folder / f"{atomic.TEMPORARY_PREFIX}clock-{os.getpid()}"
     clock.write_bytes(b"")
     try:
         now = clock.stat().st_mtime
     finally:
         clock.unlink(missing_ok=True)
-    times = []
-    for path in paths:
-        try:
-            times.append(path.stat().st_mtime)
-        except OSError:
-            continue
-    return now - max(times, default=0.0)
+    return now - max(last_sign(folder, beats), last_written([_marker(folder, number)]))
 
 
 def _refusal(folder: Path, number: int, holder: Holder | None, beats: list[Beat]) -> AttemptError:

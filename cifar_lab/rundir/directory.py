@@ -121,9 +121,18 @@ class RunDir:
         fields = self._read_json("status.json")
         if fields is None:
             return None
-        if fields.get("state") not in STATES or set(fields) != set(Status.__dataclass_fields__):
-            raise RunDirError(f"{self.path / 'status.json'} is damaged; delete it, and the next start writes it anew")
-        return Status(**fields)
+        match fields:
+            case {
+                "state": str(state),
+                "step": int(),
+                "total_steps": int(),
+                "reason": str() | None,
+                "world_size": int(),
+                "attempt": int(),
+                "updated": int() | float(),
+            } if state in STATES and len(fields) == 7:
+                return Status(**fields)
+        raise RunDirError(f"{self.path / 'status.json'} is damaged; delete it, and the next start writes it anew")
 
     def append_metrics(self, **fields: Any) -> None:
         """Append one line to metrics.jsonl with the time in Unix seconds; NaN and infinities become null."""

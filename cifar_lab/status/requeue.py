@@ -6,16 +6,22 @@ A job comes back while its run can be continued, and gives up after three starts
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_lab.files.jsonl import append_line, last_objects
-from cifar_lab.rundir.directory import State
+from cifar_lab.errors import UserError
+from cifar_lab.files.jsonl import append_line
+from cifar_lab.recipe import load_recipe
+from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.outcome import Place
+from cifar_lab.status.slurm_queue import read_queue
+from cifar_lab.status.standing import RECORDS, Standing, read_standing
 
-RECORDS = "requeues.jsonl"
 MAX_STARTS = 3
 EXIT_ON, EXIT_FAILED, EXIT_USAGE, EXIT_COMPLETED, EXIT_REQUEUE = 0, 1, 2, 3, 75
 USERS_WISH = "STOP"  # the reason of a run that was stopped by an empty file STOP, so by its user
@@ -24,24 +30,74 @@ When = Literal["start", "end"]
 Verdict = Literal["go", "completed", "stopped", "requeue", "failed", "busy"]
 
 
-@dataclass(frozen=True)
-class Situation:
-    """What a decision depends on, besides the records.
+def located(recipe: str, overrides: Sequence[str], place: Place) -> Path:
+    """The run directory of a recipe file. Raises RecipeError and RunDirError.
 
-    `state` and `reason` are status.json's, `problem` why it cannot be read; `attempt` is the newest one's number and
-    `holder` the name of another job or process that lives in the directory; `ours` whether that attempt is this job's.
+    With `fresh`, a job that has begun already finds the directory that it began: it must not begin another each time
+    it comes back.
     """
+    loaded = load_recipe(recipe, list(overrides), check_files=False)
+    job_id = os.environ.get("SLURM_JOB_ID")
+    if place.fresh and place.run_dir is None and job_id:
+        begun = RunDir.locate(loaded, runs=place.runs).path
+        if any(record["job_id"] == job_id for record in read_standing(begun).records):
+            return begun
+    return RunDir.locate(loaded, runs=place.runs, run_dir=place.run_dir, fresh=place.fresh).path
 
-    job_id: str | None
-    restart: int
-    state: State | None
-    reason: str | None
-    checkpoint_step: int | None
-    attempt: int
-    ours: bool
-    holder: str | None = None
-    problem: str | None = None
+
+def answer(recipe: str, overrides: Sequence[str], place: Place, when: When, exit_status: int) -> int:
+    """Decide, keep the decision, print it; returns the answer's exit status. Raises RecipeError and RunDirError."""
+    path = located(recipe, overrides, place)
+    asking = Asking.here(when, exit_status)
+    now = read_standing(path)
+    decision = decide(asking, now, _other(asking, now))
+    if decision.verdict == "go":
+        try:  # what would fail in each process, said before any is started: weights or data that are not there
+            load_recipe(recipe, list(overrides))
+        except UserError as error:
+            decision = Decision("failed", str(error), error.exit_status)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_record(path, asking, now, decision)
+    except OSError as error:
+        print(f"cannot write {error.filename or path / RECORDS}: {error.strerror}", file=sys.stderr)
+        if decision.verdict in ("go", "requeue"):
+            # Without its records a job could come back for ever.
+            decision = Decision("failed", f"the decision ({decision.verdict}) cannot be kept in {path}", EXIT_FAILED)
+    print(decision)
+    return decision.exit_status
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A batch job before its step or after it, with the step's exit status; `restart` is Slurm's count of requeues."""
+
+    when: When
+    job_id: str | None = None
+    restart: int = 0
     exit_status: int = 0
+
+    @classmethod
+    def here(cls, when: When, exit_status: int) -> Asking:
+        """The job that this process runs in."""
+        restart = os.environ.get("SLURM_RESTART_COUNT", "0")
+        return cls(
+            when, os.environ.get("SLURM_JOB_ID") or None, int(restart) if restart.isdecimal() else 0, exit_status
+        )
+
+
+def _other(asking: Asking, now: Standing) -> str | None:
+    """Who else lives in the directory. What is left of this job itself has ended with its step."""
+    holder = now.holder
+    if holder is None or now.alive is False or (holder.job_id == asking.job_id and holder.job_id is not None):
+        return None
+    name = f"job {holder.job_id}" if holder.job_id else str(holder.process)
+    if now.alive or asking.when == "end":
+        return name
+    # Heard of lately, on another machine: the trainer itself waits for silence before it takes over, and a job that
+    # starts after another was ended must get so far.
+    job = read_queue().jobs.get(holder.job_id or "")
+    return name if job is not None and not job.waits and job.state != "COMPLETING" else None
 
 
 @dataclass(frozen=True)
@@ -56,72 +112,69 @@ class Decision:
         return f"{self.verdict}: {self.text}"
 
 
-def decide(when: When, now: Situation, records: Sequence[Mapping[str, Any]]) -> Decision:
-    """The rule. Before a job's step: 0 go, 3 completed already, 1 do not. After it: 0 over, 75 requeue, 1 failed."""
-    if when == "start":
-        return _at_start(now, _of_this_job(records, now) if now.restart else [])
-    return _at_end(now, _of_this_job(records, now))
+def decide(asking: Asking, now: Standing, other: str | None = None) -> Decision:
+    """The rule. Before a job's step: 0 go, 3 completed already, 1 do not. After it: 0 over, 75 requeue, 1 failed.
 
-
-def _at_start(now: Situation, mine: Sequence[Mapping[str, Any]]) -> Decision:
+    `other` is the name of another job or process that lives in the directory.
+    """
+    ends = asking.when == "end"
     if now.problem:
         return Decision("failed", now.problem, EXIT_FAILED)
     if now.state == "completed":
-        return Decision("completed", "nothing is left to do", EXIT_COMPLETED)
-    if now.holder:
-        return Decision("busy", f"the run is in use by {now.holder}", EXIT_FAILED)
-    if _futile(now, mine) >= MAX_STARTS:
-        return _given_up(now)
-    where = "from the beginning" if now.checkpoint_step is None else f"from step {now.checkpoint_step}"
-    return Decision("go", where, EXIT_ON)
+        return Decision("completed", "nothing is left to do", EXIT_ON if ends else EXIT_COMPLETED)
+    if other:
+        return Decision("busy", f"the run is in use by {other}", EXIT_FAILED)
+    mine = _of_this_job(asking, now) if ends or asking.restart else []
+    if ends:
+        decision = _after_step(asking, now, mine)
+    else:
+        where = "from the beginning" if now.checkpoint_step is None else f"from step {now.checkpoint_step}"
+        decision = Decision("go", where, EXIT_ON)
+    if decision.verdict in ("go", "requeue") and _futile(now, mine) >= MAX_STARTS:
+        where = "there is none" if now.checkpoint_step is None else f"step {now.checkpoint_step}"
+        last = f"; last: {now.reason}" if now.reason else ""
+        why = f"given up after three attempts without a newer checkpoint ({where}){last}"
+        return Decision("failed", why, EXIT_FAILED)
+    return decision
 
 
-def _at_end(now: Situation, mine: Sequence[Mapping[str, Any]]) -> Decision:
-    if now.problem:
-        return Decision("failed", now.problem, EXIT_FAILED)
-    if now.state == "completed":
-        return Decision("completed", "the run is done", EXIT_ON)
-    if now.holder:
-        return Decision("busy", f"the run is in use by {now.holder}", EXIT_FAILED)
-    if _has_spoken(now, mine):
+def _after_step(asking: Asking, now: Standing, mine: Sequence[Mapping[str, Any]]) -> Decision:
+    if _has_spoken(asking, now, mine):
         if now.state == "failed":
             return Decision("failed", now.reason or "no reason is known", EXIT_FAILED)
         if now.state == "stopped" and now.reason == USERS_WISH:
             return Decision("stopped", "its user asked for it with STOP", EXIT_ON)
         why = "nobody is left" if now.state == "running" else f"{now.state}: {now.reason}"
-    elif now.exit_status == EXIT_USAGE:
-        return Decision(
-            "failed", "what was asked for must change (exit status 2); the job's log says what", EXIT_FAILED
-        )
-    elif now.state is None and now.exit_status != EXIT_REQUEUE:
-        why = f"the job's step ended with status {now.exit_status} before training began; its log says why"
+        return Decision("requeue", why, EXIT_REQUEUE)
+    if asking.exit_status == EXIT_USAGE:
+        why = "what was asked for must change (exit status 2); the job's log says what"
         return Decision("failed", why, EXIT_FAILED)
-    else:
-        why = f"the job's step ended with status {now.exit_status} before training began"
-    if _futile(now, mine) >= MAX_STARTS:
-        return _given_up(now)
+    why = f"the job's step ended with status {asking.exit_status} before training began"
+    if now.state is None and asking.exit_status != EXIT_REQUEUE:
+        return Decision("failed", f"{why}; its log says why", EXIT_FAILED)
     return Decision("requeue", why, EXIT_REQUEUE)
 
 
-def _given_up(now: Situation) -> Decision:
-    where = "there is none" if now.checkpoint_step is None else f"step {now.checkpoint_step}"
-    last = f"; last: {now.reason}" if now.reason else ""
-    return Decision("failed", f"given up after three attempts without a newer checkpoint ({where}){last}", EXIT_FAILED)
+def _has_spoken(asking: Asking, now: Standing, mine: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether status.json is from the step that ended, and not from an attempt before it."""
+    ours = now.state is not None and now.holder is not None and now.holder.job_id == asking.job_id
+    begun = [record.get("attempt") for record in mine if record.get("when") == "start"]
+    return ours and (not begun or not isinstance(begun[-1], int) or now.attempt > begun[-1])
 
 
-def _of_this_job(records: Sequence[Mapping[str, Any]], now: Situation) -> list[Mapping[str, Any]]:
+def _of_this_job(asking: Asking, now: Standing) -> list[Mapping[str, Any]]:
     """Decisions of this job since it was submitted; a cluster may give the number of an old job out again."""
     mine: list[Mapping[str, Any]] = []
-    for record in records:
-        if record.get("job_id") == now.job_id:
+    for record in now.records:
+        if record["job_id"] == asking.job_id:
             first = record.get("when") == "start" and not record.get("restart")
             mine = [record] if first else [*mine, record]
-    return mine if now.job_id is not None else []
+    return mine if asking.job_id is not None else []
 
 
-def _futile(now: Situation, mine: Sequence[Mapping[str, Any]]) -> int:
+def _futile(now: Standing, mine: Sequence[Mapping[str, Any]]) -> int:
     """How many starts, counted from the last one back, brought no checkpoint newer than the one they began with."""
-    starts = [record for record in mine if record.get("when") == "start" and record.get("decision") == "go"]
+    starts = [record for record in mine if record.get("when") == "start" and record["decision"] == "go"]
     count = 0
     for record in reversed(starts):
         if _order(now.checkpoint_step) > _order(record.get("checkpoint_step")):
@@ -134,31 +187,15 @@ def _order(step: Any) -> int:
     return step if isinstance(step, int) else -1
 
 
-def _has_spoken(now: Situation, mine: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether status.json is from the step that ended, and not from an attempt before it."""
-    begun = [record.get("attempt") for record in mine if record.get("when") == "start"]
-    if begun and isinstance(begun[-1], int):
-        return now.state is not None and now.ours and now.attempt > begun[-1]
-    return now.state is not None and now.ours
-
-
-def read_records(run_dir: Path) -> list[dict[str, Any]]:
-    """The newest decisions, without what is torn or foreign; empty when there are none."""
-    return [record for record in last_objects(run_dir / RECORDS) if isinstance(record.get("decision"), str)]
-
-
-def write_record(run_dir: Path, when: When, now: Situation, decision: Decision) -> None:
+def write_record(path: Path, asking: Asking, now: Standing, decision: Decision) -> None:
     """Append a decision; raises OSError."""
     fields = {
         "time": round(time.time(), 3),
-        "when": when,
-        "job_id": now.job_id,
-        "restart": now.restart,
+        **asdict(asking),
         "state": now.state,
         "attempt": now.attempt,
         "checkpoint_step": now.checkpoint_step,
-        "exit_status": now.exit_status if when == "end" else None,
         "decision": decision.verdict,
         "text": decision.text,
     }
-    append_line(run_dir / RECORDS, json.dumps(fields))
+    append_line(path / RECORDS, json.dumps(fields))

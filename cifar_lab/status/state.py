@@ -1,29 +1,22 @@
-"""What a run directory says now: state, progress, pace. Reads little, writes nothing, never raises."""
+"""What a run does now: state, progress, pace, and why it does not go on."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_lab.checkpoint.files import list_checkpoints
-from cifar_lab.rundir.directory import RunDir, Status
-from cifar_lab.status.liveness import Life, read_life
+from cifar_lab.files.jsonl import parse_object
+from cifar_lab.rundir.attempt import last_written
 from cifar_lab.status.metrics_tail import MetricsTail, read_tail
-from cifar_lab.status.requeue import RECORDS, read_records
 from cifar_lab.status.slurm_queue import Job, Queue
+from cifar_lab.status.standing import Standing, read_standing
 
 EffectiveState = Literal[
-    "running", "starting", "queued", "completed", "stopped", "interrupted", "lost", "failed", "corrupt", "new"
+    "running", "starting", "queued", "lost", "failed", "interrupted", "stopped", "corrupt", "new", "completed"
 ]
 ACTIVE: tuple[EffectiveState, ...] = ("running", "starting", "queued")
-SIGNS_OF_A_RUN = ("recipe.yaml", "status.json", "attempt.json", "job.json", RECORDS)
-JOB_FILE = "job.json"
-DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -56,172 +49,98 @@ class RunState:
 
     def fields(self) -> dict[str, Any]:
         """As JSON values."""
-        job = self.job and {"id": self.job.id, "state": self.job.state, "reason": self.job.reason}
-        return {
-            "run_dir": str(self.path),
-            "state": self.state,
-            "effective_state": self.effective_state,
-            "active": self.active,
-            "reason": self.reason,
-            "step": self.step,
-            "total_steps": self.total_steps,
-            "val_error": self.val_error,
-            "images_per_second": self.images_per_second,
-            "seconds_left": self.seconds_left,
-            "job": job and {**job, "nodes": self.job and self.job.nodes},
-            "checkpoint_step": self.checkpoint_step,
-            "message": self.message,
-        }
-
-
-def find_runs(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """Run directories at or below `folder`, also those that only wait for their job; never looks inside of one."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        if any(entry.name in SIGNS_OF_A_RUN for entry in found):
-            yield folder
-            return
-        below = [Path(e.path) for e in found if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for path in below if depth else []:
-        yield from find_runs(path, depth - 1)
+        fields = asdict(self)
+        return {"run_dir": str(fields.pop("path")), **fields, "active": self.active}
 
 
 def read_run(path: Path, queue: Queue | None = None, now: float | None = None) -> RunState:
-    """The state of one run; `now` in Unix seconds."""
+    """The state of one run; `now` in Unix seconds. Never raises for what is in the directory."""
     queue, now = queue or Queue(), time.time() if now is None else now
-    try:
-        status, problem = checked_status(path), None
-        os.listdir(path) if path.exists() else None
-    except (OSError, ValueError) as error:
-        status, problem = None, " ".join(str(error).split())
-    life = read_life(path, now)
+    standing = read_standing(path, now)
     # What another job decided that went away again says nothing of the run.
-    records = [record for record in read_records(path) if record["decision"] != "busy"]
-    job_ids = _job_ids(path, life, records)
+    records = [record for record in standing.records if record["decision"] != "busy"]
+    last = records[-1] if records and (records[-1].get("attempt") or 0) == standing.attempt else None
+    job_ids = _job_ids(path, standing, records)
     job = next((queue.jobs[id_] for id_ in job_ids if id_ in queue.jobs), None)
-    last = records[-1] if records and (records[-1].get("attempt") or 0) == life.number else None
-    known: dict[str, Any] = {
-        "path": path,
-        "job": job,
-        "job_id": job.id if job else next(iter(job_ids), None) or None,
-        "checkpoint_step": newest_checkpoint(path),
-        "updated": status.updated if status else _changed(path),
-    }
-    if problem:
-        return RunState(state=None, effective_state="corrupt", reason=problem, message=problem, **known)
-    effective = _effective(status, life, job, last, left=queue.known and any(job_ids))
-    metrics = read_tail(path / "metrics.jsonl", life.holder.started if life.holder else 0.0)
-    step = status.step if status else 0
-    if effective == "running":  # status.json is written at log lines only
-        step = max([step, *(beat.step for beat in life.beats)])
-    reason = _reason(effective, status, life, last)
-    left = metrics.seconds_left(step, status.total_steps, now) if status and effective == "running" else None
+    effective = _effective(standing, job, last, left=queue.known and any(job_ids))
+    reason = None if effective in ("running", "starting", "completed") else _reason(standing, effective, last)
+    metrics = read_tail(path / "metrics.jsonl", standing.holder.started if standing.holder else 0.0)
+    status, running = standing.status, effective == "running"
+    # status.json is written at log lines only, heartbeats at every step.
+    steps = [status.step if status else 0, *(beat.step for beat in standing.beats if running)]
     return RunState(
-        state=status.state if status else None,
+        path=path,
+        state=standing.state,
         effective_state=effective,
         reason=reason,
-        step=step,
+        step=max(steps),
         total_steps=status.total_steps if status else 0,
         val_error=metrics.val_error,
-        images_per_second=metrics.images_per_second,
-        seconds_left=left,
-        message=reason or _message(effective, life, metrics),
-        **known,
+        images_per_second=metrics.train.get("images_per_second"),
+        seconds_left=metrics.seconds_left(status.total_steps, now) if status and running else None,
+        job=job,
+        job_id=job.id if job else next(iter(job_ids), None) or None,
+        checkpoint_step=standing.checkpoint_step,
+        message=reason or _message(effective, standing, metrics),
+        updated=status.updated if status else last_written([path]),
     )
 
 
-def checked_status(path: Path) -> Status | None:
-    """status.json, None without one; raises ValueError or OSError where it is damaged, foreign or unreadable."""
-    status = RunDir(path).status()
-    if status is not None:
-        numbers = (status.step, status.total_steps, status.attempt, status.updated)
-        sound = all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers)
-        if not sound or not isinstance(status.reason, str | None):
-            raise ValueError(f"{path / 'status.json'} is damaged; delete it, and the next start writes it anew")
-    return status
-
-
-def newest_checkpoint(path: Path) -> int | None:
-    """Step of the newest complete checkpoint."""
-    try:
-        found = list_checkpoints(path / "checkpoints")
-    except OSError:
-        return None
-    return int(found[-1].name.removeprefix("step_")) if found else None
-
-
-def _effective(
-    status: Status | None, life: Life, job: Job | None, last: dict[str, Any] | None, *, left: bool
-) -> EffectiveState:
+def _effective(standing: Standing, job: Job | None, last: dict[str, Any] | None, *, left: bool) -> EffectiveState:
+    """What is true; `left`: the run had a job, and the queue would know it."""
+    status = standing.status
+    if standing.problem:
+        return "corrupt"
     if status is not None and status.state == "completed":
         return "completed"
-    if not life.gone:
-        if status is None or status.attempt != life.number:
-            return "starting"
-        return status.state
-    if job is not None:
-        if job.waits:
-            return "queued"
-        if last["decision"] == "go" if last else status is None:
-            return "starting"
-    if last is not None and last["decision"] == "failed" and status is None:
-        return "failed"
-    if status is None:
-        return "lost" if life.holder is not None or left or last is not None else "new"
-    return "lost" if status.state == "running" else status.state
-
-
-def _reason(effective: EffectiveState, status: Status | None, life: Life, last: dict[str, Any] | None) -> str | None:
-    """Why the run does not go on: the wrapper's last word if it ended the matter, else the trainer's, else ours."""
-    if effective in ("completed", "running", "starting"):
-        return None
-    own = status.reason if status and status.state != "running" else None
-    if status is not None and status.state == "running":
-        own = life.epitaph()
-    elif status is None and effective == "lost":
-        own = life.epitaph() if life.holder else "its job ended before training began; see the job's log"
-        if last is not None and last["decision"] != "go":
-            own = str(last.get("text"))
+    if standing.alive is not False:
+        return "starting" if status is None or status.attempt != standing.attempt else status.state
+    if job is not None and job.waits:
+        return "queued"
+    if job is not None and (last["decision"] == "go" if last else status is None):
+        return "starting"
+    if status is not None:
+        return "lost" if status.state == "running" else status.state
     if last is not None and last["decision"] == "failed":
-        said = str(last.get("text") or "")
-        own = said if own is None or own in said else f"{said} ({own})" if said else own
-    return own
+        return "failed"
+    return "lost" if standing.holder is not None or left or last is not None else "new"
 
 
-def _message(effective: EffectiveState, life: Life, metrics: MetricsTail) -> str:
+def _reason(standing: Standing, effective: EffectiveState, last: dict[str, Any] | None) -> str | None:
+    """Why the run does not go on: the wrapper's last word if it ended the matter, else the trainer's, else ours."""
+    if standing.problem:
+        return standing.problem
+    own = standing.epitaph() if effective == "lost" or standing.state == "running" else standing.reason
+    final = last is not None and (
+        last["decision"] == "failed" or (standing.status is None and last["decision"] != "go")
+    )
+    said = str(last.get("text") or "") if last is not None and final else ""
+    if standing.status is None or not own or own in said:
+        return said or own
+    return f"{said} ({own})" if said else own
+
+
+def _message(effective: EffectiveState, standing: Standing, metrics: MetricsTail) -> str:
     if effective == "completed":
         return "" if metrics.test_error is None else f"test error {metrics.test_error:.2%}"
     if effective == "starting":
         return "starts"
+    phase = standing.beats[0].phase if standing.beats else "train"
     if effective != "running":
         return ""
-    phase = life.beats[0].phase if life.beats else "train"
     return metrics.last_line() if phase == "train" else phase
 
 
-def _job_ids(path: Path, life: Life, records: list[dict[str, Any]]) -> list[str]:
+def _job_ids(path: Path, standing: Standing, records: list[dict[str, Any]]) -> list[str]:
     """Jobs that have to do with the run, that of its living attempt or the latest first; "" for a start without one."""
-    found: list[tuple[float, str]] = []
+    found = [(record["time"], record["job_id"] or "") for record in records[-1:]]
+    if standing.holder:
+        begun = standing.holder.started if standing.alive is False else float("inf")
+        found.append((begun, standing.holder.job_id or ""))
     try:
-        with open(path / JOB_FILE, encoding="utf-8") as file:
-            submitted = json.loads(file.read(4096))
-        match submitted:
-            case {"job_id": str(job_id), "submitted": int() | float() as when}:
-                found.append((when, job_id))
-    except (OSError, ValueError):
-        pass
-    if life.holder:
-        found.append((life.holder.started if life.gone else float("inf"), life.holder.job_id or ""))
-    if records and isinstance(records[-1].get("job_id"), str) and isinstance(records[-1].get("time"), (int, float)):
-        found.append((records[-1]["time"], records[-1]["job_id"]))
-    return list(dict.fromkeys(job_id for _, job_id in sorted(found, reverse=True)))
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
+        match parse_object((path / "job.json").read_bytes()):
+            case {"job_id": str(job_id), "submitted": int() | float() as submitted}:
+                found.append((submitted, job_id))
     except OSError:
-        return 0.0
+        pass
+    return list(dict.fromkeys(job_id for _, job_id in sorted(found, reverse=True)))

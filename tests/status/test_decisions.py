@@ -71,7 +71,7 @@ def test_fresh_is_one_run_a_job(tmp_path, capsys, recipe, monkeypatch):
     assert ask(capsys, recipe, "--fresh", "--where")[1] == f"{first}.3\n"
 
 
-def test_a_bad_recipe_is_refused_and_shown_until_it_is_mended(tmp_path, capsys, recipe, monkeypatch):
+def test_a_bad_recipe_is_refused_and_missing_weights_are_shown(tmp_path, capsys, recipe, monkeypatch):
     as_job(monkeypatch, 17)
     bad = tmp_path / "bad.yaml"
     bad.write_text(Path(recipe).read_text().replace("lr:", "rate:"))
@@ -79,13 +79,7 @@ def test_a_bad_recipe_is_refused_and_shown_until_it_is_mended(tmp_path, capsys, 
     assert (code, out) == (2, "")
     assert "bad.yaml:" in err
     assert "optim.rate" in err
-    shown = ask(capsys)[1]
-    assert "bad.yaml" in shown
-    assert "optim.rate" in shown
     assert ask(capsys, bad)[0] == 2
-    bad.write_text(Path(recipe).read_text())
-    assert ask(capsys, bad, "--decide", "start")[0] == 0
-    assert "bad.yaml" not in ask(capsys)[1]
     code, out, _ = ask(capsys, recipe, "model.weights=/no/such", "--decide", "start")
     assert (code, out.split(": ")[0]) == (2, "failed")
     assert "/no/such does not exist" in ask(capsys)[1]

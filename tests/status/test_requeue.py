@@ -3,18 +3,58 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
-from cifar_lab.status.requeue import Situation, decide, read_records, write_record
+from cifar_lab.files.process import ProcessId
+from cifar_lab.rundir.attempt import Holder
+from cifar_lab.rundir.directory import Status
+from cifar_lab.status.requeue import Asking, Decision, write_record
+from cifar_lab.status.requeue import decide as rule
+from cifar_lab.status.standing import Standing, read_standing
 
-NEW = Situation(job_id="17", restart=0, state=None, reason=None, checkpoint_step=None, attempt=0, ours=False)
+
+@dataclass(frozen=True)
+class Situation:
+    """A directory, and the job that asks; `ours`: the newest attempt is that job's."""
+
+    job_id: str = "17"
+    restart: int = 0
+    state: str | None = None
+    reason: str | None = None
+    checkpoint_step: int | None = None
+    attempt: int = 0
+    ours: bool = False
+    other: str | None = None
+    problem: str | None = None
+    exit_status: int = 0
+
+    def standing(self, records=()) -> Standing:
+        status = Status(self.state, 5, 9, self.reason, 1, self.attempt, 0.0) if self.state else None
+        holder = Holder(self.attempt, ProcessId.here(), self.job_id if self.ours else "3", 0.0, None)
+        return Standing(
+            status=status,
+            problem=self.problem,
+            checkpoint_step=self.checkpoint_step,
+            holder=holder if self.attempt else None,
+            records=list(records),
+        )
+
+    def asking(self, when) -> Asking:
+        return Asking(when, self.job_id, self.restart, self.exit_status)
+
+
+NEW = Situation()
 OURS = replace(NEW, attempt=1, ours=True)
 
 
+def decide(when, now, records) -> Decision:
+    return rule(now.asking(when), now.standing(records), now.other)
+
+
 def record(when, decision, *, job_id="17", restart=0, step=None, attempt=0):
-    fields = {"job_id": job_id, "restart": restart, "checkpoint_step": step, "attempt": attempt}
+    fields = {"job_id": job_id, "restart": restart, "checkpoint_step": step, "attempt": attempt, "time": 1.0}
     return {"when": when, "decision": decision, "text": "", **fields}
 
 
@@ -28,7 +68,7 @@ STARTED = [record("start", "go")]
         (replace(OURS, state="completed"), "completed", 3),
         (replace(OURS, state="failed", reason="diverged"), "go", 0),  # somebody submitted it again
         (replace(OURS, state="stopped", reason="STOP"), "go", 0),
-        (replace(OURS, state="running", holder="job 3"), "busy", 1),
+        (replace(OURS, state="running", other="job 3"), "busy", 1),
         (replace(OURS, problem="status.json is damaged"), "failed", 1),
     ],
 )
@@ -46,7 +86,7 @@ def test_start(now, verdict, status):
         (replace(OURS, state="stopped", reason="job 17: the time limit is near", exit_status=75), "requeue", 75),
         (replace(OURS, state="interrupted", reason="a peer was lost", exit_status=1), "requeue", 75),
         (replace(OURS, state="running", exit_status=137), "requeue", 75),
-        (replace(OURS, state="running", ours=False, holder="job 3", exit_status=1), "busy", 1),
+        (replace(OURS, state="running", ours=False, other="job 3", exit_status=1), "busy", 1),
         (replace(NEW, problem="status.json is damaged", exit_status=75), "failed", 1),
         (replace(NEW, exit_status=75), "requeue", 75),
         (replace(NEW, exit_status=1), "failed", 1),
@@ -119,25 +159,25 @@ def test_starts_without_any_checkpoint_count():
 
 
 def test_records_survive_a_torn_line_and_foreign_ones(tmp_path):
-    decision = decide("start", NEW, [])
-    write_record(tmp_path, "start", NEW, decision)
+    write_record(tmp_path, NEW.asking("start"), NEW.standing(), decide("start", NEW, []))
     path = tmp_path / "requeues.jsonl"
     with open(path, "a") as file:
         file.write('[1]\n\xff\n{"decision": 3}\n{"when": "end", "deci')
-    assert [line["decision"] for line in read_records(tmp_path)] == ["go"]
-    write_record(tmp_path, "end", replace(NEW, exit_status=75), decide("end", replace(NEW, exit_status=75), []))
-    kept = read_records(tmp_path)
+    assert [line["decision"] for line in read_standing(tmp_path).records] == ["go"]
+    ended = replace(NEW, exit_status=75)
+    write_record(tmp_path, ended.asking("end"), ended.standing(), decide("end", ended, []))
+    kept = read_standing(tmp_path).records
     assert [(line["when"], line["decision"], line["exit_status"]) for line in kept] == [
-        ("start", "go", None),
+        ("start", "go", 0),
         ("end", "requeue", 75),
     ]
     assert json.loads(path.read_text().splitlines()[-1])["job_id"] == "17"
-    assert read_records(tmp_path / "nowhere") == []
+    assert read_standing(tmp_path / "nowhere").records == []
 
 
 def test_only_the_end_of_a_long_file_is_read(tmp_path):
-    line = json.dumps({"decision": "go", "filler": "x" * 1000}) + "\n"
-    (tmp_path / "requeues.jsonl").write_text(line * 5000 + '{"decision": "failed"}\n')
-    records = read_records(tmp_path)
+    line = json.dumps(record("start", "go") | {"filler": "x" * 1000}) + "\n"
+    (tmp_path / "requeues.jsonl").write_text(line * 5000 + json.dumps(record("end", "failed")) + "\n")
+    records = read_standing(tmp_path).records
     assert 50 < len(records) < 70
     assert records[-1]["decision"] == "failed"

@@ -13,9 +13,10 @@ from support.run_dirs import held_and_left, held_elsewhere, record, run_dir
 from support.small import small
 
 from cifar_lab.rundir.attempt import claim
+from cifar_lab.rundir.find import SIGNS_OF_A_JOB, runs_below
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.status.slurm_queue import Job, Queue
-from cifar_lab.status.state import find_runs, read_run
+from cifar_lab.status.state import read_run
 
 PENDING = Queue({"17": Job("17", "PENDING", "Priority", None)}, known=True)
 RUNNING = Queue({"17": Job("17", "RUNNING", None, "node1")}, known=True)
@@ -76,7 +77,7 @@ def test_a_run_elsewhere_is_judged_by_its_silence(tmp_path, age, state):
     assert run.effective_state == state
     assert run.step == (47 if state == "running" else 40)  # newer than status.json
     if age == 9000:
-        assert run.reason == "nothing heard of process 1234 on node7 for 2 h"
+        assert run.reason == "nothing heard of process 1234 on node7 for 2:30:00"
 
 
 def test_peers_of_a_dead_main_process_count(tmp_path):
@@ -144,7 +145,7 @@ def test_queued_before_the_first_start(tmp_path):
     assert read_run(tmp_path, RUNNING).effective_state == "starting"
     gone = read_run(tmp_path, EMPTY)
     assert (gone.effective_state, gone.active, gone.job, gone.job_id) == ("lost", False, None, "17")
-    assert gone.reason == "its job ended before training began; see the job's log"
+    assert gone.reason == "its job ended before training began"
     assert read_run(tmp_path, Queue()).effective_state == "new"  # nobody knows what became of the job
 
 
@@ -239,7 +240,7 @@ def test_runs_are_found_but_not_what_is_inside_of_them(tmp_path):
     (tmp_path / "runs" / ".hidden" / "recipe.yaml").write_text("")
     (tmp_path / "runs" / "b").mkdir()
     (tmp_path / "runs" / "b" / "loop").symlink_to(tmp_path / "runs")
-    found = [str(path.relative_to(tmp_path)) for path in find_runs(tmp_path)]
+    found = [str(path.relative_to(tmp_path)) for path in runs_below([tmp_path], SIGNS_OF_A_JOB)]
     assert found == ["runs/a/0-1", "runs/a/1-1"]
-    assert list(find_runs(tmp_path / "runs" / "a" / "0-1")) == [tmp_path / "runs" / "a" / "0-1"]
-    assert list(find_runs(tmp_path / "nowhere")) == []
+    assert runs_below([tmp_path / "runs" / "a" / "0-1"]) == [tmp_path / "runs" / "a" / "0-1"]
+    assert runs_below([tmp_path / "nowhere"]) == []

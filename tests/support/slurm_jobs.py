@@ -16,7 +16,7 @@ from support.slurm_cluster import Cluster
 
 from cifar_lab.rundir.attempt import Holder, read_attempt
 from cifar_lab.rundir.directory import RunDir, Status
-from cifar_lab.status.state import newest_checkpoint
+from cifar_lab.status.standing import read_standing
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "OUT_OF_MEMORY")
 
@@ -53,7 +53,7 @@ class Job:
 
     def checkpoint(self) -> int:
         """The step of the newest checkpoint, 0 without one."""
-        return newest_checkpoint(self.run.path) or 0
+        return read_standing(self.run.path).checkpoint_step or 0
 
     def steps(self) -> list[int]:
         """The step of each training line in metrics.jsonl."""

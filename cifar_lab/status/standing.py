@@ -1,0 +1,95 @@
+"""How a run directory stands: what it says, who works in it, what its jobs decided. Reads little and writes nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.checkpoint.files import list_checkpoints
+from cifar_lab.cli.printable import duration
+from cifar_lab.files.jsonl import last_objects
+from cifar_lab.rundir.attempt import SILENT_SECONDS, Holder, last_sign, read_attempt
+from cifar_lab.rundir.directory import RunDir, State, Status
+from cifar_lab.rundir.heartbeat import Beat, read_beats
+
+RECORDS = "requeues.jsonl"
+# The clock of the file server may be another than ours, and a reader must not write to learn it.
+CLOCK_ALLOWANCE = 30.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All that is asked of a run directory, once.
+
+    `problem` is why status.json cannot be read. `holder` had the directory last, and `beats` are of its processes;
+    `alive` says whether any of them is, None when they run on another machine and were heard of lately. `records` are
+    the newest decisions of its jobs.
+    """
+
+    status: Status | None = None
+    problem: str | None = None
+    checkpoint_step: int | None = None
+    holder: Holder | None = None
+    beats: list[Beat] = field(default_factory=list)
+    alive: bool | None = False
+    silent_seconds: float = 0.0
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def state(self) -> State | None:
+        return self.status.state if self.status else None
+
+    @property
+    def reason(self) -> str | None:
+        return self.status.reason if self.status else None
+
+    @property
+    def attempt(self) -> int:
+        """The holder's number, 0 without one."""
+        return self.holder.number if self.holder else 0
+
+    def epitaph(self) -> str:
+        """Who is gone, for a run that says it is running, or should have begun."""
+        if self.holder is None:
+            return "no process is known to run it" if self.status else "its job ended before training began"
+        if self.holder.ended is not None or self.holder.process.alive() is False:
+            return f"{self.holder.process} is gone"
+        return f"nothing heard of {self.holder.process} for {duration(self.silent_seconds)}"
+
+
+def read_standing(path: Path, now: float | None = None) -> Standing:
+    """Judge by processes of this machine, and by the age of heartbeats of others; never raises."""
+    status, problem, checkpoints = None, None, []
+    try:
+        status = RunDir(path).status()
+        checkpoints = list_checkpoints(path / "checkpoints")
+    except (OSError, ValueError) as error:
+        problem = " ".join(str(error).split())
+    holder = read_attempt(path)
+    beats = [beat for beat in read_beats(path) if holder is not None and beat.attempt == holder.number]
+    silent_seconds = (time.time() if now is None else now) - last_sign(path, beats)
+    processes = [beat.process for beat in beats if not beat.ended]
+    if holder is not None and holder.ended is None:
+        processes.append(holder.process)
+    signs = {process.alive() for process in processes}
+    lately = silent_seconds < SILENT_SECONDS + CLOCK_ALLOWANCE
+    return Standing(
+        status=status,
+        problem=problem,
+        checkpoint_step=int(checkpoints[-1].name.removeprefix("step_")) if checkpoints else None,
+        holder=holder,
+        beats=beats,
+        alive=True if True in signs else None if None in signs and lately else False,
+        silent_seconds=silent_seconds,
+        records=[record for line in last_objects(path / RECORDS) if (record := _record(line)) is not None],
+    )
+
+
+def _record(line: dict[str, Any]) -> dict[str, Any] | None:
+    """One decision, None for what is foreign."""
+    match line:
+        case {"decision": str(), "time": int() | float(), "job_id": str() | None}:
+            return line
+    return None
