@@ -127,7 +127,7 @@ def work(name: str, folder: str) -> None:
 
 def predicted(name: str) -> dict[str, int]:
     """The plan's parts for one process of a row."""
-    from cifar_lab.planning.inputs import known_sizes, model_footprint
+    from cifar_lab.planning.footprint import known_sizes, model_footprint
     from cifar_lab.planning.memory import Layout, memory
     from cifar_lab.recipe import parse_recipe
     from cifar_lab.recipe.schedule import Schedule

@@ -67,8 +67,8 @@ def measured(rates: list[float]) -> dict[str, float]:
 
 def predicted(rates: list[float], unlimited: float) -> dict[str, float]:
     """Seconds that each rate adds to a step, by the plan; `unlimited` is the measured step that calibrates it."""
-    from cifar_lab.planning.hardware import LINKS, Topology, find_link
-    from cifar_lab.planning.inputs import known_sizes, model_footprint
+    from cifar_lab.planning.footprint import known_sizes, model_footprint
+    from cifar_lab.planning.make import make_setup
     from cifar_lab.planning.memory import Layout
     from cifar_lab.planning.speed import exposed_seconds, traffic
     from cifar_lab.recipe import parse_recipe
@@ -77,8 +77,8 @@ def predicted(rates: list[float], unlimited: float) -> dict[str, float]:
     footprint = model_footprint(recipe, known_sizes(recipe))
     found = {}
     for rate in rates:
-        topology = Topology(1, 2, LINKS["pcie3"], find_link(f"{rate / 1000:g}"))
-        sent = traffic(footprint, recipe, Layout("ddp", False, 2, 2, 1, "cpu"), topology)
+        setup = make_setup(1, "cpu", nodes=2, link=f"{rate / 1000:g}")
+        sent = traffic(footprint, recipe, Layout("ddp", False, 2, 2, 1, "cpu"), setup)
         found[f"{rate:g}"] = exposed_seconds(sent, unlimited)
     return found
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.rundir.outcome import Outcome, Place
@@ -139,7 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its arithmetic, then end")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for machines")
     parser.add_argument(
-        "--world-size", metavar="N", type=int, default=1, help="with --dry-run: for so many processes (default: 1)"
+        "--world-size",
+        metavar="N",
+        type=at_least_one,
+        default=1,
+        help="with --dry-run: for so many processes (default: 1)",
     )
     return parser
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from cifar_lab.errors import UserError
 from cifar_lab.models.factory import ModelError, build_model, num_parameters
 from cifar_lab.models.families.timm_zoo import pretrained_file
-from cifar_lab.planning.inputs import known_sizes
+from cifar_lab.planning.footprint import known_sizes
 from cifar_lab.recipe import Recipe, load_recipe
 
 

@@ -10,12 +10,11 @@ import json
 import sys
 
 from cifar_lab.errors import UserError
-from cifar_lab.planning.describe import describe
-from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, PlanError
-from cifar_lab.planning.make import UTILISATION, make_plan, make_setup
+from cifar_lab.planning.describe import describe, render
+from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, UTILISATION, PlanError
+from cifar_lab.planning.make import make_plan, make_setup
 from cifar_lab.planning.memory import STRATEGIES
 from cifar_lab.planning.remedy import nearest_that_works
-from cifar_lab.planning.render import render
 from cifar_lab.recipe import load_recipe
 
 EPILOG = f"""\

@@ -11,15 +11,12 @@ from typing import Any
 
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.cli.table import table
-from cifar_lab.commands.recipe_template import write_template
 from cifar_lab.errors import UserError
-from cifar_lab.planning.costs import Cost, cost
-from cifar_lab.planning.make import make_setup
-from cifar_lab.recipe import Recipe, load_recipe, origins
-from cifar_lab.recipe.book import expected, find_recipe, header, list_recipes, reached, recipes_folder
+from cifar_lab.planning.dry_run import written
+from cifar_lab.planning.hardware import Setup
+from cifar_lab.planning.make import make_plan, make_setup
+from cifar_lab.recipe import Recipe, book, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
-
-COLUMNS = ("recipe", "model", "parameters", "length", "cost", "measured", "expected")
 
 EPILOG = """\
 examples:
@@ -42,16 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.insert(0, "ls")
     options = _parser().parse_args(arguments)
     try:
-        if options.action == "ls":
-            return _ls(options)
-        if options.action == "show":
-            _show(options)
-        elif options.action == "diff":
-            _diff(options)
-        else:
-            write_template(options.file)
-            print(f"{shown(options.file)}: edit it, then `cifar-lab train {options.file} --dry-run`")
-        return 0
+        return {"ls": _ls, "show": _show, "diff": _diff, "new": _new}[options.action](options)
     except UserError as error:
         print(f"cifar-lab recipes: {error}", file=sys.stderr)
         return error.exit_status
@@ -59,112 +47,88 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _ls(options: argparse.Namespace) -> int:
     setup = make_setup(options.gpus, options.gpu)
-    folder = recipes_folder(options.recipes)
-    found: list[dict[str, Any]] = []
-    broken = 0
-    for name, path in list_recipes(folder).items():
+    found, broken = [], False
+    for name, path in book.list_recipes(book.recipes_folder(options.recipes)).items():
         try:
             recipe = load_recipe(path, check_files=False)
         except UserError as error:
-            broken += 1
+            broken = True
             print(f"cifar-lab recipes: {str(error).splitlines()[0]}", file=sys.stderr)
             continue
-        if options.cost and sys.stderr.isatty():
-            print(f"planning {name} ...", file=sys.stderr)
-        costs = cost(recipe, setup, measure=options.cost)
-        if options.cost and costs.seconds is None:
-            print(f"cifar-lab recipes: {name}: {costs.problem}", file=sys.stderr)
-        found.append(_entry(name, path, recipe, costs, Path(options.runs)))
+        found.append(
+            {
+                "recipe": name,
+                "path": str(path),
+                "model": recipe.model.args.get("arch") or recipe.model.name,
+                "epochs": recipe.train.epochs,
+                "steps": recipe.train.steps,
+                **_cost(recipe, setup, measure=options.cost),
+                "measured": book.reached(recipe, options.runs),
+                "expected": book.expected(path),
+            }
+        )
     if options.json:
         print(json.dumps({"gpu": options.gpu, "gpus": options.gpus, "recipes": found}, indent=2))
-    elif found:
-        print(_table(found, f"{options.gpus} x {options.gpu}"))
     else:
-        print(f"no recipe in {folder}", file=sys.stderr)
-    return 1 if broken or not found else 0
+        headings = ["recipe", "model", "parameters", "length", f"cost, {setup}", "measured", "expected"]
+        print(table(map(_row, found), headings))
+    return 1 if broken else 0
 
 
-def _entry(name: str, path: Path, recipe: Recipe, costs: Cost, runs: Path) -> dict[str, Any]:
-    measured = reached(recipe, runs)
-    train = recipe.train
-    return {
-        "recipe": name,
-        "path": str(path),
-        "model": recipe.model.args.get("arch") or recipe.model.name,
-        "num_parameters": costs.num_parameters,
-        "epochs": train.epochs,
-        "steps": train.steps,
-        "seconds": costs.seconds,
-        "problem": costs.problem,
-        "measured": list(measured.accuracies),
-        "reached": str(measured),
-        "expected": expected(path),
-    }
+def _cost(recipe: Recipe, setup: Setup, *, measure: bool) -> dict[str, Any]:
+    """Parameters and seconds of a run by the plan's fastest way, None for what it does not know."""
+    try:
+        plan = make_plan(recipe, setup, measure=measure)
+    except UserError as error:
+        if measure:
+            print(f"cifar-lab recipes: {recipe.name}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return {"num_parameters": None, "seconds": None, "fits": None}
+    seconds = plan.fastest and plan.fastest.timing.step * plan.schedule.total_steps
+    return {"num_parameters": plan.footprint.num_parameters, "seconds": seconds, "fits": seconds is not None}
 
 
-def _table(entries: Sequence[dict[str, Any]], gpus: str) -> str:
-    rows = []
-    for entry in entries:
-        parameters, length = entry["num_parameters"], entry["epochs"] and f"{entry['epochs']:g} epochs"
-        price = "-" if entry["seconds"] is None else duration(entry["seconds"])
-        rows.append(
-            [
-                entry["recipe"],
-                entry["model"].split(".")[0],
-                "-" if parameters is None else f"{parameters / 1e6:.2f} M",
-                length or f"{entry['steps']} steps",
-                "does not fit" if entry["problem"] == "does not fit" else price,
-                entry["reached"],
-                entry["expected"] or "-",
-            ]
-        )
-    return table(rows, [*COLUMNS[:4], f"cost, {gpus}", *COLUMNS[5:]])
+def _row(entry: dict[str, Any]) -> list[str]:
+    parameters, seconds = entry["num_parameters"], entry["seconds"]
+    return [
+        entry["recipe"],
+        entry["model"].split(".")[0],
+        "-" if parameters is None else f"{parameters / 1e6:.2f} M",
+        f"{entry['epochs']:g} epochs" if entry["epochs"] else f"{entry['steps']} steps",
+        duration(seconds) if seconds is not None else "does not fit" if entry["fits"] is False else "-",
+        book.mean_and_spread(entry["measured"]),
+        entry["expected"] or "-",
+    ]
 
 
-def _show(options: argparse.Namespace) -> None:
-    path = find_recipe(options.recipe, options.recipes)
+def _show(options: argparse.Namespace) -> int:
+    path = book.find_recipe(options.recipe, options.recipes)
     recipe = load_recipe(path, options.overrides, check_files=False)
     where = origins(path, options.overrides)
-    measured = reached(recipe, Path(options.runs))
-    values = flatten(recipe)
-    if options.json:
-        fields = {key: {"value": value, "origin": where[key]} for key, value in values.items()}
-        answer = {
-            "path": str(path),
-            "expected": expected(path),
-            "measured": list(measured.accuracies),
-            "recipe": fields,
-        }
-        print(json.dumps(answer, indent=2))
-        return
-    print("\n".join([shown(path), *(f"  {line}" for line in header(path)), f"  Measured here: {measured}", ""]))
-    print(table([(key, _text(value), where[key]) for key, value in values.items()]))
+    measured = book.mean_and_spread(book.reached(recipe, options.runs))
+    print("\n".join([shown(path), *(f"  {line}" for line in book.header(path)), f"  Measured here: {measured}", ""]))
+    print(table([(key, written(value), where[key]) for key, value in flatten(recipe).items()]))
+    return 0
 
 
-def _diff(options: argparse.Namespace) -> None:
-    paths = [find_recipe(name, options.recipes) for name in (options.a, options.b)]
+def _diff(options: argparse.Namespace) -> int:
+    paths = [book.find_recipe(name, options.recipes) for name in (options.a, options.b)]
     one, other = (flatten(load_recipe(path, check_files=False)) for path in paths)
-    keys = [key for key in [*one, *(key for key in other if key not in one)] if one.get(key) != other.get(key)]
-    if options.json:
-        print(json.dumps({key: [one.get(key), other.get(key)] for key in keys}, indent=2))
-        return
-    rows = [(key, *(_text(side[key]) if key in side else "-" for side in (one, other))) for key in keys]
-    print(table(rows, ["", shown(paths[0]), shown(paths[1])]) if keys else "no difference")
+    keys = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
+    rows = [(key, *(written(side[key]) if key in side else "-" for side in (one, other))) for key in keys]
+    print(table(rows, ["", *map(shown, paths)]) if keys else "no difference")
+    return 0
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _new(options: argparse.Namespace) -> int:
+    book.write_template(options.file)
+    print(f"{shown(options.file)}: edit it, then `cifar-lab train {options.file} --dry-run`")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--recipes", type=Path, metavar="DIR", help="their folder (default: ./recipes)")
-    shared.add_argument("--runs", metavar="DIR", default="runs", help="where runs are (default: runs)")
-    shared.add_argument("--json", action="store_true", help="for machines")
-    listing = argparse.ArgumentParser(add_help=False)
-    listing.add_argument("--cost", action="store_true", help="measure what the plan does not know yet")
-    listing.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="of the cost (default: h100-80gb)")
-    listing.add_argument("--gpus", metavar="N", type=int, default=1, help="how many of them (default: 1)")
+    shared.add_argument("--runs", metavar="DIR", type=Path, default="runs", help="where runs are (default: runs)")
     parser = argparse.ArgumentParser(
         prog="cifar-lab recipes",
         description="The recipes that there are: list, show, compare, begin one.",
@@ -172,7 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ls | show | diff | new", required=True)
-    actions.add_parser("ls", parents=[shared, listing], help="all of them, a line each; what no action means")
+    listing = actions.add_parser("ls", parents=[shared], help="all of them, a line each; what no action means")
+    listing.add_argument("--json", action="store_true", help="for machines")
+    listing.add_argument("--cost", action="store_true", help="measure what the plan does not know yet")
+    listing.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="of the cost (default: h100-80gb)")
+    listing.add_argument("--gpus", metavar="N", type=int, default=1, help="how many of them (default: 1)")
     show = actions.add_parser("show", parents=[shared], help="every value of one, and where it comes from")
     show.add_argument("recipe", metavar="RECIPE")
     show.add_argument("overrides", metavar="key=value", nargs="*")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cifar_lab.data.sizes import data_sizes
 from cifar_lab.doctor.check import Check
 from cifar_lab.errors import UserError
-from cifar_lab.planning.kept_answer import Question
+from cifar_lab.planning import kept_answer
 from cifar_lab.planning.memory import num_moments
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
@@ -38,8 +38,7 @@ def checkpoint_bytes(recipe: Recipe) -> int | None:
         sizes = data_sizes(recipe)
         if sizes is None:
             return None
-        content = {"num_classes": sizes.num_classes, "image_size": sizes.image_size}
-        parameters: int = Question.about(recipe.model, "models.size", **content).ask()["num_parameters"]
+        parameters: int = kept_answer.ask(*kept_answer.about("models.size", recipe.model, sizes))["num_parameters"]
     except (UserError, ImportError):
         return None  # said by the other checks
     ema = recipe.train.ema_decay is not None

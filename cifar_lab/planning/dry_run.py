@@ -11,18 +11,13 @@ from typing import Any
 from cifar_lab.cli.table import table
 from cifar_lab.data.sizes import DataSizes, data_sizes
 from cifar_lab.errors import UserError
-from cifar_lab.planning.kept_answer import Question
+from cifar_lab.planning import kept_answer
 from cifar_lab.recipe import Recipe, experiment_id, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
-from cifar_lab.recipe.schedule import Schedule
+from cifar_lab.recipe.schedule import Schedule, micro_batch
 from cifar_lab.rundir.directory import RunDir
 
 UNKNOWN = "known after the data are read"
-SCHEDULE_FIELDS = ("global_batch", "micro_batch", "accumulation_steps", "steps_per_epoch", "total_steps")
-
-
-class DryRunError(UserError):
-    """A number asked for makes no sense."""
 
 
 def show(
@@ -54,8 +49,6 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
     after the validation split and limits, num_val, num_test, num_classes, source_size, image_size), `batch` (fields of
     Schedule) and `model` (num_parameters, flops_per_image). Raises ScheduleError for a topology that does not divide.
     """
-    if world_size < 1:
-        raise DryRunError(f"--world-size is {world_size}: it must be at least 1")
     sizes = data_sizes(recipe)
     status = run.status()
     return {
@@ -65,64 +58,51 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
         "state": None if status is None else status.state,
         "world_size": world_size,
         "data": None if sizes is None else asdict(sizes),
-        "batch": _batch(recipe, None if sizes is None else sizes.num_train, world_size),
-        "model": None if sizes is None else _model_size(recipe, sizes),
+        "batch": _batch(recipe, sizes, world_size),
+        # As a child process counts it, or as one did before: importing torch here would take seconds.
+        "model": None if sizes is None else kept_answer.ask(*kept_answer.about("models.size", recipe.model, sizes)),
+    }
+
+
+def _batch(recipe: Recipe, sizes: DataSizes | None, world_size: int) -> dict[str, int | None]:
+    # The division over processes does not depend on the data, so it is checked and told in any case.
+    largest = micro_batch(recipe, world_size)
+    schedule = None if sizes is None else Schedule.make(recipe, sizes.num_train, world_size)
+    return {
+        "global_batch": recipe.train.global_batch,
+        "micro_batch": largest,
+        "accumulation_steps": recipe.train.global_batch // world_size // largest,
+        "steps_per_epoch": None if schedule is None else schedule.steps_per_epoch,
+        "total_steps": recipe.train.steps if schedule is None else schedule.total_steps,
     }
 
 
 def render(description: Mapping[str, Any]) -> str:
     """The description as text."""
     data, batch, model = description["data"], description["batch"], description["model"]
-    layout = (
-        f"{batch['global_batch']} = {_count(description['world_size'], 'process', 'processes')} x "
-        f"{_count(batch['accumulation_steps'], 'micro-batch', 'micro-batches')} of {batch['micro_batch']}"
-    )
-    length = UNKNOWN
+    images = length = size = UNKNOWN
+    if data is not None:
+        splits = f"{data['num_train']:,} train, {data['num_val']:,} validation, {data['num_test']:,} test"
+        images = f"{splits}; {data['image_size']} x {data['image_size']} pixels, {data['num_classes']} classes"
     if batch["total_steps"] is not None:
-        length = f"{batch['total_steps']:,} steps, {batch['steps_per_epoch']:,} an epoch"
+        length = f"{batch['total_steps']:,} steps"
+    if batch["steps_per_epoch"] is not None:
+        length += f", {batch['steps_per_epoch']:,} an epoch"
+    if model is not None:
+        size = f"{model['num_parameters']:,} parameters, {model['flops_per_image'] / 1e9:.3g} GFLOP an image forward"
+    layout = f"{description['world_size']} x {batch['accumulation_steps']} x micro-batch {batch['micro_batch']}"
     lines = [
-        ("images", UNKNOWN if data is None else _images(data)),
-        ("global batch", layout),
+        ("images", images),
+        ("global batch", f"{batch['global_batch']} = {layout}"),
         ("length", length),
-        ("model", UNKNOWN if model is None else _size(model)),
+        ("model", size),
         ("experiment", description["experiment_id"]),
         ("run directory", f"{description['run_dir']} ({description['state'] or 'new'})"),
     ]
-    values = [(key, _scalar(item["value"]), item["origin"]) for key, item in description["recipe"].items()]
+    values = [(key, written(item["value"]), item["origin"]) for key, item in description["recipe"].items()]
     return f"{table(values)}\n\n{table(lines)}"
 
 
-def _batch(recipe: Recipe, num_train: int | None, world_size: int) -> dict[str, int | None]:
-    if num_train is not None:
-        schedule = Schedule.make(recipe, num_train, world_size)
-        return {name: getattr(schedule, name) for name in SCHEDULE_FIELDS}
-    # The division over processes does not depend on the data, so it is checked and told all the same.
-    without_warmup = recipe.optim.model_copy(update={"warmup_epochs": 0.0})
-    one_epoch = recipe.train.model_copy(update={"epochs": 1.0, "steps": None})
-    schedule = Schedule.make(
-        recipe.model_copy(update={"optim": without_warmup, "train": one_epoch}), recipe.train.global_batch, world_size
-    )
-    known: dict[str, int | None] = {name: getattr(schedule, name) for name in SCHEDULE_FIELDS}
-    return known | {"steps_per_epoch": None, "total_steps": recipe.train.steps}
-
-
-def _model_size(recipe: Recipe, sizes: DataSizes) -> dict[str, Any]:
-    """The size as a child process counts it, or as one did before: importing torch here would take seconds."""
-    return Question.about(recipe.model, "models.size", num_classes=sizes.num_classes, image_size=sizes.image_size).ask()
-
-
-def _images(data: Mapping[str, int]) -> str:
-    size = f"{data['image_size']} x {data['image_size']} pixels, {data['num_classes']} classes"
-    return f"{data['num_train']:,} train, {data['num_val']:,} validation, {data['num_test']:,} test; {size}"
-
-
-def _size(model: Mapping[str, int]) -> str:
-    return f"{model['num_parameters']:,} parameters, {model['flops_per_image'] / 1e9:.3g} GFLOP an image forward"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
-def _scalar(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value of a recipe as a line shows it."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from cifar_lab.data.sizes import DataSizes, data_sizes
+from cifar_lab.planning import kept_answer
+from cifar_lab.planning.hardware import PlanError
+from cifar_lab.recipe import Recipe
 
 Line = tuple[float, float]
 
@@ -56,3 +64,29 @@ class Footprint:
     flops_per_image: int
     passes: dict[str, Pass]
     evaluation: Curve
+
+
+def known_sizes(recipe: Recipe) -> DataSizes:
+    """The sizes of the data. Raises PlanError where only the data can tell, DataSizesError."""
+    sizes = data_sizes(recipe)
+    if sizes is None:
+        raise PlanError(
+            f"data.name={recipe.data.name}: its sizes are known only after the data are read, so nothing can be "
+            "planned; plan with a source of known sizes (data.name=cifar10) and the same data.image_size"
+        )
+    return sizes
+
+
+def model_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint:
+    """The footprint as a child process measures it, or as one did before. Raises NoAnswerError."""
+    return TypeAdapter(Footprint).validate_python(kept_answer.ask(*_question(recipe, sizes)))
+
+
+def kept_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint | None:
+    """The footprint if it was measured before; never starts a process."""
+    answer = kept_answer.kept(*_question(recipe, sizes))
+    return None if answer is None else TypeAdapter(Footprint).validate_python(answer)
+
+
+def _question(recipe: Recipe, sizes: DataSizes) -> tuple[str, dict[str, Any]]:
+    return kept_answer.about("planning.activations", recipe.model, sizes, precision=recipe.train.precision)

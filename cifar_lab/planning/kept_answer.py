@@ -8,11 +8,12 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UserError
 from cifar_lab.files import atomic
 from cifar_lab.files.cache import cache_root
@@ -28,50 +29,47 @@ class NoAnswerError(UserError):
     exit_status = 2
 
 
-@dataclass(frozen=True)
-class Question:
-    """What `module` is to be asked; a change of the code that answers asks anew."""
+def about(module: str, model: Model, sizes: DataSizes, **more: str) -> tuple[str, dict[str, Any]]:
+    """A question for `module` about the size of `model`, to which its initial weights do not matter."""
+    described = model.model_dump(mode="json") | {"pretrained": False, "weights": None}
+    return module, {"model": described, "num_classes": sizes.num_classes, "image_size": sizes.image_size, **more}
 
-    module: str
-    content: dict[str, Any]
 
-    @classmethod
-    def about(cls, model: Model, module: str, **content: Any) -> Question:
-        """A question about the size of `model`, to which its initial weights do not matter."""
-        return cls(module, {"model": model.model_dump(mode="json") | {"pretrained": False, "weights": None}, **content})
+def kept(module: str, content: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer if it was given before; never starts a process."""
+    try:
+        answer = json.loads(_place(module, content).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None
 
-    def kept(self) -> dict[str, Any] | None:
-        """The answer if it was given before; never starts a process."""
-        try:
-            answer = json.loads(self._place().read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return answer if isinstance(answer, dict) else None
 
-    def ask(self) -> dict[str, Any]:
-        """The answer, kept or new. Raises NoAnswerError."""
-        known = self.kept()
-        if known is not None:
-            return known
-        command = [sys.executable, "-m", "cifar_lab.planning.kept_answer", self.module]
-        child = subprocess.run(command, input=json.dumps(self.content), capture_output=True, text=True, check=False)
-        if child.returncode != 0:
-            raise NoAnswerError(f"the model cannot be measured: {(child.stderr.strip().splitlines() or ['?'])[-1]}")
-        answer: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
-        if "error" in answer:
-            raise NoAnswerError(answer["error"])
-        with suppress(OSError):  # an answer that cannot be kept is asked for again
-            place = self._place()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_json(place, answer)
-        return answer
+def ask(module: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The answer, kept or new. Raises NoAnswerError."""
+    known = kept(module, content)
+    if known is not None:
+        return known
+    command = [sys.executable, "-m", "cifar_lab.planning.kept_answer", module]
+    child = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True, check=False)
+    if child.returncode != 0:
+        raise NoAnswerError(f"the model cannot be measured: {(child.stderr.strip().splitlines() or ['?'])[-1]}")
+    answer: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    if "error" in answer:
+        raise NoAnswerError(answer["error"])
+    with suppress(OSError):  # an answer that cannot be kept is asked for again
+        place = _place(module, content)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(place, answer)
+    return answer
 
-    def _place(self) -> Path:
-        package = Path(__file__).parents[1]
-        files = [*package.glob("models/**/*.py"), *package.glob("planning/*.py"), package / "data" / "mixing.py"]
-        code = "".join(file.read_text(encoding="utf-8") for file in sorted(files)) + version("torch") + version("timm")
-        name = hashlib.sha256((json.dumps(self.content, sort_keys=True) + code).encode()).hexdigest()[:32]
-        return cache_root(Path(".")) / self.module / f"{name}.json"
+
+def _place(module: str, content: dict[str, Any]) -> Path:
+    """The file of an answer; a change of the code that answers asks anew."""
+    package = Path(__file__).parents[1]
+    files = [*package.glob("models/**/*.py"), *package.glob("planning/*.py"), package / "data" / "mixing.py"]
+    code = "".join(file.read_text(encoding="utf-8") for file in sorted(files)) + version("torch") + version("timm")
+    name = hashlib.sha256((json.dumps(content, sort_keys=True) + code).encode()).hexdigest()[:32]
+    return cache_root(Path(".")) / module / f"{name}.json"
 
 
 def main() -> None:

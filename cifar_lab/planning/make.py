@@ -6,25 +6,12 @@ import os
 from dataclasses import dataclass
 
 from cifar_lab.data.sizes import DataSizes
-from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import (
-    DEFAULT_NODE_LINK,
-    LINKS,
-    Gpu,
-    PlanError,
-    Setup,
-    Topology,
-    find_gpu,
-    find_link,
-)
-from cifar_lab.planning.inputs import known_sizes, model_footprint
+from cifar_lab.planning.footprint import Footprint, kept_footprint, known_sizes, model_footprint
+from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GIB, UTILISATION, Gpu, PlanError, Setup, find_gpu, find_link
 from cifar_lab.planning.memory import STRATEGIES
 from cifar_lab.planning.options import Option, divisors, fastest, options
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
-
-# Of the peak rate, over all FLOPs that are executed; not measured: large transformers on such GPUs reach 0.3 to 0.5.
-UTILISATION = 0.4
 
 
 @dataclass(frozen=True)
@@ -55,15 +42,22 @@ def make_setup(
         raise PlanError(f"--mfu {utilisation:g}: it is a part of the peak rate, above 0 and at most 1, such as 0.4")
     device = "cpu" if gpu == "cpu" else "cuda"
     found = _this_cpu(gpus) if device == "cpu" else find_gpu(gpu)
-    return Setup(found, Topology(gpus, nodes, LINKS[found.link], find_link(link)), utilisation, device)
+    return Setup(found, gpus, nodes, find_link(link), utilisation, device)
 
 
-def make_plan(recipe: Recipe, setup: Setup, strategy: str = "all", micro_batch: int | None = None) -> Plan:
-    """All options for a recipe on a set-up. Raises PlanError and ScheduleError for what cannot be laid out."""
+def make_plan(
+    recipe: Recipe, setup: Setup, strategy: str = "all", micro_batch: int | None = None, *, measure: bool = True
+) -> Plan:
+    """All options for a recipe on a set-up. Raises PlanError and ScheduleError for what cannot be laid out.
+
+    Without `measure` it answers at once: a model that was not measured before is a PlanError.
+    """
     sizes = known_sizes(recipe)
-    schedule = Schedule.make(recipe, sizes.num_train, setup.topology.world_size)
-    divisors(recipe, setup.topology.world_size, micro_batch)  # before anything is measured
-    footprint = model_footprint(recipe, sizes)
+    schedule = Schedule.make(recipe, sizes.num_train, setup.world_size)
+    divisors(recipe, setup.world_size, micro_batch)  # before anything is measured
+    footprint = model_footprint(recipe, sizes) if measure else kept_footprint(recipe, sizes)
+    if footprint is None:
+        raise PlanError(f"{recipe.name}: its model was not measured yet; `cifar-lab plan` does")
     strategies = STRATEGIES if strategy == "all" else (strategy,)
     found = options(recipe, footprint, sizes, setup, strategies=strategies, micro_batch=micro_batch)
     return Plan(recipe, setup, sizes, footprint, schedule, found)
@@ -73,4 +67,4 @@ def _this_cpu(processes: int) -> Gpu:
     """One of `processes` on this machine; its rates are guesses."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = (os.cpu_count() or 1) / processes
-    return Gpu("cpu", memory // processes, None, 4e10 * cores, 1e10, "pcie3")
+    return Gpu("cpu", memory // processes / GIB, bf16=None, fp32=0.04 * cores, bandwidth=10, link="pcie3")

@@ -10,7 +10,7 @@ from cifar_lab.planning.hardware import GIB, PlanError, Setup
 from cifar_lab.planning.memory import STRATEGIES, Layout, Memory, memory
 from cifar_lab.planning.speed import Timing, Traffic, timing, traffic
 from cifar_lab.recipe import Recipe
-from cifar_lab.recipe.schedule import mixes
+from cifar_lab.recipe.schedule import micro_batches, mixes
 from cifar_lab.recipe.support import unsupported
 
 # Bytes of a machine's memory that each process may take for offloading: assumed, as nodes of 1 TiB with 8 GPUs have.
@@ -46,7 +46,7 @@ def options(
     micro_batch: int | None = None,
 ) -> list[Option]:
     """All combinations that make sense, with `micro_batch` alone if given; PlanError where it does not divide."""
-    world = setup.topology.world_size
+    world = setup.world_size
     candidates = divisors(recipe, world, micro_batch)
     possible = ALONE if world == 1 else TOGETHER
     meaningful = [strategy for strategy in strategies if strategy in possible]
@@ -63,17 +63,15 @@ def options(
 
 
 def divisors(recipe: Recipe, world_size: int, micro_batch: int | None = None) -> list[int]:
-    """Micro-batches that Schedule can take, ascending: up to the recipe's, or `micro_batch` alone. Raises PlanError."""
-    share, unit = recipe.train.global_batch // world_size, 2 if mixes(recipe.data.augment) else 1
-    parts = [b for b in range(unit, share + 1, unit) if share % b == 0]
+    """Micro-batches to choose from, ascending: up to the recipe's, or `micro_batch` alone. Raises PlanError."""
+    parts = micro_batches(recipe, world_size)
     if micro_batch is None:
-        return [b for b in parts if b <= (recipe.train.micro_batch or share)]
+        return [b for b in parts if b <= (recipe.train.micro_batch or b)]
     if micro_batch not in parts:
         near = sorted(sorted(parts, key=lambda b: abs(b - micro_batch))[:2])
-        who = "the one process" if world_size == 1 else f"each of {world_size} processes"
-        pairs = ", in pairs for mixing," if unit == 2 else ""
+        pairs = ", in pairs for mixing," if mixes(recipe.data.augment) else ""
         raise PlanError(
-            f"--micro-batch {micro_batch} does not divide the {share} images{pairs} that {who} has "
+            f"--micro-batch {micro_batch} does not divide the {parts[-1]} images{pairs} that a process has "
             f"of train.global_batch {recipe.train.global_batch}: use {' or '.join(map(str, near))}"
         )
     return [micro_batch]
@@ -122,6 +120,6 @@ def _option(
         problem = f"needs {needs.total / GIB:.1f} GiB at micro-batch {batch}, {usable:.1f} are usable"
     if needs.host > HOST_MEMORY and problem is None:
         problem = f"needs {needs.host / GIB:.0f} GiB of host memory a process, {HOST_MEMORY / GIB:.0f} are assumed"
-    sent = traffic(footprint, recipe, layout, setup.topology)
+    sent = traffic(footprint, recipe, layout, setup)
     seconds = timing(footprint, recipe, layout, setup, sent)
     return Option(layout, layout.accumulation_steps(recipe), needs, sent, seconds, problem)

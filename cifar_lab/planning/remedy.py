@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UserError
-from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import GIB, GPUS, LINKS, PlanError, Setup
-from cifar_lab.planning.inputs import kept_footprint, known_sizes
+from cifar_lab.planning.footprint import Footprint, kept_footprint, known_sizes
+from cifar_lab.planning.hardware import GIB, GPUS, Setup
 from cifar_lab.planning.memory import STRATEGIES, Layout, memory
 from cifar_lab.planning.options import Option, divisors, fastest, largest_that_fits, options
 from cifar_lab.recipe import Recipe
@@ -23,15 +22,14 @@ def nearest_that_works(
     """One message: what is missing, and which change helps, the smallest first."""
     least = min(found, key=lambda option: option.memory.total)
     lines = [f"{recipe.name} does not fit on {setup}: {least} {least.problem}"]
-    for other in _neighbours(recipe, setup):
+    for other in _neighbours(setup):
         try:
             best = fastest(options(recipe, footprint, sizes, other))
-        except PlanError:
+        except UserError:  # the batch does not divide there
             continue
         if best is not None:
-            words = f"{other}, any strategy" if other is setup else str(other)
             need = f"micro-batch {best.layout.micro_batch}, {best.memory.total / GIB:.1f} GiB"
-            lines.append(f"what works: {words}, {best} ({need})")
+            lines.append(f"what works: {other}, {best} ({need})")
             if other is setup or len(lines) == 3:
                 break
     if len(lines) == 1:
@@ -39,16 +37,14 @@ def nearest_that_works(
     return "\n".join(lines)
 
 
-def _neighbours(recipe: Recipe, setup: Setup) -> Iterator[Setup]:
+def _neighbours(setup: Setup) -> Iterator[Setup]:
     """Set-ups by how little they change: all strategies, more GPUs, larger ones."""
     yield setup
-    topology = setup.topology
-    for gpus in range(topology.gpus + 1, MAX_GPUS_OF_A_NODE + 1):
-        if recipe.train.global_batch % (gpus * topology.nodes) == 0 and setup.device == "cuda":
-            yield replace(setup, topology=replace(topology, gpus=gpus))
+    if setup.device == "cuda":
+        yield from (replace(setup, gpus=gpus) for gpus in range(setup.gpus + 1, MAX_GPUS_OF_A_NODE + 1))
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.memory):
         if gpu.memory > setup.gpu.memory:
-            yield replace(setup, gpu=gpu, topology=replace(topology, inside=LINKS[gpu.link]), device="cuda")
+            yield replace(setup, gpu=gpu, device="cuda")
 
 
 def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import LINKS, Setup, Topology
+from cifar_lab.planning.hardware import LINKS, Setup
 from cifar_lab.planning.memory import BF16, FP32, Layout, num_moments
 from cifar_lab.recipe import Recipe
 
@@ -44,13 +44,13 @@ class Timing:
         return self.compute + self.optimizer + self.exposed
 
 
-def traffic(footprint: Footprint, recipe: Recipe, layout: Layout, topology: Topology) -> Traffic:
+def traffic(footprint: Footprint, recipe: Recipe, layout: Layout, setup: Setup) -> Traffic:
     """Ring collectives over all processes: an all-reduce sends 2 (n-1)/n of the tensor, a gather or scatter (n-1)/n.
 
     A ring crosses each node's link once in each direction with the same bytes that each process sends, so the slowest
     link on the way decides.
     """
-    n = topology.world_size
+    n = setup.world_size
     if n == 1:
         return Traffic(0, 0.0, None, overlapped=False)
     weights = FP32 * footprint.num_trainable
@@ -68,10 +68,10 @@ def traffic(footprint: Footprint, recipe: Recipe, layout: Layout, topology: Topo
     else:
         # Gathered for the forward and for the backward pass, and the gradients scattered, in each micro-batch.
         volume, calls = part * 3 * times * sent, 3 * times * footprint.num_tensors // 4
-    links = [topology.inside] if topology.gpus > 1 else []
-    links += [topology.between] if topology.between is not None and topology.nodes > 1 else []
+    links = [setup.inside] if setup.gpus > 1 else []
+    links += [setup.between] if setup.nodes > 1 else []
     slowest = min(links, key=lambda link: link.payload)
-    hops = calls * (n - 1) * max(link.latency for link in links)
+    hops = calls * (n - 1) * max(link.microseconds * 1e-6 for link in links)
     overlapped = layout.strategy in ("ddp", "zero3", "zero3_offload")
     return Traffic(round(volume), volume / slowest.payload + hops, slowest.name, overlapped)
 
@@ -84,7 +84,7 @@ def timing(footprint: Footprint, recipe: Recipe, layout: Layout, setup: Setup, t
     # Read and write weights, moments and averages, read gradients: bound by memory, not by FLOPs.
     elements = footprint.num_trainable / (1 if layout.strategy in ("single", "ddp") else layout.world_size)
     copies = 3 + 2 * num_moments(recipe) + (3 if recipe.train.ema_decay is not None else 0)
-    optimizer = elements * FP32 * copies / setup.gpu.bandwidth
+    optimizer = elements * FP32 * copies / (setup.gpu.bandwidth * 1e9)
     if layout.strategy == "zero3_offload":
         # Gradients go to the host and weights come back; the host's memory is some 50 times slower than the device's.
         optimizer = 50 * optimizer + 2 * elements * FP32 / LINKS["pcie4"].payload

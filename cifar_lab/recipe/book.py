@@ -1,22 +1,24 @@
-"""The recipes that come with the project: where they are, what they promise, and what runs of them reached."""
+"""The recipes that come with the project: where they are, what they promise, what runs reached, and a new one."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-from dataclasses import dataclass
+import string
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean, stdev
 
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe, experiment_id
 from cifar_lab.recipe.errors import did_you_mean
+from cifar_lab.recipe.schema import NAME
 
 SUFFIXES = (".yaml", ".yml")
 EDITOR_LINE = "# yaml-language-server:"
 NOT_RECIPES = ("sweeps",)  # folders of other YAML files
+SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
 
 
 class RecipeBookError(UserError):
@@ -25,22 +27,9 @@ class RecipeBookError(UserError):
     exit_status = 2
 
 
-@dataclass(frozen=True)
-class Reached:
-    """Test accuracy of completed runs, the newest of each seed."""
-
-    accuracies: tuple[float, ...]
-
-    def __str__(self) -> str:
-        if not self.accuracies:
-            return "-"
-        spread = f" ± {stdev(self.accuracies):.2%}" if len(self.accuracies) > 1 else ""
-        return f"{fmean(self.accuracies):.2%}{spread}".replace("%", " %") + f" (n={len(self.accuracies)})"
-
-
 def recipes_folder(named: Path | None = None) -> Path:
     """`named`, else ./recipes, else the checkout's. Raises RecipeBookError."""
-    places = [named] if named is not None else [Path("recipes"), Path(__file__).resolve().parents[2] / "recipes"]
+    places = [named] if named is not None else [Path("recipes"), SHIPPED]
     for place in places:
         if os.path.isdir(place):
             return place
@@ -48,7 +37,7 @@ def recipes_folder(named: Path | None = None) -> Path:
 
 
 def list_recipes(folder: Path) -> dict[str, Path]:
-    """Files by their names, which are paths below `folder` without the suffix; strong/ after the rest."""
+    """Files by their names, paths below `folder` without the suffix; strong/ after the rest. Raises RecipeBookError."""
     found = {}
     for top, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in NOT_RECIPES and not name.startswith("."))
@@ -56,23 +45,23 @@ def list_recipes(folder: Path) -> dict[str, Path]:
             path = Path(top, name)
             if path.suffix in SUFFIXES and not name.startswith("."):
                 found[str(path.relative_to(folder).with_suffix(""))] = path
+    if not found:
+        raise RecipeBookError(f"there is no recipe in {folder}")
     return found
 
 
 def find_recipe(name: str, named: Path | None = None) -> Path:
     """A recipe file, that of a run directory, or the one of that name. Raises RecipeBookError."""
     path = Path(name)
-    if os.path.isfile(path / "recipe.yaml"):
-        return path / "recipe.yaml"
-    if os.path.isfile(path):
-        return path
-    if path.suffix in SUFFIXES:
-        raise RecipeBookError(f"{path} does not exist; `cifar-lab recipes` lists the recipes that there are")
+    for file in (path / "recipe.yaml", path):
+        if os.path.isfile(file):
+            return file
     known = list_recipes(recipes_folder(named))
-    if name not in known and os.path.isdir(path):
-        raise RecipeBookError(f"{path} holds no recipe.yaml; `cifar-lab recipes` lists the recipes that there are")
     if name not in known:
-        raise RecipeBookError(f"there is no recipe {name!r}{did_you_mean(name, known)}; `cifar-lab recipes` lists them")
+        raise RecipeBookError(
+            f"{name!r} is no file, no run and no name of a recipe{did_you_mean(name, known)}; "
+            "`cifar-lab recipes` lists the recipes that there are"
+        )
     return known[name]
 
 
@@ -89,35 +78,44 @@ def header(path: Path) -> list[str]:
 
 def expected(path: Path) -> str:
     """What the header's sentence `Expect:` says, empty without one."""
-    words: list[str] = []
-    for line in header(path):
-        if words or line.startswith("Expect:"):
-            words.append(line.removeprefix("Expect:").strip())
-            if line.endswith("."):
-                break
-    return " ".join(words).removesuffix(".")
+    found = re.search(r"^Expect:(.*?)\.$", "\n".join(header(path)), re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
 
 
-def reached(recipe: Recipe, runs: Path) -> Reached:
-    """What runs of exactly this experiment, whatever the seed, reached below `runs`."""
-    pattern = re.compile(rf"(\d+)-{experiment_id(recipe)}(?:\.(\d+))?")
+def reached(recipe: Recipe, runs: Path) -> list[float]:
+    """Test accuracy of completed runs of exactly this experiment below `runs`, the newest of each seed."""
+    found = (runs / recipe.name).glob(f"*-{experiment_id(recipe)}*/summary.json")
+    of_seeds: dict[int, float] = {}
+    for file in sorted(found, key=lambda file: (len(file.parent.name), file.parent.name)):  # ID, ID.2, ..., ID.10
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            accuracy = json.loads(file.read_text(encoding="utf-8"))["test"]["accuracy"]
+            of_seeds[int(file.parent.name.partition("-")[0])] = float(accuracy)
+    return [of_seeds[seed] for seed in sorted(of_seeds)]
+
+
+def mean_and_spread(accuracies: list[float]) -> str:
+    """Such as `93.21 % ± 0.12 % (n=3)`, `-` of none."""
+    if not accuracies:
+        return "-"
+    spread = f" ± {stdev(accuracies):.2%}" if len(accuracies) > 1 else ""
+    return f"{fmean(accuracies):.2%}{spread}".replace("%", " %") + f" (n={len(accuracies)})"
+
+
+def write_template(path: Path) -> None:
+    """Write a recipe of the file's name, each line with what it means, where nothing is. Raises RecipeBookError."""
+    if path.suffix not in SUFFIXES or not re.fullmatch(NAME, path.stem) or not str(path).isprintable():
+        raise RecipeBookError(
+            f"{str(path)!r}: name a file of letters, digits, `_`, `-` and `.` that ends with .yaml, such as mine.yaml"
+        )
+    template = string.Template(Path(__file__).with_name("template.yaml").read_text(encoding="utf-8"))
+    text = template.substitute(path=path, name=path.stem)
+    if (SHIPPED / "schema.json").is_file():
+        schema = os.path.relpath(SHIPPED / "schema.json", path.absolute().parent)
+        text = f"{EDITOR_LINE} $schema={schema}\n{text}"
     try:
-        names = os.listdir(runs / recipe.name)
-    except OSError:
-        return Reached(())
-    newest: dict[int, tuple[int, float]] = {}
-    for name in names:
-        match = pattern.fullmatch(name)
-        accuracy = _accuracy(runs / recipe.name / name) if match else None
-        if match and accuracy is not None:
-            seed, number = int(match[1]), int(match[2] or 1)
-            newest[seed] = max(newest.get(seed, (0, 0.0)), (number, accuracy))
-    return Reached(tuple(accuracy for _, (_, accuracy) in sorted(newest.items())))
-
-
-def _accuracy(run: Path) -> float | None:
-    try:
-        value = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]["accuracy"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise RecipeBookError(f"{path} exists already: name another file, or edit that one") from None
+    except OSError as error:
+        raise RecipeBookError(f"cannot write {path}: {error.strerror}") from None

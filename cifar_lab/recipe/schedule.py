@@ -47,7 +47,7 @@ class Schedule:
                 f"train.global_batch is {train.global_batch} but there are only {num_train} training images: no step "
                 f"fits into an epoch. Use a global batch of at most {num_train}, or more images (data.limit)."
             )
-        micro_batch = _micro_batch(train.global_batch, train.micro_batch, world_size, even=mixes(recipe.data.augment))
+        largest = micro_batch(recipe, world_size)
         total_steps = train.steps if train.steps is not None else round((train.epochs or 0) * steps_per_epoch)
         if total_steps < 1:
             raise ScheduleError(
@@ -69,8 +69,8 @@ class Schedule:
             num_train=num_train,
             global_batch=train.global_batch,
             world_size=world_size,
-            micro_batch=micro_batch,
-            accumulation_steps=train.global_batch // world_size // micro_batch,
+            micro_batch=largest,
+            accumulation_steps=train.global_batch // world_size // largest,
             steps_per_epoch=steps_per_epoch,
             total_steps=total_steps,
             warmup_steps=warmup_steps,
@@ -119,31 +119,32 @@ def mixes(augment: Augment) -> bool:
     return augment.mixup_alpha > 0 or augment.cutmix_alpha > 0
 
 
-def _micro_batch(global_batch: int, cap: int | None, world_size: int, *, even: bool) -> int:
-    """The largest micro-batch up to `cap` that divides a process's share of the global batch."""
-    unit = 2 if even else 1
-
-    def divides(batch: int, world: int) -> bool:
-        return batch > 0 and world > 0 and batch % (unit * world) == 0
-
-    if not divides(global_batch, world_size):
-        worlds = [w for w in range(1, global_batch + 1) if divides(global_batch, w)]
+def micro_batches(recipe: Recipe, world_size: int) -> list[int]:
+    """Micro-batches that divide a process's share of the global batch, ascending. Raises ScheduleError."""
+    global_batch, unit = recipe.train.global_batch, 2 if mixes(recipe.data.augment) else 1
+    if global_batch % (unit * world_size):
+        worlds = [w for w in range(1, global_batch + 1) if global_batch % (unit * w) == 0]
         near = sorted(sorted(worlds, key=lambda w: (abs(w - world_size), w))[:3])
         below = global_batch - global_batch % (unit * world_size)
-        batches = [b for b in (below, below + unit * world_size) if b > 0]
-        pairs = " in pairs (mixup and CutMix need them)" if even else ""
+        pairs = " in pairs (mixup and CutMix need them)" if unit == 2 else ""
         processes = "process" if world_size == 1 else "processes"
         raise ScheduleError(
             f"train.global_batch {global_batch} does not divide over {world_size} {processes}{pairs}. "
             + (f"It does over {_either(near)}; " if near else "")
-            + f"{world_size} {processes} can take a global batch of {_either(batches)}."
+            + f"{world_size} {processes} can take a global batch of {_either([below, below + unit * world_size])}."
         )
     share = global_batch // world_size
-    fitting = [b for b in range(unit, min(share, cap or share) + 1, unit) if share % b == 0]
+    return [b for b in range(unit, share + 1, unit) if share % b == 0]
+
+
+def micro_batch(recipe: Recipe, world_size: int) -> int:
+    """The largest micro-batch up to the recipe's. Raises ScheduleError."""
+    cap = recipe.train.micro_batch
+    fitting = [b for b in micro_batches(recipe, world_size) if cap is None or b <= cap]
     if not fitting:
         raise ScheduleError(f"train.micro_batch is {cap}, but mixup and CutMix need at least 2: set it to 2 or more.")
     return fitting[-1]
 
 
 def _either(numbers: list[int]) -> str:
-    return " or ".join(map(str, numbers))
+    return " or ".join(str(number) for number in numbers if number)

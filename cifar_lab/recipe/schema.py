@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -166,7 +167,7 @@ class Tracking(Section):
 class Recipe(Section):
     """One experiment."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)] = identity(
+    name: Annotated[str, Field(pattern=NAME, max_length=100)] = identity(
         ..., "Name of the experiment and of its folder below runs/."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = identity(0, "Everything random follows from it.")

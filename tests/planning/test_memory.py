@@ -10,7 +10,7 @@ import pytest
 from cifar_lab.data.sizes import DataSizes
 from cifar_lab.planning import memory as planned
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
-from cifar_lab.planning.hardware import LINKS, PlanError, Setup, Topology, find_gpu, find_link
+from cifar_lab.planning.hardware import PlanError, Setup, find_gpu
 from cifar_lab.planning.memory import Layout, Memory, memory
 from cifar_lab.planning.options import divisors, fastest, options
 from cifar_lab.planning.remedy import nearest_that_works
@@ -69,8 +69,7 @@ def at(
 
 
 def setup(gpu: str = "a100-40gb", gpus: int = 4, nodes: int = 1) -> Setup:
-    found = find_gpu(gpu)
-    return Setup(found, Topology(gpus, nodes, LINKS[found.link], find_link("ib-200g")), 0.4)
+    return Setup(find_gpu(gpu), gpus, nodes)
 
 
 def test_one_process_has_everything_whole() -> None:

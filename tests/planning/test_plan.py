@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cifar_lab.commands import plan
-from cifar_lab.planning import inputs as plan_inputs
+from cifar_lab.planning import footprint as footprints
 from cifar_lab.planning import kept_answer
 from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import load_recipe
@@ -41,7 +41,7 @@ def path(tmp_path_factory) -> str:
 def measured(path) -> str:
     """The recipe, its model measured by the child and kept."""
     recipe = load_recipe(path)
-    plan_inputs.model_footprint(recipe, plan_inputs.known_sizes(recipe))
+    footprints.model_footprint(recipe, footprints.known_sizes(recipe))
     return path
 
 
@@ -120,17 +120,17 @@ def test_text_names_strategies_and_assumptions(measured, capsys) -> None:
     [
         (["--gpus", "0"], "--gpus 0: there must be at least 1"),
         (["--nodes", "-1"], "--nodes -1: there must be at least 1"),
-        (["--gpu", "h100"], "did you mean h100-80gb"),
+        (["--gpu", "h100"], "did you mean `h100-80gb`"),
         (["--link", "carrier-pigeon"], "--link carrier-pigeon: there is no such link"),
         (["--mfu", "40"], "--mfu 40: it is a part of the peak rate"),
         (["--gpus", "3"], "does not divide over 3 processes. It does over 1 or 2 or 4"),
-        (["--gpus", "2", "--micro-batch", "100"], "does not divide the 256 images that each of 2 processes has"),
-        (["--micro-batch", "7", "data.augment.mixup_alpha=1"], "512 images, in pairs for mixing, that the one process"),
+        (["--gpus", "2", "--micro-batch", "100"], "does not divide the 256 images that a process has"),
+        (["--micro-batch", "7", "data.augment.mixup_alpha=1"], "512 images, in pairs for mixing, that a process has"),
         (["--gpus", "2", "--strategy", "single"], "--strategy single is not for 2 processes: use ddp or"),
         (["data.name=hub", "data.args.id=a/b"], "sizes are known only after the data are read"),
         (["train.precison=fp32"], "train.precison: unknown key (did you mean `precision`?)"),
         (["model.args.heads=7"], "heads 7 does not divide width 64"),
-        (["--strategy", "zero3_offload", "train.ema_decay=0.9"], "what works: 1 x h100-80gb, any strategy, single"),
+        (["--strategy", "zero3_offload", "train.ema_decay=0.9"], "what works: 1 x h100-80gb, single"),
     ],
 )
 def test_impossible_set_ups(arguments, message, measured, capsys) -> None:
@@ -143,10 +143,9 @@ def test_impossible_set_ups(arguments, message, measured, capsys) -> None:
 def test_what_was_measured_is_kept(measured, monkeypatch) -> None:
     monkeypatch.setattr(kept_answer.subprocess, "run", None)  # a child would be a TypeError
     recipe = load_recipe(measured, ["optim.lr=0.5", "model.weights=null", "train.global_batch=256"])
-    assert plan_inputs.model_footprint(recipe, plan_inputs.known_sizes(recipe)).num_parameters > 50_000
+    assert footprints.model_footprint(recipe, footprints.known_sizes(recipe)).num_parameters > 50_000
     assert (
-        plan_inputs.kept_footprint(load_recipe(measured, ["model.args.depth=3"]), plan_inputs.known_sizes(recipe))
-        is None
+        footprints.kept_footprint(load_recipe(measured, ["model.args.depth=3"]), footprints.known_sizes(recipe)) is None
     )
 
 

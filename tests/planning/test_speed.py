@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
-from cifar_lab.planning.hardware import GPUS, LINKS, PlanError, Setup, Topology, find_gpu, find_link
+from cifar_lab.planning.hardware import GPUS, LINKS, PlanError, Setup, find_gpu, find_link
 from cifar_lab.planning.memory import Layout
 from cifar_lab.planning.speed import Traffic, exposed_seconds, timing, traffic
 from cifar_lab.recipe import Recipe, parse_recipe
@@ -30,10 +30,10 @@ def recipe(global_batch: int, precision: str = "fp32", **train: str) -> Recipe:
 def sent(
     strategy: str, gpus: int = 4, nodes: int = 1, accumulation_steps: int = 1, precision: str = "fp32", **train: str
 ) -> Traffic:
-    topology = Topology(gpus, nodes, LINKS["nvlink4"], find_link("10"))
-    layout = Layout(strategy, False, topology.world_size, micro_batch=2, eval_batch=1)
-    whole = recipe(2 * topology.world_size * accumulation_steps, precision, **train)
-    return traffic(MODEL, whole, layout, topology)
+    setup = Setup(GPUS["h100-80gb"], gpus, nodes, find_link("10"))
+    layout = Layout(strategy, False, setup.world_size, micro_batch=2, eval_batch=1)
+    whole = recipe(2 * setup.world_size * accumulation_steps, precision, **train)
+    return traffic(MODEL, whole, layout, setup)
 
 
 def test_volumes_of_a_step() -> None:
@@ -61,22 +61,21 @@ def test_the_slowest_link_decides() -> None:
 
 
 def test_seconds_of_a_step() -> None:
-    one = Topology(1, 1, LINKS["nvlink4"], None)
     nothing = Traffic(0, 0.0, None, overlapped=False)
 
-    def seconds(precision: str, *, checkpointing: bool = False, topology: Topology = one):
-        layout = Layout("single", checkpointing, topology.world_size, micro_batch=1, eval_batch=1)
-        setup = Setup(GPUS["h100-80gb"], topology, 0.5)
+    def seconds(precision: str, *, checkpointing: bool = False, gpus: int = 1):
+        setup = Setup(GPUS["h100-80gb"], gpus, utilisation=0.5)
+        layout = Layout("single", checkpointing, setup.world_size, micro_batch=1, eval_batch=1)
         return timing(MODEL, recipe(1000, precision), layout, setup, nothing)
 
     assert seconds("bf16").flops == 3e12
     assert seconds("bf16", checkpointing=True).flops == 4e12
     assert seconds("bf16").compute == pytest.approx(3e12 / (989e12 * 0.5))
     assert seconds("fp32").compute == pytest.approx(3e12 / (67e12 * 0.5))
-    assert seconds("fp32", topology=Topology(8, 2, LINKS["nvlink4"], None)).compute * 16 == seconds("fp32").compute
+    assert seconds("fp32", gpus=16).compute * 16 == seconds("fp32").compute
     # Weights and two moments read and written, gradients read.
     assert seconds("bf16").optimizer == pytest.approx(4 * NUMEL * 7 / 3350e9)
-    assert GPUS["t4-16gb"].flops("bf16") == GPUS["t4-16gb"].fp32  # no bf16 hardware
+    assert GPUS["t4-16gb"].flops("bf16") == GPUS["t4-16gb"].flops("fp32")  # no bf16 hardware
 
 
 def test_what_the_backward_pass_hides() -> None:
@@ -88,9 +87,9 @@ def test_what_the_backward_pass_hides() -> None:
 @pytest.mark.parametrize(
     ("find", "name", "message"),
     [
-        (find_gpu, "h100", "--gpu h100: there is no such GPU: did you mean h100-80gb"),
-        (find_gpu, "H100_80GB ", "no such GPU: did you mean h100-80gb"),
-        (find_gpu, "abacus", "choose one of b200-180gb, "),
+        (find_gpu, "h100", "--gpu h100: there is no such GPU (did you mean `h100-80gb`?)"),
+        (find_gpu, "H100_80GB ", "no such GPU (did you mean `h100-80gb`?)"),
+        (find_gpu, "abacus", "there is no such GPU; there are b200-180gb, "),
         (find_link, "nvlink", "--link nvlink: there is no such link"),
         (find_link, "0", "more than 0 Gbit/s"),
         (find_link, "-3", "more than 0 Gbit/s"),
@@ -105,7 +104,7 @@ def test_unknown_names(find, name: str, message: str) -> None:
 
 def test_names_are_forgiving() -> None:
     assert find_gpu("H100_80GB").name == "h100-80gb"
-    assert find_link("25").bandwidth == 25e9 / 8
+    assert find_link("25").gigabytes == 25 / 8
 
 
 def test_every_gpu_has_a_link() -> None:
