@@ -12,13 +12,14 @@ from pathlib import Path
 
 from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.printable import duration, shown
+from cifar_lab.commands import report
 from cifar_lab.errors import UserError
 from cifar_lab.runtime.signals import stop_flag
 from cifar_lab.status.state import read_run
 from cifar_lab.study.collect import collect
-from cifar_lab.study.loop import Loop
+from cifar_lab.study.loop import train_all
 from cifar_lab.study.members import Member, arrays, members
-from cifar_lab.study.sizing import chosen, read_study, sizing_path
+from cifar_lab.study.sizing import read_study
 
 EPILOG = """\
 examples:
@@ -44,36 +45,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    path = sizing_path(options.scale)
-    study = read_study(path)
-    runs = Path(options.runs or f"runs/study_{path.stem}")
-    only = [word for text in options.only for word in text.split(",")]
-    found = members(
-        study, chosen(study, only), runs, weights=options.weights, seeds=options.seeds, extra=options.overrides
-    )
+    study = read_study(options.scale)
+    runs = Path(options.runs or f"runs/study_{Path(options.scale).stem}")
+    names = study.chosen(options.only)
+    found = members(study, names, runs, weights=options.weights, seeds=options.seeds, extra=options.overrides)
     if options.slurm is not None:
         return _queue(arrays(study, found, runs, options.slurm), dry_run=options.dry_run)
     if options.dry_run:
-        print(f"{path.stem}: {study.about}\n{_listed(found, runs, options.nproc)}")
+        print(f"{study.about}\n{_listed(found, runs, options.nproc)}")
         return 0
     if options.collect is not None:
         return _collect(found, Path(options.collect))
     with stop_flag() as flag:
-        status = Loop(found, runs, options.nproc, flag).run()
+        status = train_all(found, runs, options.nproc, flag)
     if flag.reason is not None:
         return status
     # On all that lies there, that of other calls too, and with the reasons of what failed.
-    return _report([runs], runs / "report") or status
+    return report.main([str(runs), "--out", str(runs / "report")]) or status
 
 
 def _queue(calls: Sequence[Sequence[str]], *, dry_run: bool) -> int:
     """Make the calls, or only print them; returns the first exit status that is not 0, after which none is made."""
     for call in calls:
-        print(("" if dry_run else "+ ") + shlex.join(call), flush=True)
-        if not dry_run:
-            status = subprocess.run([sys.executable, *call], check=False).returncode
-            if status:
-                return status
+        print(shlex.join(call), flush=True)
+        if not dry_run and (status := subprocess.run([sys.executable, *call], check=False).returncode):
+            return status
     return 0
 
 
@@ -82,12 +78,7 @@ def _collect(found: Sequence[Member], to: Path) -> int:
     print(f"{len(copied)} completed runs are in {shown(to)}")
     for member in missing:
         print(f"left out, not completed: {member.label}", file=sys.stderr)
-    return _report([to], to / "report")
-
-
-def _report(paths: Sequence[Path], out: Path) -> int:
-    command = [sys.executable, "-m", "cifar_lab", "report", *map(str, paths), "--out", str(out)]
-    return subprocess.run(command, check=False).returncode
+    return report.main([str(to), "--out", str(to / "report")])
 
 
 def _listed(found: Sequence[Member], runs: Path, nproc: int) -> str:
@@ -106,14 +97,12 @@ def _listed(found: Sequence[Member], runs: Path, nproc: int) -> str:
     return "\n".join([*lines, f"{len(found)} runs in {shown(runs)}, {told}"])
 
 
+def _list(text: str) -> list[str]:
+    return text.split(",")
+
+
 def _seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1,2") from None
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"{text!r}: seeds are 0 or more, each once")
-    return seeds
+    return [int(part) for part in text.split(",")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("overrides", metavar="key=value", nargs="*", help="change every run, such as data.root=DIR")
     add("--scale", metavar="cpu|full|FILE.yaml", required=True, help="a file of cifar_lab/study, or one of your own")
-    add("--only", metavar="NAME", action="append", default=[], help="a recipe or group of the study; a,b or repeated")
+    add("--only", metavar="NAME,...", type=_list, action="extend", default=[], help="recipes or groups of the study")
     add("--seeds", metavar="0,1,2", type=_seeds, help="instead of the study's")
     add("--runs", metavar="DIR", help="where run directories are made (default: runs/study_SCALE)")
     add(
@@ -142,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--slurm",
         metavar="OPTIONS",
+        type=shlex.split,
         help='queue each recipe\'s seeds as an array by launch/submit.py with these options: --slurm="--partition gpu"',
     )
     add("--dry-run", action="store_true", help="list the runs, or with --slurm the calls, and start nothing")

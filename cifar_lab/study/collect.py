@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.cli.printable import shown
-from cifar_lab.files import atomic
 from cifar_lab.status.state import read_run
 from cifar_lab.study.members import Member
 from cifar_lab.study.sizing import StudyError
@@ -25,24 +24,16 @@ def collect(members: Sequence[Member], to: Path) -> tuple[list[Path], list[Membe
     done = [member for member in members if read_run(member.path).effective_state == "completed"]
     if not done:
         raise StudyError("no run of this study is completed yet; train first, or name their place with --runs DIR")
-    copied = []
-    for member in done:
-        target = to / member.name / member.path.name
-        if target.exists() and target.samefile(member.path):
-            raise StudyError(f"{shown(to)} is where the runs are; collect into another folder")
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for name in KEPT:
-                _copy(member.path / name, target / name)
-        except OSError as error:
-            raise StudyError(f"cannot write {shown(target)}: {error.strerror}") from error
-        copied.append(target)
-    return copied, [member for member in members if member not in done]
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not source.is_file() or source.stat().st_size > MAX_BYTES:
-        target.unlink(missing_ok=True)
-        return
-    with atomic.replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+    targets = [to / member.name / member.path.name for member in done]
+    if targets[0].absolute() == done[0].path:
+        raise StudyError(f"{shown(to)} is where the runs are; collect into another folder")
+    for member, target in zip(done, targets, strict=True):
+        for name in KEPT:
+            source = member.path / name
+            if source.is_file() and source.stat().st_size <= MAX_BYTES:
+                try:
+                    target.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, target / name)
+                except OSError as error:
+                    raise StudyError(f"cannot write {shown(target)}: {error.strerror}") from error
+    return targets, [member for member in members if member not in done]

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe
@@ -32,11 +33,11 @@ class Member:
 
     def command(self, runs: Path, nproc: int = 1) -> list[str]:
         """What trains it, or continues it."""
-        start = [sys.executable, "-m", "cifar_lab.train"]
+        start = ["-m", "cifar_lab.train"]
         if nproc > 1:
-            torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
-            start = [sys.executable, *torchrun, "-m", "cifar_lab.train"]
-        return [*start, str(self.recipe_path), *self.overrides, f"seed={self.seed}", "--runs", str(runs)]
+            start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc), *start]
+        recipe = [str(self.recipe_path), *self.overrides, f"seed={self.seed}"]
+        return [sys.executable, *start, *recipe, "--runs", str(runs)]
 
 
 def members(
@@ -65,43 +66,19 @@ def members(
                 break
             run = RunDir.locate(recipe, runs=str(runs))
             found.append(Member(name, seed, path, words, recipe, run.path, entry.minutes))
+    if any("model.weights" in problem for problem in problems):
+        problems.append("The folder of the weights is that of --weights DIR; --only leaves recipes out.")
     if problems:
-        raise StudyError("\n".join([*problems, *_ways_out(problems)]))
-    _refuse_twins(found)
+        raise StudyError("\n".join(problems))
     return found
 
 
-def _ways_out(problems: Sequence[str]) -> list[str]:
-    if any("model.weights" in problem for problem in problems):
-        return ["The folder of the weights is that of --weights DIR; --only leaves recipes out."]
-    return []
-
-
-def _refuse_twins(found: Sequence[Member]) -> None:
-    first: dict[Path, Member] = {}
-    for member in found:
-        other = first.setdefault(member.path, member)
-        if other is not member:
-            raise StudyError(f"{other.label} and {member.label} are the same run, {member.path}: take one away")
-
-
-def arrays(study: Study, members: Sequence[Member], runs: Path, options: str) -> list[list[str]]:
+def arrays(study: Study, members: Sequence[Member], runs: Path, options: Sequence[str]) -> list[list[str]]:
     """A call of launch/submit.py a recipe, its seeds as an array; `options` win over those of the study's file."""
-    seeds: dict[str, list[str]] = {}
-    first: dict[str, Member] = {}
-    for member in members:
-        seeds.setdefault(member.name, []).append(str(member.seed))
-        first.setdefault(member.name, member)
     calls = []
-    for name, member in first.items():
-        own, given = _words(study.runs[name].slurm), _words(options)
-        call = ["launch/submit.py", str(member.recipe_path), *member.overrides, "--runs", str(runs), *own, *given]
-        calls.append([*call, "--sweep", f"seed={','.join(seeds[name])}"])
+    for name, of_name in groupby(members, lambda member: member.name):
+        first, *others = of_name
+        call = ["launch/submit.py", str(first.recipe_path), *first.overrides, "--runs", str(runs)]
+        seeds = ",".join(str(member.seed) for member in (first, *others))
+        calls.append([*call, *shlex.split(study.runs[name].slurm), *options, "--sweep", f"seed={seeds}"])
     return calls
-
-
-def _words(options: str) -> list[str]:
-    try:
-        return shlex.split(options)
-    except ValueError as error:
-        raise StudyError(f"--slurm {options!r}: a quote is missing ({error})") from None

@@ -28,7 +28,7 @@ ROOMS: dict[str, str] = {
     "status": "files cli recipe rundir checkpoint",
     "trained": "files cli recipe models rundir data runtime checkpoint training",
     "profiling": "files cli recipe rundir runtime training",
-    "study": "files cli recipe rundir runtime status",
+    "study": "cli recipe rundir runtime status",
     "verify": "rundir data checkpoint",
     "commands": "files cli recipe rundir data planning report tracking runtime checkpoint doctor training status "
     "trained profiling study verify",
