@@ -18,9 +18,9 @@ import torch
 
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.preparation import Preparation
+from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import parse_recipe
-from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.runtime import host
 from cifar_lab.runtime.make import make_engine
 from cifar_lab.runtime.options import uses_channels_last
@@ -56,8 +56,15 @@ def runs_of(world: World, net: str, train_batch: int, batches: list[int]) -> dic
     engine = make_engine(world, recipe, model, 1)
     preparation = Preparation(32, "bicubic", MEAN, STD)
     images = random_images(8 * train_batch)
-    stream = preparation.training_stream(
-        images, recipe, Schedule.make(recipe, len(images)), device=world.device, channels_last=channels_last
+    stream = Stream(
+        images,
+        preparation,
+        recipe.data.augment,
+        seed=recipe.seed,
+        global_batch=train_batch,
+        micro_batch=train_batch,
+        device=world.device,
+        channels_last=channels_last,
     )
 
     def train() -> int:
@@ -68,8 +75,8 @@ def runs_of(world: World, net: str, train_batch: int, batches: list[int]) -> dic
         return 2 * train_batch
 
     def evaluating(batch: int) -> Callable[[], int]:
-        pictures = preparation.stream(
-            random_images(batch), batch=batch, device=world.device, channels_last=channels_last
+        pictures = EvalStream(
+            random_images(batch), preparation, batch=batch, device=world.device, channels_last=channels_last
         )
 
         def run() -> int:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from cifar_lab.data.images import ImageSet
+from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import Stream
 from cifar_lab.recipe.schema import Augment
 
@@ -41,11 +42,8 @@ def ours(data: ImageSet, size: int, batch: int, num_batches: int, channels_last:
     """A run of `num_batches` micro-batches."""
     stream = Stream(
         data,
-        augment=Augment(**augment),
-        image_size=size,
-        interpolation="bicubic",
-        mean=MEAN,
-        std=STD,
+        Preparation(size, "bicubic", MEAN, STD),
+        Augment(**augment),
         seed=0,
         global_batch=batch,
         micro_batch=batch,

@@ -82,6 +82,7 @@ def work(name: str, folder: str) -> None:
 
     from cifar_lab.data.images import load_images
     from cifar_lab.data.preparation import Preparation
+    from cifar_lab.data.stream import Stream
     from cifar_lab.models.factory import build_model
     from cifar_lab.recipe import parse_recipe
     from cifar_lab.recipe.schedule import Schedule
@@ -104,8 +105,15 @@ def work(name: str, folder: str) -> None:
         channels_last = uses_channels_last(model, recipe)
         engine = make_engine(world, recipe, model, schedule.accumulation_steps)
         assert engine.strategy == strategy, engine.strategy
-        stream = preparation.training_stream(
-            images, recipe, schedule, device=torch.device("cpu"), channels_last=channels_last
+        stream = Stream(
+            images,
+            preparation,
+            recipe.data.augment,
+            seed=recipe.seed,
+            global_batch=schedule.global_batch,
+            micro_batch=schedule.micro_batch,
+            device=torch.device("cpu"),
+            channels_last=channels_last,
         )
         for step in range(schedule.total_steps):
             for index, m in enumerate(schedule.micro_batches(world.rank)):

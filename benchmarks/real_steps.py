@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from cifar_lab.data.images import load_images
 from cifar_lab.data.preparation import Preparation
+from cifar_lab.data.stream import Stream
 from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.recipe.schedule import Schedule
@@ -31,10 +32,13 @@ class Steps:
         assert schedule.accumulation_steps == 1
         self.model = build_model(recipe.model, images.num_classes, images.image_size, seed=0)
         self.engine = make_engine(self.world, recipe, self.model, schedule.accumulation_steps)
-        self.stream = Preparation.from_recipe(recipe, images, stats).training_stream(
+        self.stream = Stream(
             images,
-            recipe,
-            schedule,
+            Preparation.from_recipe(recipe, images, stats),
+            recipe.data.augment,
+            seed=recipe.seed,
+            global_batch=schedule.global_batch,
+            micro_batch=schedule.micro_batch,
             device=torch.device("cpu"),
             channels_last=uses_channels_last(self.model, recipe),
         )

@@ -127,10 +127,17 @@ class Blocks:
 
 def own_stream(session: Session, folder: Path) -> Stream:
     """A second stream of the same pictures; the session's holds buffers that its last batch still fills."""
-    data = session.recipe.data
-    images, _, _ = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=folder / "cache")
-    return session.preparation.training_stream(
-        images, session.recipe, session.schedule, device=session.world.device, channels_last=session.channels_last
+    recipe, schedule = session.recipe, session.schedule
+    images, _, _ = load_images(recipe.data.name, recipe.data.args, root=None, max_gib=1.0, cache_dir=folder / "cache")
+    return Stream(
+        images,
+        session.preparation,
+        recipe.data.augment,
+        seed=recipe.seed,
+        global_batch=schedule.global_batch,
+        micro_batch=schedule.micro_batch,
+        device=session.world.device,
+        channels_last=session.channels_last,
     )
 
 

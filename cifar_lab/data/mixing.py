@@ -8,19 +8,21 @@ of 1 is an exchange of bytes, for which a quarter of the memory traffic does.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_lab.data.randomness import Purpose, draw, integers, uniform
-from cifar_lab.data.rectangles import RectangleMask, around
+from cifar_lab.data.rectangles import around, inside, mask_sides
 from cifar_lab.recipe.schema import Augment
 
 NUM_QUANTILES = 4096
 _GRID = 1 << 16
 
 
+@cache
 def beta_quantiles(alpha: float, n: int) -> Tensor:
     """The (i + 1/2) / n quantiles of Beta(alpha, alpha), i = 0 .. n-1, ascending, float64 (n,).
 
@@ -51,42 +53,34 @@ class PairDraws:
     own_weight: Tensor
 
 
-class PairMixing:
-    """Draws of mixup and CutMix; an `alpha` of 0 switches that one off, with both on each pair draws which."""
-
-    def __init__(self, mixup_alpha: float, cutmix_alpha: float, *, height: int, width: int) -> None:
-        assert mixup_alpha > 0 or cutmix_alpha > 0
-        self.height, self.width = height, width
-        self._mixup = beta_quantiles(mixup_alpha, NUM_QUANTILES) if mixup_alpha > 0 else None
-        self._cutmix = beta_quantiles(cutmix_alpha, NUM_QUANTILES) if cutmix_alpha > 0 else None
-
-    def draw(self, ids: Tensor, seed: int, epoch: int) -> PairDraws:
-        """Draws for the pairs whose first samples are `ids` (P,)."""
-        quantile = integers(draw(ids, seed, epoch, Purpose.MIX_LAMBDA), NUM_QUANTILES)
-        whole = torch.tensor([0, self.height, 0, self.width]).expand(len(ids), 4)
-        if self._cutmix is None:
-            assert self._mixup is not None
-            lam = self._mixup[quantile]
-            return PairDraws(whole, (1 - lam).float(), lam.float())
-        center = (
-            integers(draw(ids, seed, epoch, Purpose.MIX_BOX_Y), self.height),
-            integers(draw(ids, seed, epoch, Purpose.MIX_BOX_X), self.width),
-        )
-        side = (1 - self._cutmix[quantile]).sqrt()
-        sides = ((side * self.height).long(), (side * self.width).long())
-        boxes = around(center, sides, (self.height, self.width))
-        # The box was clipped, so the share follows from its area and not from lambda.
-        area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
-        cut = PairDraws(boxes, torch.ones(len(ids)), (1 - area.double() / (self.height * self.width)).float())
-        if self._mixup is None:
-            return cut
-        lam = self._mixup[quantile]
-        chosen = uniform(draw(ids, seed, epoch, Purpose.MIX_CHOICE)) < 0.5
-        return PairDraws(
-            torch.where(chosen[:, None], cut.boxes, whole),
-            torch.where(chosen, cut.partner_weight, (1 - lam).float()),
-            torch.where(chosen, cut.own_weight, lam.float()),
-        )
+def draw_pairs(augment: Augment, size: tuple[int, int], ids: Tensor, seed: int, epoch: int) -> PairDraws:
+    """Draws of mixup or CutMix for the pairs whose first samples are `ids` (P,); with both, each pair draws which."""
+    height, width = size
+    quantile = integers(draw(ids, seed, epoch, Purpose.MIX_LAMBDA), NUM_QUANTILES)
+    mixup: PairDraws | None = None
+    if augment.mixup_alpha:
+        lam = beta_quantiles(augment.mixup_alpha, NUM_QUANTILES)[quantile]
+        whole = torch.tensor([0, height, 0, width]).expand(len(ids), 4)
+        mixup = PairDraws(whole, (1 - lam).float(), lam.float())
+        if not augment.cutmix_alpha:
+            return mixup
+    center = (
+        integers(draw(ids, seed, epoch, Purpose.MIX_BOX_Y), height),
+        integers(draw(ids, seed, epoch, Purpose.MIX_BOX_X), width),
+    )
+    side = (1 - beta_quantiles(augment.cutmix_alpha, NUM_QUANTILES)[quantile]).sqrt()
+    boxes = around(center, ((side * height).long(), (side * width).long()), size)
+    # The box was clipped, so the share follows from its area and not from lambda.
+    area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+    cutmix = PairDraws(boxes, torch.ones(len(ids)), (1 - area.double() / (height * width)).float())
+    if mixup is None:
+        return cutmix
+    chosen = uniform(draw(ids, seed, epoch, Purpose.MIX_CHOICE)) < 0.5
+    return PairDraws(
+        torch.where(chosen[:, None], cutmix.boxes, mixup.boxes),
+        torch.where(chosen, cutmix.partner_weight, mixup.partner_weight),
+        torch.where(chosen, cutmix.own_weight, mixup.own_weight),
+    )
 
 
 def mix_pairs_(x: Tensor, weight: Tensor, scratch: Tensor | None = None) -> None:
@@ -109,7 +103,7 @@ class BoxExchange:
     """
 
     def __init__(self, height: int, width: int, *, pitch: int, num_pairs: int, device: torch.device) -> None:
-        self._ys, self._xs = torch.arange(height, device=device), torch.arange(pitch, device=device)
+        self._height, self._pitch = height, pitch
         self._span = (height - 1) * pitch + width  # from the first byte of a channel to its last
         self._mask = torch.empty((num_pairs, height, pitch), dtype=torch.uint8, device=device)
         self._difference = torch.empty((num_pairs, 3, self._span), dtype=torch.uint8, device=device)
@@ -117,9 +111,7 @@ class BoxExchange:
     def sides(self, draws: PairDraws) -> tuple[Tensor, Tensor]:
         """uint8 (P, H, 1) and (P, 1, pitch) for all pairs of an epoch: where both are 255 a pixel is exchanged."""
         boxes = torch.where(draws.partner_weight.unsqueeze(1) == 1, draws.boxes, 0)
-        top, bottom, left, right = boxes.unsqueeze(-1).unbind(1)
-        rows = ((self._ys >= top) & (self._ys < bottom)).to(torch.uint8).mul_(255)
-        columns = ((self._xs >= left) & (self._xs < right)).to(torch.uint8).mul_(255)
+        rows, columns = (side.to(torch.uint8).mul_(255) for side in inside(boxes, self._height, self._pitch))
         return rows.unsqueeze(2), columns.unsqueeze(1)
 
     def __call__(self, x: Tensor, rows: Tensor, columns: Tensor) -> None:
@@ -144,10 +136,11 @@ class PairMixer:
         self, augment: Augment, size: tuple[int, int], *, pitch: int, chunk: int, block: int, device: torch.device
     ) -> None:
         blanks = augment.cutout > 0 or augment.erase_prob > 0
+        self._size = size
         self._boxes = None
         if augment.cutmix_alpha > 0 and not blanks:
             self._boxes = BoxExchange(*size, pitch=pitch, num_pairs=chunk // 2, device=device)
-        self._mask = RectangleMask(*size, device) if augment.cutmix_alpha > 0 and blanks else None
+        self._by_masks = augment.cutmix_alpha > 0 and blanks
         self._difference = None
         if augment.mixup_alpha > 0 or blanks:
             self._difference = torch.empty((block // 2, 3, *size), device=device)
@@ -170,10 +163,9 @@ class PairMixer:
         if self._difference is None:
             return
         pairs = slice(start // 2, stop // 2)
-        if self._mask is None:
-            weight = self._weight[pairs].view(-1, 1, 1, 1)
-        else:
-            rows, columns = self._mask.sides(self._draws.boxes[pairs], self._weight[pairs])
+        weight = self._weight[pairs].view(-1, 1, 1, 1)
+        if self._by_masks:
+            rows, columns = mask_sides(self._draws.boxes[pairs], self._size, self._weight[pairs])
             weight = rows * columns
         mix_pairs_(x, weight, self._difference[: len(weight)])
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cifar_lab.data import operations
 from cifar_lab.data.randomness import Purpose, draw, integers
+from cifar_lab.recipe.schema import Augment
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")
@@ -39,15 +40,13 @@ class RandAugmentDraws:
 
 
 class RandAugment:
-    """`num_ops` uniformly drawn operations a picture, all at `magnitude` (0 to 10, linear as in torchvision)."""
+    """Uniformly drawn operations on each picture, all at one magnitude (0 to 10, linear as in torchvision)."""
 
-    def __init__(
-        self, num_ops: int, magnitude: float, *, height: int, width: int, micro_batch: int, device: torch.device
-    ) -> None:
-        self.num_ops, self.micro_batch, self.device = num_ops, micro_batch, device
-        level = magnitude / 10
-        self._source, self._inside = (t.to(device) for t in operations.index_maps(level, height, width))
-        self._grouped = torch.empty((micro_batch, 3, height, width), dtype=torch.uint8, device=device)
+    def __init__(self, augment: Augment, size: tuple[int, int], *, micro_batch: int, device: torch.device) -> None:
+        self.num_ops, self.micro_batch, self.device = augment.randaugment_ops, micro_batch, device
+        level = augment.randaugment_magnitude / 10
+        self._source, self._inside = (t.to(device) for t in operations.index_maps(level, *size))
+        self._grouped = torch.empty((micro_batch, 3, *size), dtype=torch.uint8, device=device)
         factors = torch.tensor([1 + 0.9 * level, 1 - 0.9 * level], dtype=torch.float64)
         self._own = factors.float().to(device)
         self._other = (1 - factors).float().to(device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cifar_lab.data.randomness import Purpose, draw, integers, uniform
+from cifar_lab.recipe.schema import Augment
 
 ERASE_AREA = (0.02, 1 / 3)
 ERASE_ASPECT = (0.3, 3.3)
@@ -22,6 +23,16 @@ def around(center: tuple[Tensor, Tensor], sides: tuple[int | Tensor, int | Tenso
     top, left = (c - side // 2 for c, side in zip(center, sides, strict=True))
     bottom, right = ((a + side).clamp(max=end) for a, side, end in zip((top, left), sides, size, strict=True))
     return torch.stack((top.clamp(min=0), bottom, left.clamp(min=0), right), dim=1)
+
+
+def draw_blanks(augment: Augment, size: tuple[int, int], ids: Tensor, seed: int, epoch: int) -> list[Tensor]:
+    """The rectangles of cutout and of random erasing, int64 (N, 4) each, where the recipe asks for them."""
+    blanks = []
+    if augment.cutout:
+        blanks.append(draw_cutout(ids, seed, epoch, augment.cutout, *size))
+    if augment.erase_prob:
+        blanks.append(draw_erasing(ids, seed, epoch, augment.erase_prob, *size))
+    return blanks
 
 
 def draw_cutout(ids: Tensor, seed: int, epoch: int, side: int, height: int, width: int) -> Tensor:
@@ -57,19 +68,20 @@ def _range(ends: tuple[float, float]) -> tuple[Tensor, Tensor]:
     return torch.tensor(ends[0], dtype=torch.float64), torch.tensor(ends[1], dtype=torch.float64)
 
 
-class RectangleMask:
-    """Masks of rectangles as products of a column and a row, by comparing coordinates: no host synchronisation."""
+def inside(rectangles: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """bool (N, height) and (N, width): the rows and the columns of each rectangle (N, 4), by comparing coordinates.
 
-    def __init__(self, height: int, width: int, device: torch.device) -> None:
-        self._ys = torch.arange(height, device=device)
-        self._xs = torch.arange(width, device=device)
+    Its mask is their product: nothing waits for the device.
+    """
+    top, bottom, left, right = rectangles.unsqueeze(-1).unbind(1)
+    ys, xs = (torch.arange(side, device=rectangles.device) for side in (height, width))
+    return (ys >= top) & (ys < bottom), (xs >= left) & (xs < right)
 
-    def sides(self, rectangles: Tensor, amplitude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """float32 (N, 1, H, 1) and (N, 1, 1, W) for rectangles (N, 4): their product is `amplitude` (N,), by default 1,
-        inside and 0 outside."""
-        top, bottom, left, right = rectangles.unsqueeze(-1).unbind(1)
-        rows = ((self._ys >= top) & (self._ys < bottom)).float()
-        columns = ((self._xs >= left) & (self._xs < right)).float()
-        if amplitude is not None:
-            rows = rows * amplitude.unsqueeze(1)
-        return rows[:, None, :, None], columns[:, None, None, :]
+
+def mask_sides(rectangles: Tensor, size: tuple[int, int], amplitude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """float32 (N, 1, H, 1) and (N, 1, 1, W) for rectangles (N, 4): their product is `amplitude` (N,), by default 1,
+    inside and 0 outside."""
+    rows, columns = (side.float() for side in inside(rectangles, *size))
+    if amplitude is not None:
+        rows = rows * amplitude.unsqueeze(1)
+    return rows[:, None, :, None], columns[:, None, None, :]

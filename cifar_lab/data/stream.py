@@ -1,32 +1,28 @@
-"""The training stream: micro-batch m of global batch k as a pure function, augmented on the device.
+"""The streams: micro-batch m of global batch k as a pure function, augmented on the device, and a split to evaluate.
 
-The order is crop, flip, RandAugment (uint8), cutout, erasing, mixing (float32 of 0..255; CutMix on uint8 where nothing
-is blanked), normalise, resize. All but the resize run at the source's resolution: it is linear, and comes last because
-it makes the pictures larger. So cutout, erasing and CutMix are in source pixels. On a CPU the work is done in chunks
-that stay in the cache, and what is float32 in blocks of these; on an accelerator on the whole micro-batch.
+In training the order is crop, flip, RandAugment (uint8), cutout, erasing, mixing (float32 of 0..255; CutMix on uint8
+where nothing is blanked), normalise, resize. All but the resize run at the source's resolution: it is linear, and comes
+last because it makes the pictures larger. So cutout, erasing and CutMix are in source pixels. On a CPU the work is done
+in chunks that stay in the cache, and what is float32 in blocks of these; on an accelerator on the whole micro-batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cifar_lab.data.augment import CropFlip
-from cifar_lab.data.epoch import EpochDraws, EpochPlan
-from cifar_lab.data.eval_stream import EvalBatch, EvalStream
+from cifar_lab.data.augment import CropDraws, CropFlip
 from cifar_lab.data.images import ImageSet
-from cifar_lab.data.mixing import PairMixer, PairMixing
-from cifar_lab.data.pipeline import Finish, chunk_size, pieces
-from cifar_lab.data.randaugment import RandAugment
+from cifar_lab.data.mixing import PairDraws, PairMixer, draw_pairs
+from cifar_lab.data.preparation import Finish, Preparation, pieces
+from cifar_lab.data.randaugment import RandAugment, RandAugmentDraws
+from cifar_lab.data.randomness import epoch_order
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.rectangles import RectangleMask
-from cifar_lab.data.resize import Interpolation
+from cifar_lab.data.rectangles import draw_blanks, mask_sides
 from cifar_lab.recipe.schema import Augment
-
-__all__ = ["Batch", "EvalBatch", "EvalStream", "Stream"]
 
 
 @dataclass(frozen=True)
@@ -44,18 +40,29 @@ class Batch:
     own_weight: Tensor | None
 
 
+@dataclass(frozen=True)
+class EpochDraws:
+    """Draws of the N samples that an epoch uses, in its order, on the device; None for what the recipe leaves off."""
+
+    index: Tensor  # int64 (N,): row of the ImageSet's pixels
+    ids: Tensor  # int64 (N,)
+    labels: Tensor  # int64 (N,)
+    crop: CropDraws | None
+    blanks: tuple[Tensor, ...]  # int64 (N, 4) each: rectangles of cutout and random erasing
+    mix: PairDraws | None  # of the N / 2 pairs
+    own_weight: Tensor | None  # float32 (N,)
+    randaugment: RandAugmentDraws | None
+
+
 class Stream:
     """Augmented micro-batches of a training set; holds no position, so a resumed run needs no state of it."""
 
     def __init__(
         self,
         images: ImageSet,
-        *,
+        preparation: Preparation,
         augment: Augment,
-        image_size: int,
-        interpolation: Interpolation,
-        mean: Sequence[float],
-        std: Sequence[float],
+        *,
         seed: int,
         global_batch: int,
         micro_batch: int,
@@ -72,63 +79,31 @@ class Stream:
         if not self.steps_per_epoch:
             raise DataError(f"train.global_batch {global_batch} exceeds the {len(images)} training images: lower it")
         self.global_batch, self.micro_batch_size = global_batch, micro_batch
+        self._augment, self._seed, self._device = augment, seed, device
+        self._ids, self._labels = images.ids.cpu(), images.labels.cpu()
         held = images.to(device)
-        pixels = held.pixels
-        height, width = pixels.shape[-2:]
-        self._chunk = chunk_size(micro_batch, (height, width), image_size, device)
-        self._pixels = pixels
-        self._crop: CropFlip | None = None
-        if augment.crop_padding or augment.flip:
-            self._crop = CropFlip(
-                pixels,
-                padding=augment.crop_padding,
-                padding_mode=augment.padding_mode,
-                micro_batch=micro_batch,
-                chunk=self._chunk,
-            )
-        self._randaugment = None
-        if augment.randaugment_ops:
-            self._randaugment = RandAugment(
-                augment.randaugment_ops,
-                augment.randaugment_magnitude,
-                height=height,
-                width=width,
-                micro_batch=micro_batch,
-                device=device,
-            )
-            self._crops = torch.empty((micro_batch, *pixels.shape[1:]), dtype=torch.uint8, device=device)
-        self._plan = EpochPlan(
-            images.ids,
-            images.labels,
-            rows_of=held.rows_of,
-            augment=augment,
-            seed=seed,
-            num_used=self.steps_per_epoch * global_batch,
-            size=(height, width),
-            crop=self._crop,
-            randaugment=self._randaugment,
-            mixing=PairMixing(augment.mixup_alpha, augment.cutmix_alpha, height=height, width=width) if mixes else None,
-            device=device,
-        )
+        self._pixels, self._rows_of = held.pixels, held.rows_of
+        self._size = size = (self._pixels.shape[-2], self._pixels.shape[-1])
         self._finish = Finish(
-            (height, width),
-            image_size,
-            interpolation,
-            mean=mean,
-            std=std,
+            preparation,
+            size,
             batch=micro_batch,
-            chunk=self._chunk,
             channels_last=channels_last,
             device=device,
             mixed=augment.mixup_alpha > 0,
         )
-        self._mask = RectangleMask(height, width, device)
+        chunk = self._finish.chunk
+        self._crop: CropFlip | None = None
+        if augment.crop_padding or augment.flip:
+            self._crop = CropFlip(self._pixels, augment, micro_batch=micro_batch, chunk=chunk)
+        self._randaugment: RandAugment | None = None
+        if augment.randaugment_ops:
+            self._randaugment = RandAugment(augment, size, micro_batch=micro_batch, device=device)
+            self._crops = torch.empty((micro_batch, 3, *size), dtype=torch.uint8, device=device)
         self._mixer: PairMixer | None = None
         if mixes:
-            pitch = width if self._crop is None or self._randaugment is not None else self._crop.pitch
-            self._mixer = PairMixer(
-                augment, (height, width), pitch=pitch, chunk=self._chunk, block=self._finish.block, device=device
-            )
+            pitch = size[1] if self._crop is None or self._randaugment is not None else self._crop.pitch
+            self._mixer = PairMixer(augment, size, pitch=pitch, chunk=chunk, block=self._finish.block, device=device)
         self._epoch: int | None = None
         self._draws: EpochDraws
 
@@ -138,18 +113,18 @@ class Stream:
         assert 0 <= m < self.global_batch // b
         epoch, k = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._draws, self._epoch = self._plan.draw(epoch), epoch
+            self._draws, self._epoch = self._draw(epoch), epoch
             if self._mixer is not None:
                 assert self._draws.mix is not None
                 self._mixer.start_epoch(self._draws.mix)
         draws, first = self._draws, k * self.global_batch + m * b
-        sides = [self._mask.sides(rectangles[first : first + b]) for rectangles in draws.blanks]
+        sides = [mask_sides(rectangles[first : first + b], self._size) for rectangles in draws.blanks]
         if self._randaugment is not None:
             assert draws.randaugment is not None
-            for start, stop in pieces(0, b, self._chunk):
+            for start, stop in pieces(0, b, self._finish.chunk):
                 self._crops[start:stop].copy_(self._gather(draws, first + start, first + stop))
             self._randaugment(self._crops, draws.randaugment, first // b)
-        for start, stop in pieces(0, b, self._chunk):
+        for start, stop in pieces(0, b, self._finish.chunk):
             if self._randaugment is not None:
                 pixels = self._crops[start:stop]
             else:
@@ -177,3 +152,90 @@ class Stream:
             return self._pixels.index_select(0, draws.index[start:stop])
         assert draws.crop is not None
         return self._crop(draws.crop, start, stop)
+
+    def _draw(self, epoch: int) -> EpochDraws:
+        """All draws of epoch number `epoch` (from 0), made on the host and uploaded once: a pure function."""
+        order = epoch_order(self._ids, self._seed, epoch)[: self.steps_per_epoch * self.global_batch]
+        ids, rows = self._ids[order], self._rows_of(order)
+        key = self._seed, epoch
+        mix = None
+        if self._mixer is not None:
+            pairs = draw_pairs(self._augment, self._size, ids[::2], *key)
+            mix = PairDraws(*(self._upload(t) for t in (pairs.boxes, pairs.partner_weight, pairs.own_weight)))
+        return EpochDraws(
+            index=self._upload(rows),
+            ids=self._upload(ids),
+            labels=self._upload(self._labels[order]),
+            crop=None if self._crop is None else self._crop.draw(rows, ids, *key),
+            blanks=tuple(self._upload(t) for t in draw_blanks(self._augment, self._size, ids, *key)),
+            mix=mix,
+            own_weight=None if mix is None else mix.own_weight.repeat_interleave(2, output_size=len(ids)),
+            randaugment=None if self._randaugment is None else self._randaugment.draw(ids, *key),
+        )
+
+    def _upload(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class EvalBatch:
+    """Images float32 (batch, 3, S, S) in a kept buffer, valid until the next batch; labels and ids int64 (batch,).
+
+    `weight` int64 (batch,) is 1 for a sample and 0 for padding, whose picture is a real one that counts elsewhere.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    weight: Tensor
+
+
+class EvalStream:
+    """Batches of consecutive samples, dealt to the ranks in turn: what is in a batch does not depend on their number.
+
+    Every rank has the same number of batches, so that collectives in the forward pass match.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        preparation: Preparation,
+        *,
+        batch: int,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        channels_last: bool = False,
+    ) -> None:
+        assert 0 <= rank < world_size
+        self._num_samples = len(images)
+        self.batch = batch = min(batch, self._num_samples)  # more would be padding
+        self.rank, self.world_size = rank, world_size
+        images = images.to(device)
+        self._pixels, self._labels, self._ids = images.pixels, images.labels, images.ids
+        source = (self._pixels.shape[-2], self._pixels.shape[-1])
+        self._finish = Finish(preparation, source, batch=batch, channels_last=channels_last, device=device)
+        # Positions of all batches of all ranks; padding repeats the last sample.
+        self._num_batches = -(-self._num_samples // (batch * world_size))
+        place = torch.arange(self._num_batches * batch * world_size, device=device)
+        self._position = place.clamp(max=self._num_samples - 1)
+        self._rows = images.rows_of(self._position)
+        self._weight = (place < self._num_samples).long()
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __iter__(self) -> Iterator[EvalBatch]:
+        for i in range(self._num_batches):
+            first = (i * self.world_size + self.rank) * self.batch
+            own = slice(first, first + self.batch)
+            position, rows = self._position[own], self._rows[own]
+            for start, stop in pieces(0, self.batch, self._finish.block):
+                self._finish.source(start, stop).copy_(self._pixels.index_select(0, rows[start:stop]))
+                self._finish(start, stop)
+            yield EvalBatch(
+                images=self._finish.images,
+                labels=self._labels.index_select(0, position),
+                ids=self._ids.index_select(0, position),
+                weight=self._weight[own],
+            )

@@ -14,6 +14,7 @@ from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_s
 from cifar_lab.data.images import ImageSet, load_images
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.splits import limit_ids, split_ids
+from cifar_lab.data.stream import EvalStream
 from cifar_lab.files.atomic import finite
 from cifar_lab.recipe.schema import Data
 from cifar_lab.runtime.world import World
@@ -95,8 +96,9 @@ def measure(saved: SavedModel, world: World, split: str, tick: Callable[[int, in
     _check_split(saved, split)
     images = choose_split(split, train, test, data)
     network = world.everyone(lambda: load_network(saved, world.device))
-    stream = network.preparation.stream(
+    stream = EvalStream(
         images,
+        network.preparation,
         batch=recipe.eval.batch,
         device=world.device,
         rank=world.rank,

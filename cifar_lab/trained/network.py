@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cifar_lab.data.images import ImageSet, find_source
 from cifar_lab.data.preparation import Preparation
+from cifar_lab.data.stream import EvalStream
 from cifar_lab.models.factory import ModelError, build_meta, build_model
 from cifar_lab.models.weights import describe_mismatch
 from cifar_lab.recipe.schema import Model
@@ -33,8 +34,7 @@ class SavedNetwork(nn.Module):
         """float32 (b, 3, s, s) on the device of uint8 (b, 3, h, w), prepared as the pictures of a data set are."""
         num = len(pixels)
         images = ImageSet(pixels, torch.zeros(num, dtype=torch.int64), torch.arange(num), (), "pictures")
-        stream = self.preparation.stream(images, batch=num, device=self.device, channels_last=self.channels_last)
-        (batch,) = stream
+        (batch,) = EvalStream(images, self.preparation, batch=num, device=self.device, channels_last=self.channels_last)
         return batch.images
 
     @torch.no_grad()

@@ -91,8 +91,15 @@ def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
     state = _starting_state(found, world, schedule, splits.training.fingerprint, engine)
     eval_stream = splits.measuring(recipe, world, channels_last)
     preparation = splits.preparation
-    stream = preparation.training_stream(
-        splits.training, recipe, schedule, device=world.device, channels_last=channels_last
+    stream = Stream(
+        splits.training,
+        preparation,
+        recipe.data.augment,
+        seed=recipe.seed,
+        global_batch=schedule.global_batch,
+        micro_batch=schedule.micro_batch,
+        device=world.device,
+        channels_last=channels_last,
     )
     # Before the tracker, which follows these files and sends the sheet.
     begin_records(presence, world, schedule, engine, state)

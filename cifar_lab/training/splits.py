@@ -55,14 +55,15 @@ class Splits:
         model = world.main_first(build) if recipe.model.pretrained and not resumed else build()
         if not resumed and hasattr(model, "initialise_from"):
             first = self.training.subset(self.training.ids[:INITIAL_PICTURES])
-            batches = self.preparation.stream(first, batch=500, device=torch.device("cpu"))
+            batches = EvalStream(first, self.preparation, batch=500, device=torch.device("cpu"))
             model.initialise_from(torch.cat([batch.images[batch.weight > 0] for batch in batches]))
         return model
 
     def measuring(self, recipe: Recipe, world: World, channels_last: bool) -> Callable[[ImageSet], EvalStream]:
         """What turns a split into batches of `eval.batch`, each on one of the processes."""
         return partial(
-            self.preparation.stream,
+            EvalStream,
+            preparation=self.preparation,
             batch=recipe.eval.batch,
             device=world.device,
             rank=world.rank,

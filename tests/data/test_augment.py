@@ -9,7 +9,8 @@ from support.pictures import MEAN, STD, random_pictures
 from torch import Tensor
 
 from cifar_lab.data.augment import CropFlip, Normalize, write_channels_last
-from cifar_lab.data.rectangles import RectangleMask, draw_cutout, draw_erasing
+from cifar_lab.data.rectangles import draw_cutout, draw_erasing, mask_sides
+from cifar_lab.recipe.schema import Augment
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def test_crop_and_flip_equal_the_slow_way(
     mode: str, height: int, width: int, padding: int, micro_batch: int, chunk: int
 ) -> None:
     images = random_pictures(10, height, width).images
-    crop = CropFlip(images, padding=padding, padding_mode=mode, micro_batch=micro_batch, chunk=chunk)
+    crop = CropFlip(images, Augment(crop_padding=padding, padding_mode=mode), micro_batch=micro_batch, chunk=chunk)
     offsets = range(2 * padding + 1)
     cases = torch.tensor([(dy, dx, flip) for dy in offsets for dx in offsets for flip in range(2)])
     cases = cases[torch.arange(3 * len(cases)) * 7 % len(cases)]
@@ -47,7 +48,7 @@ def test_crop_and_flip_equal_the_slow_way(
 def test_reflecting_more_than_the_picture_is_refused() -> None:
     images = random_pictures(2, 4, 4).images
     with pytest.raises(ValueError, match="lower crop_padding"):
-        CropFlip(images, padding=4, padding_mode="reflect", micro_batch=2, chunk=2)
+        CropFlip(images, Augment(crop_padding=4, padding_mode="reflect"), micro_batch=2, chunk=2)
 
 
 def test_normalize_and_blank() -> None:
@@ -77,7 +78,7 @@ def test_write_channels_last_copies() -> None:
 
 def test_rectangle_mask() -> None:
     rectangles = torch.tensor([[1, 3, 0, 2], [0, 0, 0, 0], [0, 4, 4, 5]])
-    rows, columns = RectangleMask(4, 5, CPU).sides(rectangles, torch.tensor([1.0, 1.0, 0.25]))
+    rows, columns = mask_sides(rectangles, (4, 5), torch.tensor([1.0, 1.0, 0.25]))
     expected = torch.zeros(3, 1, 4, 5)
     expected[0, 0, 1:3, 0:2] = 1
     expected[2, 0, :, 4] = 0.25

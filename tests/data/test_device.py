@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.mixing import soft_cross_entropy
+from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import EvalStream
 
 ALL = {
@@ -40,13 +41,7 @@ def test_no_wait_within_an_epoch(image_size: int, channels_last: bool, blanks: b
 
 def test_no_wait_in_the_evaluation_stream() -> None:
     stream = EvalStream(
-        random_pictures(20),
-        image_size=224,
-        interpolation="bicubic",
-        mean=MEAN,
-        std=STD,
-        batch=8,
-        device=torch.device("cpu"),
+        random_pictures(20), Preparation(224, "bicubic", MEAN, STD), batch=8, device=torch.device("cpu")
     )
     with HostSyncs() as syncs:
         for _ in stream:
@@ -81,7 +76,7 @@ def tensors(value: object) -> list[torch.Tensor]:
 
 
 def test_draws_are_made_on_the_host_and_uploaded() -> None:
-    draws = make_stream(random_pictures(48), ALL, device=torch.device("meta"))._plan.draw(0)
+    draws = make_stream(random_pictures(48), ALL, device=torch.device("meta"))._draw(0)
     assert len(tensors(draws)) == 3 + 2 + 2 + 3 + 1 + 6
     assert {t.device.type for t in tensors(draws)} == {"meta"}
 
@@ -94,7 +89,7 @@ def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool, blanks: bool) 
     cuda = torch.device("cuda")
     augment = ALL if blanks else {**ALL, "cutout": 0, "erase_prob": 0.0}
     host = make_stream(real, augment)
-    draws = host._plan.draw(0)
+    draws = host._draw(0)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         pixels = torch.empty(48, 3, 32, 32, dtype=torch.uint8, device=cuda)
         fake = ImageSet(pixels, real.labels, real.ids, real.classes, "")
@@ -116,10 +111,7 @@ def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool, blanks: bool) 
         loss = soft_cross_entropy(torch.empty(4, 10, device=cuda), batch.labels, batch.own_weight)
         evaluation = EvalStream(
             fake.to(cuda),
-            image_size=image_size,
-            interpolation="bicubic",
-            mean=MEAN,
-            std=STD,
+            Preparation(image_size, "bicubic", MEAN, STD),
             batch=8,
             device=cuda,
             channels_last=channels_last,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from support.pictures import MEAN, STD, make_stream, random_pictures, whole_batch
 
-from cifar_lab.data import pipeline
+from cifar_lab.data import preparation
 from cifar_lab.data.augment import Normalize
 from cifar_lab.data.mixing import mix_pairs_
-from cifar_lab.data.rectangles import RectangleMask
+from cifar_lab.data.rectangles import mask_sides
 
 CPU = torch.device("cpu")
 MIXES = {
@@ -35,8 +35,8 @@ def test_equals_masks_of_weights(
     monkeypatch: pytest.MonkeyPatch, mix: str, before: str, height: int, width: int
 ) -> None:
     # Chunks of 8 and blocks of 4 pictures, with a rest: 40 = 5 * 8, or 12 = 8 + 4.
-    monkeypatch.setattr(pipeline, "_CHUNK_BYTES", 8 * 12 * height * width)
-    monkeypatch.setattr(pipeline, "_BLOCK_BYTES", 4 * 12 * height * width)
+    monkeypatch.setattr(preparation, "_CHUNK_BYTES", 8 * 12 * height * width)
+    monkeypatch.setattr(preparation, "_BLOCK_BYTES", 4 * 12 * height * width)
     data = random_pictures(60, height, width)
     augment: dict[str, Any] = BEFORE[before]
     settings: dict[str, Any] = {"mean": MEAN, "std": STD, "global_batch": 36, "micro_batch": 12}
@@ -45,10 +45,10 @@ def test_equals_masks_of_weights(
     else:
         settings["image_size"] = 20
     stream = make_stream(data, {**augment, **MIXES[mix]}, **settings)
-    assert stream._finish.block == (4 if height == width and mix != "cutmix" else stream._chunk)
-    draws = stream._plan.draw(2).mix
+    assert stream._finish.block == (4 if height == width and mix != "cutmix" else stream._finish.chunk)
+    draws = stream._draw(2).mix
     assert draws is not None
-    rows, columns = RectangleMask(height, width, CPU).sides(draws.boxes[:18], draws.partner_weight[:18])
+    rows, columns = mask_sides(draws.boxes[:18], (height, width), draws.partner_weight[:18])
 
     # The pictures before mixing, blanked ones too, from the same draws without mixing and with nothing normalised.
     unmixed = make_stream(data, augment, **settings | {"mean": (0, 0, 0), "std": (1 / 255,) * 3, "micro_batch": 36})
@@ -64,7 +64,7 @@ def test_equals_masks_of_weights(
         return
     expected = torch.empty_like(images)
     for start in range(0, 36, 12):
-        for begin, end in pipeline.pieces(start, start + 12, stream._chunk):
+        for begin, end in preparation.pieces(start, start + 12, stream._finish.chunk):
             assert stream._finish._resize is not None
             stream._finish._resize(x[begin:end], expected[begin:end])
     assert torch.equal(images, expected)
@@ -76,7 +76,7 @@ def _source_pixels(stream: Any, step: int) -> torch.Tensor:
     finish = stream._finish
 
     class Keeping:
-        block, images, normalize = finish.block, finish.images, finish.normalize
+        chunk, block, images, normalize = finish.chunk, finish.block, finish.images, finish.normalize
 
         def source(self, start: int, stop: int) -> torch.Tensor:
             self._x = finish.source(start, stop)

@@ -7,14 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_lab.data.mixing import PairDraws, PairMixing, beta_quantiles, mix_pairs_, soft_cross_entropy
-from cifar_lab.data.rectangles import RectangleMask
+from cifar_lab.data.mixing import PairDraws, beta_quantiles, draw_pairs, mix_pairs_, soft_cross_entropy
+from cifar_lab.data.rectangles import mask_sides
+from cifar_lab.recipe.schema import Augment
 
 IDS = torch.arange(0, 40000, 2)
+SIZE = (32, 32)
 
 
 def weights(draws: PairDraws) -> torch.Tensor:
-    rows, columns = RectangleMask(32, 32, torch.device("cpu")).sides(draws.boxes, draws.partner_weight)
+    rows, columns = mask_sides(draws.boxes, SIZE, draws.partner_weight)
     return rows * columns
 
 
@@ -44,7 +46,7 @@ def test_beta_one_is_uniform() -> None:
 
 
 def test_mixup_conserves_the_sum_of_a_pair() -> None:
-    draws = PairMixing(0.4, 0.0, height=32, width=32).draw(IDS[:5], 0, 0)
+    draws = draw_pairs(Augment(mixup_alpha=0.4, cutmix_alpha=0.0), SIZE, IDS[:5], 0, 0)
     x = torch.randint(0, 256, (2 * len(draws.boxes), 3, 32, 32)).float()
     out = x.clone()
     mix_pairs_(out, weights(draws))
@@ -55,7 +57,7 @@ def test_mixup_conserves_the_sum_of_a_pair() -> None:
 
 
 def test_cutmix_exchanges_a_box_whose_area_is_the_label_share() -> None:
-    draws = PairMixing(0.0, 1.0, height=32, width=32).draw(IDS[:50], 0, 0)
+    draws = draw_pairs(Augment(mixup_alpha=0.0, cutmix_alpha=1.0), SIZE, IDS[:50], 0, 0)
     x = torch.randint(0, 256, (2 * len(draws.boxes), 3, 32, 32)).float()
     out = x.clone()
     mix_pairs_(out, weights(draws))
@@ -70,7 +72,7 @@ def test_cutmix_exchanges_a_box_whose_area_is_the_label_share() -> None:
 
 
 def test_draws_follow_their_distributions() -> None:
-    both = PairMixing(1.0, 1.0, height=32, width=32).draw(IDS, 0, 0)
+    both = draw_pairs(Augment(mixup_alpha=1.0, cutmix_alpha=1.0), SIZE, IDS, 0, 0)
     cut = both.partner_weight == 1
     assert abs(cut.double().mean() - 0.5) < 0.02
     lam = both.own_weight[~cut].double()
@@ -80,7 +82,7 @@ def test_draws_follow_their_distributions() -> None:
     # A box of side s in 0..1 covers s - s**2 / 4 of a line on average, clipped; s**2 is uniform here.
     expected = 1 - (1 / 2 - 1 / 5 + 1 / 48)
     assert abs(both.own_weight[cut].double().mean() - expected) < 0.02
-    again = PairMixing(1.0, 1.0, height=32, width=32).draw(IDS, 0, 1)
+    again = draw_pairs(Augment(mixup_alpha=1.0, cutmix_alpha=1.0), SIZE, IDS, 0, 1)
     assert not torch.equal(both.own_weight, again.own_weight)
 
 

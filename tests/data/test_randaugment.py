@@ -12,6 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from cifar_lab.data.randaugment import OPERATIONS, RandAugment, RandAugmentDraws
+from cifar_lab.recipe.schema import Augment
 
 COUNT = 16
 
@@ -48,9 +49,8 @@ def torchvision_op(name: str, x: Tensor, level: float, sign: int) -> Tensor:
 def one_operation(x: Tensor, name: str, magnitude: float, sign: int) -> Tensor:
     """All pictures through our kernel for one operation, by draws made by hand."""
     op = OPERATIONS.index(name)
-    augment = RandAugment(
-        1, magnitude, height=x.shape[2], width=x.shape[3], micro_batch=len(x), device=torch.device("cpu")
-    )
+    recipe = Augment(randaugment_ops=1, randaugment_magnitude=magnitude)
+    augment = RandAugment(recipe, x.shape[2:], micro_batch=len(x), device=torch.device("cpu"))
     counts = [0] * 10
     place = torch.arange(len(x))
     counts[max(0, op - 4)] = len(x)
@@ -78,7 +78,7 @@ def test_operation_equals_torchvision(name: str, size: tuple[int, int]) -> None:
 
 
 def test_draws_are_uniform_and_grouped() -> None:
-    augment = RandAugment(2, 9, height=8, width=8, micro_batch=100, device=torch.device("cpu"))
+    augment = RandAugment(Augment(randaugment_ops=2), (8, 8), micro_batch=100, device=torch.device("cpu"))
     draws = augment.draw(torch.arange(14000), 0, 0)
     for grouped, back, signed_op, counts in zip(draws.grouped, draws.back, draws.signed_op, draws.counts, strict=True):
         grouped, back = grouped.view(140, 100), back.view(140, 100)
@@ -99,7 +99,7 @@ def test_stream_applies_the_operations_in_their_rounds() -> None:
     )
     images, _, ids2, _ = whole_batch(stream, 0)
     assert torch.equal(ids, ids2)
-    single = RandAugment(2, 7, height=32, width=32, micro_batch=1, device=torch.device("cpu"))
+    single = RandAugment(stream._augment, (32, 32), micro_batch=1, device=torch.device("cpu"))
     for i in range(24):
         draws = single.draw(ids[i : i + 1], 0, 0)
         x = (plain[i : i + 1] * 255).round().to(torch.uint8)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from support.pictures import MEAN, STD, make_stream, random_pictures, whole_batch
 
+from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import EvalStream
 
 DATA = random_pictures(60)
@@ -185,10 +186,7 @@ def test_evaluation_sees_every_sample_once(count: int, world_size: int) -> None:
     for rank in range(world_size):
         stream = EvalStream(
             data,
-            image_size=32,
-            interpolation="bicubic",
-            mean=MEAN,
-            std=STD,
+            Preparation(32, "bicubic", MEAN, STD),
             batch=8,
             device=torch.device("cpu"),
             rank=rank,

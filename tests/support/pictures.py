@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cifar_lab.data.images import ImageSet
+from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import Stream
 from cifar_lab.recipe.schema import Augment
 
@@ -25,17 +26,15 @@ def random_pictures(count: int = 60, height: int = 32, width: int = 32, seed: in
 
 def make_stream(images: ImageSet, augment: dict[str, Any] | None = None, **changes: Any) -> Stream:
     """A stream of one global batch of 12 in micro-batches of 4 unless told otherwise."""
+    numbers = {"image_size": images.image_size, "interpolation": "bicubic", "mean": MEAN, "std": STD}
+    numbers |= {name: changes.pop(name) for name in numbers.keys() & changes.keys()}
     settings = {
-        "image_size": images.image_size,
-        "interpolation": "bicubic",
-        "mean": MEAN,
-        "std": STD,
         "seed": 0,
         "global_batch": 12,
         "micro_batch": 4,
         "device": torch.device("cpu"),
     }
-    return Stream(images, augment=Augment(**(augment or {})), **(settings | changes))
+    return Stream(images, Preparation(**numbers), Augment(**(augment or {})), **(settings | changes))
 
 
 def whole_batch(stream: Stream, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from cifar_lab.data.images import ImageSet
+from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import Stream
 from cifar_lab.files.contact_sheet import CELL, cut_tile
 from cifar_lab.recipe.schema import Augment
@@ -23,11 +24,8 @@ def stream(num: int = 80, batch: int = 80, micro_batch: int = 20) -> Stream:
     ids = torch.arange(num)
     return Stream(
         ImageSet(images, ids % 3, ids, ("a", "b", "c"), ""),
-        augment=Augment(),
-        image_size=8,
-        interpolation="bicubic",
-        mean=MEAN,
-        std=STD,
+        Preparation(8, "bicubic", MEAN, STD),
+        Augment(),
         seed=4,
         global_batch=batch,
         micro_batch=micro_batch,

@@ -42,9 +42,7 @@ def by_hand(session):
 
 
 def stream(session, batch, **ranks):
-    p = session.preparation
-    how = {"image_size": p.image_size, "interpolation": p.interpolation, "mean": p.mean, "std": p.std}
-    return EvalStream(session.test, batch=batch, device=torch.device("cpu"), **how, **ranks)
+    return EvalStream(session.test, session.preparation, batch=batch, device=torch.device("cpu"), **ranks)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -102,9 +100,10 @@ def test_ranks_share_the_samples(session, batch):
 def test_predictions_are_in_the_order_of_ids_and_agree_with_the_accuracy(session):
     # Ids with gaps, in an order of batches that is not theirs: two ranks' batches one after the other.
     some = session.test.subset(torch.arange(1, 60, 3))
-    p = session.preparation
-    how = {"image_size": p.image_size, "interpolation": p.interpolation, "mean": p.mean, "std": p.std}
-    streams = [EvalStream(some, batch=3, device=torch.device("cpu"), rank=rank, world_size=2, **how) for rank in (1, 0)]
+    streams = [
+        EvalStream(some, session.preparation, batch=3, device=torch.device("cpu"), rank=rank, world_size=2)
+        for rank in (1, 0)
+    ]
     found = evaluate(session.engine, [batch for s in streams for batch in detached(s)], keep=True)
     kept = found.predictions
     assert torch.equal(kept.ids, some.ids)
