@@ -141,28 +141,24 @@ def other_settings(a: Experiment, b: Experiment) -> list[str]:
     return [key for key in differing([a.runs[0], b.runs[0]]) if key not in NETWORK]
 
 
-def _verdict(measured: Difference, seeds: int) -> tuple[str, str]:
+def _verdict(evidence: Evidence) -> tuple[str, str]:
     """Whether a difference that is claimed to be positive is, and why."""
+    measured = evidence.difference
     if not measured.seeds_known:
         return OPEN, "one seed each: the spread over seeds is not known; train seed=1 and seed=2"
     if measured.low > 0:
         return HOLDS, "the difference is beyond the noise"
     if measured.high < 0:
         return FAILS, "the difference is beyond the noise, the other way round"
-    if seeds < ENOUGH_SEEDS:
+    if min(len(experiment.runs) for _, experiment in evidence.sides) < ENOUGH_SEEDS:
         return OPEN, f"within the noise of so few seeds; {ENOUGH_SEEDS} or more a side may tell"
     return FAILS, "no difference beyond the noise"
-
-
-def _seeds(evidence: Evidence) -> int:
-    return min(len(experiment.runs) for _, experiment in evidence.sides)
 
 
 def _compare(cast: Cast, title: str, sentence: str, worse: Experiment, better: Experiment) -> Claim:
     names = [TITLES.get(e.name, e.name) for e in (worse, better)]
     evidence = cast.evidence(f"{names[0]} minus {names[1]}", (1, worse), (-1, better))
-    verdict, because = _verdict(evidence.difference, _seeds(evidence))
-    return Claim(title, sentence, verdict, because, [evidence])
+    return Claim(title, sentence, *_verdict(evidence), [evidence])
 
 
 def _better(cast: Cast, title: str, sentence: str, worse: str, better: str) -> Claim:
@@ -188,10 +184,10 @@ def _residual(cast: Cast) -> Claim:
     )
     evidence = [depth, saved]
     if not saved.difference.seeds_known:
-        return Claim(title, sentence, *_verdict(saved.difference, 1), evidence)
+        return Claim(title, sentence, *_verdict(saved), evidence)
     if depth.difference.low > 0:
         return Claim(title, sentence, FAILS, "ResNet34 is worse than ResNet18 beyond the noise", evidence)
-    verdict, because = _verdict(saved.difference, _seeds(saved))
+    verdict, because = _verdict(saved)
     if verdict == HOLDS:
         because = "depth costs less with shortcuts, and ResNet34 is not worse beyond the noise"
     elif verdict == FAILS:

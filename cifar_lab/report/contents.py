@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cifar_lab.report import wording
 from cifar_lab.report.claims import TITLES, Claim, check_claims
 from cifar_lab.report.figure import Figure
-from cifar_lab.report.groups import Experiment, Protocol, Table, labels, tables
+from cifar_lab.report.groups import Experiment, Table, labels, tables
 from cifar_lab.report.ranking import Ranked
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.stats import difference, pooled_spread, ranks
@@ -55,7 +54,12 @@ def contents(records: Sequence[RunRecord]) -> Contents:
     """Work out tables, claims and figures."""
     found = tables(records)
     has_study = any(record.name in TITLES for record in records)
-    headings = _headings([table.protocol for table in found])
+    words = [table.protocol.describe() for table in found]
+    # Protocols that differ in nothing but their pictures are told apart by numbers.
+    headings = [
+        text if words.count(text) == 1 else f"{text}, pictures {words[: index + 1].count(text)}"
+        for index, text in enumerate(words)
+    ]
     sections = [
         _section(table, heading, index, has_study=has_study, alone=len(found) == 1)
         for index, (table, heading) in enumerate(zip(found, headings, strict=True))
@@ -76,7 +80,7 @@ def _section(table: Table, heading: str, index: int, *, has_study: bool, alone: 
         best = list(zip(labels(experiments), experiments, strict=True))[:BEST]
         title = best[0][0] if len(best) == 1 else f"The best {len(best)}" if len(experiments) > BEST else "All"
         figures = comparison("best", title, best)
-    figures = [replace(figure, name=f"{prefix}{slug(figure.name)}") for figure in figures]
+    figures = [replace(figure, name=f"{prefix}{figure.name}") for figure in figures]
     samples = [experiment.sample for experiment in experiments]
     pooled = pooled_spread(samples)
     ranked = []
@@ -85,20 +89,6 @@ def _section(table: Table, heading: str, index: int, *, has_study: bool, alone: 
         # An error lies between 0 and 1, whatever two seeds make of the interval.
         ranked.append(Ranked(rank, label, experiment, max(interval.low, 0.0), min(interval.high, 1.0)))
     return Section(f"{prefix}ranking", heading, ranked, claims, figures, missing)
-
-
-def _headings(protocols: Sequence[Protocol]) -> list[str]:
-    """What tells the protocols apart: words, and digests of the pictures where these are equal."""
-    words = [protocol.describe() for protocol in protocols]
-    return [
-        text if words.count(text) == 1 else f"{text} (pictures {protocol.digests()})"
-        for text, protocol in zip(words, protocols, strict=True)
-    ]
-
-
-def slug(text: str) -> str:
-    """A text as part of a file name or an anchor."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:80]
 
 
 COLUMNS: dict[str, Callable[[Ranked], str]] = {

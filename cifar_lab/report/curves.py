@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 Curve = tuple[Numbers, Numbers]
 
-SPLITS = ("train", "val")
-KEYS = ("step", "epoch", "loss", "accuracy", "lr", "images_per_second")
+KEYS = {"train": ("step", "epoch", "loss", "lr", "images_per_second"), "val": ("epoch", "loss", "accuracy")}
 EMPTY: Numbers = np.empty(0)
 
 
@@ -40,7 +39,7 @@ class Metrics:
 
 def read_metrics(path: Path) -> Metrics:
     """Columns of a metrics.jsonl; a torn last line is left out, other unreadable lines are noted. Raises OSError."""
-    columns: dict[tuple[str, str], list[float]] = {(split, key): [] for split in SPLITS for key in KEYS}
+    columns: dict[tuple[str, str], list[float]] = {(split, key): [] for split in KEYS for key in KEYS[split]}
     unreadable = []
     with open(path, "rb") as file:
         for position, line in enumerate(file, start=1):
@@ -52,9 +51,9 @@ def read_metrics(path: Path) -> Metrics:
                 record = None
             if not isinstance(record, dict):
                 unreadable.append(position)
-            elif record.get("split") in SPLITS:
-                for key in KEYS:
-                    columns[record["split"], key].append(number(record.get(key)))
+            elif (split := record.get("split")) in tuple(KEYS):
+                for key in KEYS[split]:
+                    columns[split, key].append(number(record.get(key)))
     return Metrics({place: np.array(values, dtype=np.float64) for place, values in columns.items()}, unreadable)
 
 

@@ -44,15 +44,8 @@ class Axis:
         return start + (value - self.low) / (self.high - self.low) * (end - start)
 
     def text(self, value: float) -> str:
-        """A tick's label, with as many decimals as its step needs."""
-        if max(map(abs, self.ticks), default=0) >= 1e4:
-            return f"{value / 1000:g}k" if value else "0"
-        step = self.ticks[1] - self.ticks[0] if len(self.ticks) > 1 else 1.0
-        power = math.floor(math.log10(step) + 1e-9)
-        if power < -4:
-            return f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e") if value else "0"
-        between = abs(step / 10.0**power - 2.5) < 1e-6  # 2.5 has one digit more than 2
-        return f"{value:.{max(0, between - power)}f}"
+        """A tick's label."""
+        return f"{value:.10g}"
 
 
 @dataclass(eq=False)

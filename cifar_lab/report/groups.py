@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from cifar_lab.report.curves import number
-from cifar_lab.report.record import RunRecord, differing, flat
+from cifar_lab.report.record import RunRecord, differing
 from cifar_lab.report.stats import Sample
 
 
@@ -31,11 +31,6 @@ class Protocol:
             parts.append(f"{self.num_train:,} training pictures")
         held_out = f"{self.val_size:,} held out for validation" if self.val_size else "none held out for validation"
         return ", ".join([*parts, held_out, f"{self.test_count:,} test pictures"])
-
-    def digests(self) -> str:
-        """Which pictures these were."""
-        test = "unknown" if self.test is None else f"{self.test:08x}"
-        return f"{(self.training or 'unknown')[:8]} and {test}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +137,7 @@ def _protocol(record: RunRecord) -> Protocol:
     val_size = number(data.get("val_size"))
     return Protocol(
         source=str(data.get("name", "unknown data")),
-        args=", ".join(f"{key}={value}" for key, value in sorted(flat(args).items())),
+        args=", ".join(f"{key}={value}" for key, value in sorted(args.items())),
         num_train=int(num_train) if num_train > 0 else None,
         val_size=int(val_size) if val_size >= 0 else None,
         test_count=record.test_count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -83,8 +83,8 @@ class RunRecord:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """What makes the run's experiment and is not at its default, by dotted key."""
-        return identity_fields(self._known) if self._known else flat(self.recipe)
+        """What makes the run's experiment and is not at its default, by dotted key; empty where that is not known."""
+        return identity_fields(self._known) if self._known else {}
 
     @cached_property
     def identity(self) -> str:
@@ -186,17 +186,6 @@ class RunRecord:
 
 def _error(accuracy: float) -> float | None:
     return 1 - accuracy if 0 <= accuracy <= 1 else None
-
-
-def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted key, of whatever a recipe.yaml holds."""
-    leaves: dict[str, Any] = {}
-    for key, value in recipe.items():
-        if isinstance(value, Mapping) and value:
-            leaves |= flat(value, f"{prefix}{key}.")
-        elif value != {}:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
 
 
 def differing(runs: Sequence[RunRecord]) -> list[str]:

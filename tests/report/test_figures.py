@@ -81,10 +81,10 @@ def test_other_runs_get_a_figure_of_the_best(tmp_path: Path) -> None:
     ("low", "high", "texts"),
     [
         (12.2, 19.0, ["12", "13", "14", "15", "16", "17", "18", "19"]),
-        (71, 87, ["70.0", "72.5", "75.0", "77.5", "80.0", "82.5", "85.0", "87.5"]),
-        (0, 0.05, ["0.00", "0.01", "0.02", "0.03", "0.04", "0.05"]),
-        (0, 1e-6, ["0", "2e-7", "4e-7", "6e-7", "8e-7", "1e-6"]),
-        (0, 52_000, ["0", "10k", "20k", "30k", "40k", "50k", "60k"]),
+        (71, 87, ["70", "72.5", "75", "77.5", "80", "82.5", "85", "87.5"]),
+        (0, 0.05, ["0", "0.01", "0.02", "0.03", "0.04", "0.05"]),
+        (0, 1e-6, ["0", "2e-07", "4e-07", "6e-07", "8e-07", "1e-06"]),
+        (0, 52_000, ["0", "10000", "20000", "30000", "40000", "50000", "60000"]),
         (5, 5, None),
         (0, 0, None),
         (0, 4e-13, None),
@@ -99,7 +99,7 @@ def test_ticks_are_round_and_their_texts_tell_them_apart(low: float, high: float
     assert found.low < found.high
     assert len(set(shown)) == len(shown)
     assert shown == (texts or shown)
-    assert [float(text.replace("k", "e3")) for text in shown] == pytest.approx(found.ticks)
+    assert [float(text) for text in shown] == pytest.approx(found.ticks)
 
 
 def test_an_axis_of_anything_a_float_can_be() -> None:
