@@ -17,7 +17,8 @@ from typing import Any
 from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
-from cifar_lab.rundir.outcome import Outcome, Place
+from cifar_lab.rundir.directory import Outcome
+from cifar_lab.rundir.placement import Place
 from cifar_lab.runtime import host
 from cifar_lab.runtime.orphans import die_with_parent
 from cifar_lab.runtime.signals import stop_flag

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,17 +22,6 @@ class ProcessId:
     def here(cls) -> ProcessId:
         """This process."""
         return cls(platform.node(), _machine(), os.getpid(), _start_if_running(os.getpid()))
-
-    @classmethod
-    def parse(cls, fields: Any) -> ProcessId:
-        """Inverse of `fields`; raises ValueError for anything else."""
-        match fields:
-            case {"host": str(host), "machine": str(machine), "pid": int(pid), "start": int() | None as start}:
-                return cls(host, machine, pid, start)
-        raise ValueError(f"not a process: {fields!r}")
-
-    def fields(self) -> dict[str, Any]:
-        return asdict(self)
 
     def alive(self) -> bool | None:
         """Whether it runs (a zombie does not); None when it lives elsewhere, so that nobody can tell from here."""

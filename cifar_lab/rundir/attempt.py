@@ -14,8 +14,10 @@ import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from cifar_lab.errors import UserError
 from cifar_lab.files import atomic
@@ -37,13 +39,22 @@ class AttemptError(UserError):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One hold on the run directory `folder`; `started` in Unix seconds. Rank 0 claims it, every rank may check it."""
+    """One hold on the run directory `folder`, as attempt.json says it; times are Unix seconds.
+
+    Rank 0 claims it, every rank may check it.
+    """
 
     folder: Path
     number: int
     process: ProcessId
     job_id: str | None
     started: float
+    ended: float | None = None
+
+    def __str__(self) -> str:
+        job = f", job {self.job_id}" if self.job_id else ""
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+        return f"attempt {self.number} ({self.process}{job}, started {started})"
 
     def still_ours(self) -> bool:
         """Whether nobody has taken the directory over; two `stat`s."""
@@ -54,9 +65,8 @@ class Attempt:
     def check(self) -> None:
         """Raise AttemptError if the directory was taken over; call it before every rename of a file of the run."""
         if not self.still_ours():
-            holder = read_attempt(self.folder)
             raise AttemptError(
-                f"{self.folder} was taken over by {_name(holder) if holder else 'another process'}: attempt "
+                f"{self.folder} was taken over by {read_attempt(self.folder) or 'another process'}: attempt "
                 f"{self.number} ends without writing anything more"
             )
 
@@ -64,25 +74,18 @@ class Attempt:
         """Say that it is over, so that the next start need not wait for silence. Rank 0 calls it last."""
         if self.still_ours():
             try:
-                self._write(ended=time.time())
+                replace(self, ended=time.time()).write()
             except OSError as error:  # a start on this machine sees that the process is gone anyway
                 log.warning("cannot write %s: %s", self.folder / "attempt.json", error.strerror)
 
-    def _write(self, ended: float | None) -> None:
-        fields = {**asdict(self), "ended": ended}
+    def write(self) -> None:
+        """Write attempt.json, which may lie elsewhere for another reader."""
+        fields = asdict(self)
         del fields["folder"]
         atomic.write_json(self.folder / "attempt.json", fields)
 
 
-@dataclass(frozen=True)
-class Holder:
-    """What attempt.json says."""
-
-    number: int
-    process: ProcessId
-    job_id: str | None
-    started: float
-    ended: float | None
+ATTEMPT = TypeAdapter(Attempt)
 
 
 def claim(folder: Path) -> Attempt:
@@ -107,22 +110,13 @@ def claim(folder: Path) -> Attempt:
         ) from error
 
 
-def read_attempt(folder: Path) -> Holder | None:
-    """Contents of attempt.json, None if there is none or it is damaged."""
+def read_attempt(folder: Path) -> Attempt | None:
+    """Who holds `folder` or did last; None if there is no attempt.json or it is damaged."""
     try:
-        fields = json.loads((folder / "attempt.json").read_text(encoding="utf-8"))
-        match fields:
-            case {
-                "number": int(number),
-                "process": process,
-                "job_id": str() | None as job_id,
-                "started": int() | float() as started,
-                "ended": int() | float() | None as ended,
-            }:
-                return Holder(number, ProcessId.parse(process), job_id, started, ended)
-    except (OSError, ValueError):
-        pass
-    return None
+        fields = json.loads((folder / "attempt.json").read_bytes())
+        return ATTEMPT.validate_python(fields | {"folder": folder})
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def last_sign(folder: Path, beats: Iterable[Beat]) -> float:
@@ -152,7 +146,7 @@ def _try_next(folder: Path, number: int) -> Attempt | None:
             return None
         job_id = next((os.environ[name] for name in JOB_VARIABLES if os.environ.get(name)), None)
         attempt = Attempt(folder, number, ProcessId.here(), job_id, time.time())
-        attempt._write(ended=None)
+        attempt.write()
     except BaseException:
         marker.unlink(missing_ok=True)
         raise
@@ -204,22 +198,15 @@ def _silence(folder: Path, number: int, beats: list[Beat]) -> float:
     return now - max(last_sign(folder, beats), last_written([_marker(folder, number)]))
 
 
-def _refusal(folder: Path, number: int, holder: Holder | None, beats: list[Beat]) -> AttemptError:
-    who = _name(holder) if holder else f"attempt {number}"
-    gone = holder is None or holder.ended is not None or holder.process.alive() is False
-    processes = [beat.process for beat in beats] if gone or holder is None else [holder.process]
-    left = f", of which {processes[0]} still runs" if gone and processes else ""
+def _refusal(folder: Path, number: int, holder: Attempt | None, beats: list[Beat]) -> AttemptError:
+    processes = [beat.process for beat in beats]
+    if holder is not None and holder.ended is None and holder.process.alive() is not False:
+        processes.insert(0, holder.process)
     end = f". If it hangs, end it with `kill -9 {processes[0].pid}` on {processes[0].host}" if processes else ""
     return AttemptError(
-        f"{folder} is in use by {who}{left}: wait for it, ask it to stop with `touch {folder / 'STOP'}`, or start "
-        f"another run beside it with --fresh{end}"
+        f"{folder} is in use by {holder or f'attempt {number}'}: wait for it, ask it to stop with "
+        f"`touch {folder / 'STOP'}`, or start another run beside it with --fresh{end}"
     )
-
-
-def _name(holder: Holder) -> str:
-    job = f", job {holder.job_id}" if holder.job_id else ""
-    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.started))
-    return f"attempt {holder.number} ({holder.process}{job}, started {started})"
 
 
 def _marker(folder: Path, number: int) -> Path:

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import TypeAdapter
+
 from cifar_lab.files import atomic
+from cifar_lab.files.jsonl import parse_object
 from cifar_lab.recipe import Recipe, load_recipe, to_yaml
-from cifar_lab.rundir.metrics import MetricsFile
 from cifar_lab.rundir.placement import RunDirError, check_identity, default_path
 
 State = Literal["running", "completed", "stopped", "interrupted", "failed"]
@@ -36,12 +38,15 @@ class Status:
     updated: float
 
 
+STATUS = TypeAdapter(Status)
+
+
 class RunDir:
     """Paths and files of one run; see section 5 of the design. `RunDir(path)` itself touches nothing."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._metrics = MetricsFile(self.path / "metrics.jsonl")
+        self._metrics: int | None = None  # descriptor of metrics.jsonl
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
@@ -121,33 +126,51 @@ class RunDir:
         fields = self._read_json("status.json")
         if fields is None:
             return None
-        match fields:
-            case {
-                "state": str(state),
-                "step": int(),
-                "total_steps": int(),
-                "reason": str() | None,
-                "world_size": int(),
-                "attempt": int(),
-                "updated": int() | float(),
-            } if state in STATES and len(fields) == 7:
-                return Status(**fields)
-        raise RunDirError(f"{self.path / 'status.json'} is damaged; delete it, and the next start writes it anew")
+        try:
+            return STATUS.validate_python(fields)
+        except ValueError as error:
+            problem = f"{self.path / 'status.json'} is damaged; delete it, and the next start writes it anew"
+            raise RunDirError(problem) from error
 
     def append_metrics(self, **fields: Any) -> None:
-        """Append one line to metrics.jsonl with the time in Unix seconds; NaN and infinities become null."""
-        self._metrics.append({"time": round(time.time(), 3), **fields})
+        """Append one line to metrics.jsonl with the time in Unix seconds; NaN and infinities become null.
+
+        With one system call, so that a reader or a crash sees all of it or a torn last line, dropped by the next start.
+        """
+        line = json.dumps(atomic.finite({"time": round(time.time(), 3), **fields}), allow_nan=False) + "\n"
+        if self._metrics is None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._metrics = os.open(self.path / "metrics.jsonl", flags, 0o666)
+        data = memoryview(line.encode())
+        while data:
+            data = data[os.write(self._metrics, data) :]
 
     def metrics(self) -> list[dict[str, Any]]:
         """All complete lines of metrics.jsonl; raises RunDirError for an unreadable one that is not the last."""
-        try:
-            return self._metrics.read()
-        except ValueError as error:
-            raise RunDirError(str(error)) from error
+        records = []
+        for number, line in enumerate(self._metrics_lines(), start=1):
+            record = parse_object(line)
+            if record is None:
+                raise RunDirError(f"{self.path / 'metrics.jsonl'}:{number}: not a JSON object; delete that line")
+            records.append(record)
+        return records
 
     def truncate_metrics(self, after_step: int) -> int:
         """Drop lines past `after_step` and torn ones, by rename; return the number of unreadable lines dropped."""
-        return self._metrics.truncate(after_step)
+        self.close()
+        if not (self.path / "metrics.jsonl").exists():
+            return 0
+        records = [(line, parse_object(line)) for line in self._metrics_lines()]
+        kept = [line + b"\n" for line, record in records if record and record.get("step", 0) <= after_step]
+        atomic.write_text(self.path / "metrics.jsonl", b"".join(kept).decode())
+        return sum(record is None for _, record in records)
+
+    def _metrics_lines(self) -> list[bytes]:
+        """A line counts once its newline is there."""
+        try:
+            return (self.path / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Final numbers of a completed run."""
@@ -176,26 +199,11 @@ class RunDir:
         """Remove STOP once it was obeyed, or the next start would stop at once."""
         (self.path / "STOP").unlink(missing_ok=True)
 
-    def write_token(self, text: str) -> None:
-        """Leave a text that every rank must find, which proves that the directory is shared."""
-        atomic.write_text(self.path / ".token", text)
-
-    def read_token(self) -> str | None:
-        """The text of `write_token`, None when this machine does not see it."""
-        try:
-            return (self.path / ".token").read_text(encoding="utf-8")
-        except OSError:
-            return None
-
-    @contextmanager
-    def replacing(self, name: str) -> Iterator[Path]:
-        """Yield a temporary path (same suffix) that becomes the run's file `name` when the block succeeds."""
-        with atomic.replacing(self.path / name) as temporary:
-            yield temporary
-
     def close(self) -> None:
-        """Close metrics.jsonl."""
-        self._metrics.close()
+        """Close metrics.jsonl; the next append opens it again."""
+        if self._metrics is not None:
+            os.close(self._metrics)
+            self._metrics = None
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
@@ -214,3 +222,11 @@ class RunDir:
         for path in self.path.glob(f"{atomic.TEMPORARY_PREFIX}*"):
             if path.is_file() and time.time() - path.stat().st_mtime > 3600:
                 path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a start of a run ended: its directory, and whether it completed or was stopped and can be continued."""
+
+    run_dir: RunDir
+    completed: bool

@@ -7,7 +7,6 @@ second.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -16,12 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from cifar_lab.files.process import ProcessId
 
 Phase = Literal["start", "compile", "train", "validation", "save", "test", "end"]
-PHASES: tuple[Phase, ...] = get_args(Phase)
 INTERVAL = 0.5
 FOLDER = "heartbeat"
 SIZE = 512
@@ -41,6 +41,9 @@ class Beat:
     progress: int
     count: int
     ended: bool
+
+
+BEAT = TypeAdapter(Beat)
 
 
 class Heartbeat:
@@ -118,12 +121,12 @@ class Heartbeat:
         self._count += 1
         # Overwritten in place, always SIZE bytes: a rename over an old file makes ext4 flush (3 ms against 0.05), NFS
         # shows it late, and it needs room on a full disk. Readers pass over what they cannot parse.
-        text = json.dumps(_fields(self.now(ended=ended))).ljust(SIZE)
+        text = BEAT.dump_json(self.now(ended=ended)).ljust(SIZE)
         try:
             self._path.parent.mkdir(exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
-                os.write(descriptor, text.encode())
+                os.write(descriptor, text)
             finally:
                 os.close(descriptor)
             self._written = time.monotonic()
@@ -136,8 +139,7 @@ class Heartbeat:
 def read_beat(run_dir: Path, rank: int) -> Beat | None:
     """The heartbeat of `rank`; None if there is none or it is unreadable, torn or foreign."""
     try:
-        with open(run_dir / FOLDER / f"{rank}.json", "rb") as file:
-            beat = _parse(json.loads(file.read(8 * SIZE)))
+        beat = BEAT.validate_json((run_dir / FOLDER / f"{rank}.json").read_bytes(), strict=True)
     except (OSError, ValueError):
         return None
     return beat if beat.rank == rank else None
@@ -151,23 +153,3 @@ def read_beats(run_dir: Path) -> list[Beat]:
         return []
     ranks = sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdecimal())
     return [beat for rank in ranks if (beat := read_beat(run_dir, rank)) is not None]
-
-
-def _fields(beat: Beat) -> dict[str, object]:
-    return {**vars(beat), "process": beat.process.fields()}
-
-
-def _parse(fields: object) -> Beat:
-    match fields:
-        case {
-            "rank": int(rank),
-            "attempt": int(attempt),
-            "process": process,
-            "phase": str(phase),
-            "step": int(step),
-            "progress": int(progress),
-            "count": int(count),
-            "ended": bool(ended),
-        } if phase in PHASES:
-            return Beat(rank, attempt, ProcessId.parse(process), phase, step, progress, count, ended)
-    raise ValueError(f"not a heartbeat: {fields!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ class RunDirError(UserError):
     """A run directory that cannot be used; the message names the way out."""
 
     exit_status = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the user wants the run directory; see RunDir.locate."""
+
+    runs: str = "runs"
+    run_dir: str | None = None
+    fresh: bool = False
 
 
 def default_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:

@@ -18,7 +18,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.files.jsonl import append_line
 from cifar_lab.recipe import load_recipe
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.rundir.outcome import Place
+from cifar_lab.rundir.placement import Place
 from cifar_lab.status.slurm_queue import read_queue
 from cifar_lab.status.standing import RECORDS, Standing, read_standing
 

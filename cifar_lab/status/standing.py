@@ -10,7 +10,7 @@ from typing import Any
 from cifar_lab.checkpoint.files import list_checkpoints
 from cifar_lab.cli.printable import duration
 from cifar_lab.files.jsonl import last_objects
-from cifar_lab.rundir.attempt import SILENT_SECONDS, Holder, last_sign, read_attempt
+from cifar_lab.rundir.attempt import SILENT_SECONDS, Attempt, last_sign, read_attempt
 from cifar_lab.rundir.directory import RunDir, State, Status
 from cifar_lab.rundir.heartbeat import Beat, read_beats
 
@@ -31,7 +31,7 @@ class Standing:
     status: Status | None = None
     problem: str | None = None
     checkpoint_step: int | None = None
-    holder: Holder | None = None
+    holder: Attempt | None = None
     beats: list[Beat] = field(default_factory=list)
     alive: bool | None = False
     silent_seconds: float = 0.0

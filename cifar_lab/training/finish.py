@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from cifar_lab.files.atomic import replacing
 from cifar_lab.models.size import model_size
 from cifar_lab.training.evaluation import Evaluation, Predictions, evaluate
 from cifar_lab.training.loop import stop, stop_agreed, write_status
@@ -52,13 +53,13 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
     assert result.predictions is not None
     if not any(line["split"] == "test" for line in run_dir.metrics()):  # else an earlier end was cut off after it
         session.tracker.log("test", step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
-    with run_dir.replacing("model.safetensors") as path:
+    with replacing(run_dir.path / "model.safetensors") as path:
         path.write_bytes(save(weights))  # `save_file` makes a file for its owner alone, and hides a full disk
-    with run_dir.replacing("model.json") as path:
+    with replacing(run_dir.path / "model.json") as path:
         path.write_text(json.dumps(_description(session), indent=2) + "\n", encoding="utf-8")
-    with run_dir.replacing("predictions.npz") as path:
+    with replacing(run_dir.path / "predictions.npz") as path:
         _write_predictions(path, result.predictions)
-    with run_dir.replacing("mistakes.png") as path:
+    with replacing(run_dir.path / "mistakes.png") as path:
         draw_mistakes(path, session.test, result.predictions)
     # The files above take memory too, a copy of the weights among it.
     run_dir.write_summary(_summary(session, result, max(*peaks, _peak_memory(session))))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import sys
 
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe
-from cifar_lab.rundir.attempt import Attempt, claim
-from cifar_lab.rundir.directory import RunDir, RunDirError, State
+from cifar_lab.rundir.attempt import Attempt, claim, read_attempt
+from cifar_lab.rundir.directory import Outcome, RunDir, RunDirError, State
 from cifar_lab.rundir.heartbeat import Heartbeat
-from cifar_lab.rundir.outcome import Outcome, Place
+from cifar_lab.rundir.placement import Place
 from cifar_lab.runtime import host
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World, is_lost_peer
@@ -45,7 +44,7 @@ def start(world: World, recipe: Recipe, flag: StopFlag, place: Place) -> Outcome
         return Outcome(run_dir, completed=True)
     attempt = world.from_main(lambda: _claim(run_dir, recipe))
     try:
-        _check_shared(world, run_dir)
+        _check_shared(world, run_dir, attempt)
         with Heartbeat(run_dir.path, world.rank, attempt.number) as heartbeat:
             return _train(recipe, world, Presence(run_dir, attempt, heartbeat, flag))
     finally:
@@ -106,13 +105,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _check_shared(world: World, run_dir: RunDir) -> None:
+def _check_shared(world: World, run_dir: RunDir, attempt: Attempt) -> None:
     """Every process must see what rank 0 writes."""
-    token = world.from_main(lambda: os.urandom(8).hex())
-    world.from_main(lambda: run_dir.write_token(token))
 
     def read() -> None:
-        if run_dir.read_token() != token:
+        if read_attempt(run_dir.path) != attempt:
             raise RunDirError(
                 f"the run directory {run_dir.path} is not shared: process {world.rank} does not see what process 0 "
                 "wrote there; name a folder on a shared file system with --runs DIR"

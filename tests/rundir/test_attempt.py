@@ -36,7 +36,7 @@ def held_elsewhere(folder, monkeypatch, silent_seconds):
     fields = json.loads((folder / "attempt.json").read_text())
     (folder / "attempt.json").write_text(json.dumps(fields | {"process": ELSEWHERE}))
     heartbeat = Heartbeat(folder, 0, 1, interval=0.1)
-    heartbeat._process = ProcessId.parse(ELSEWHERE)
+    heartbeat._process = ProcessId(**ELSEWHERE)
     heartbeat._write()
     monkeypatch.setattr(attempts, "SILENT_SECONDS", silent_seconds)
     return heartbeat

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lab.files.atomic import replacing
 from cifar_lab.files.cache import CacheRootError, cache_root
 from cifar_lab.recipe import Recipe, parse_recipe
 from cifar_lab.rundir.directory import RunDir, RunDirError
@@ -174,7 +175,7 @@ def test_replacing_keeps_the_old_file_when_the_block_fails(run: RunDir) -> None:
     (run.path / "model.json").write_text("old")
 
     def replace_and_fail() -> None:
-        with run.replacing("model.json") as temporary:
+        with replacing(run.path / "model.json") as temporary:
             assert temporary.suffix == ".json"
             temporary.write_text("half")
             raise KeyError
@@ -182,7 +183,7 @@ def test_replacing_keeps_the_old_file_when_the_block_fails(run: RunDir) -> None:
     with pytest.raises(KeyError):
         replace_and_fail()
     assert (run.path / "model.json").read_text() == "old"
-    with run.replacing("model.json") as temporary:
+    with replacing(run.path / "model.json") as temporary:
         temporary.write_text("new")
     assert (run.path / "model.json").read_text() == "new"
     assert not list(run.path.glob(".tmp-*"))
@@ -198,18 +199,15 @@ def test_create_removes_old_temporary_files_only(run: RunDir) -> None:
     assert young.exists()
 
 
-def test_summary_env_token_and_stop(run: RunDir) -> None:
+def test_summary_env_and_stop(run: RunDir) -> None:
     assert run.summary() is None
     assert run.env() == {}
-    assert run.read_token() is None
     assert run.stop_request() is None
     run.write_summary({"test": {"accuracy": 0.5}})
     run.write_env({"host": "here"})
-    run.write_token("proof")
     (run.path / "STOP").touch()
     assert run.summary() == {"test": {"accuracy": 0.5}}
     assert run.env() == {"host": "here"}
-    assert run.read_token() == "proof"
     assert run.stop_request() == "STOP"
     (run.path / "STOP").write_text("job 7 ends\nsoon\n")
     assert run.stop_request() == "job 7 ends soon"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from cifar_lab.files.process import ProcessId
-from cifar_lab.rundir.attempt import Holder
+from cifar_lab.rundir.attempt import Attempt
 from cifar_lab.rundir.directory import Status
 from cifar_lab.status.requeue import Asking, Decision, write_record
 from cifar_lab.status.requeue import decide as rule
@@ -32,7 +33,7 @@ class Situation:
 
     def standing(self, records=()) -> Standing:
         status = Status(self.state, 5, 9, self.reason, 1, self.attempt, 0.0) if self.state else None
-        holder = Holder(self.attempt, ProcessId.here(), self.job_id if self.ours else "3", 0.0, None)
+        holder = Attempt(Path("run"), self.attempt, ProcessId.here(), self.job_id if self.ours else "3", 0.0, None)
         return Standing(
             status=status,
             problem=self.problem,

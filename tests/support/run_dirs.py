@@ -45,7 +45,7 @@ def held_elsewhere(path: Path, *, age: float = 0.0, job_id: str | None = None, s
     """A process on another machine holds the directory and was heard of `age` seconds ago."""
     held = claim(path)
     fields = json.loads((path / "attempt.json").read_text())
-    fields |= {"process": ELSEWHERE.fields(), "job_id": job_id}
+    fields |= {"process": vars(ELSEWHERE), "job_id": job_id}
     (path / "attempt.json").write_text(json.dumps(fields))
     heartbeat = Heartbeat(path, 0, held.number)
     heartbeat._process = ELSEWHERE

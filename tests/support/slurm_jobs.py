@@ -14,7 +14,7 @@ from typing import Any
 from support.commands import PYTHON, ROOT, environment, write_recipe
 from support.slurm_cluster import Cluster
 
-from cifar_lab.rundir.attempt import Holder, read_attempt
+from cifar_lab.rundir.attempt import Attempt, read_attempt
 from cifar_lab.rundir.directory import RunDir, Status
 from cifar_lab.status.standing import read_standing
 
@@ -47,7 +47,7 @@ class Job:
     def status(self) -> Status | None:
         return self.run.status()
 
-    def attempt(self) -> Holder | None:
+    def attempt(self) -> Attempt | None:
         """Who holds the run directory, or did last."""
         return read_attempt(self.run.path)
 
