@@ -86,8 +86,7 @@ def work(name: str, folder: str) -> None:
     from cifar_lab.models.factory import build_model
     from cifar_lab.recipe import parse_recipe
     from cifar_lab.recipe.schedule import Schedule
-    from cifar_lab.runtime.make import make_engine
-    from cifar_lab.runtime.options import uses_channels_last
+    from cifar_lab.runtime.make import make_engine, uses_channels_last
     from cifar_lab.runtime.start import start_world
 
     strategy, processes, mapping = ROWS[name]

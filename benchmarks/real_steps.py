@@ -16,8 +16,7 @@ from cifar_lab.data.stream import Stream
 from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.recipe.schedule import Schedule
-from cifar_lab.runtime.make import make_engine
-from cifar_lab.runtime.options import uses_channels_last
+from cifar_lab.runtime.make import make_engine, uses_channels_last
 from cifar_lab.runtime.world import World
 
 

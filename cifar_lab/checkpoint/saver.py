@@ -139,7 +139,7 @@ class Saver:
             specs = {
                 name: TensorSpec(DTYPES[dtype], tuple(shape))
                 for source in sources
-                for name, (dtype, shape) in self.engine.state_specs(source).items()
+                for name, (dtype, shape) in self.engine.specs[source].items()
             }
             plans += files.plan_files(kind, specs)
         return plans
@@ -225,7 +225,7 @@ def load(checkpoint: Path, engine: Engine, state: TrainingState) -> None:
         for path in files.tensor_files(checkpoint, kind):
             tensors |= load_file(path)
         for source in sources:
-            specs = engine.state_specs(source)
+            specs = engine.specs[source]
             found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
             wrong = [name for name, spec in specs.items() if found.get(name) != spec]
             if wrong:

@@ -46,6 +46,3 @@ class Guard:
         index = torch.argmax((~torch.isfinite(self._first[:-1])).to(torch.uint8))
         first_bad = torch.where(self._seen_bad, torch.stack([self._first[-1], index.double()]), -1.0)
         return torch.cat([torch.stack([self.grad_norm.double(), self.skipped]), first_bad])
-
-    def name(self, index: int) -> str:
-        return self.names[index]

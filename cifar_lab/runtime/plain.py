@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,27 +11,23 @@ from torch.nn.parallel import DistributedDataParallel
 from cifar_lab.data.stream import Batch
 from cifar_lab.optim.groups import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
-from cifar_lab.runtime.base import BaseEngine, ema_decay_at
-from cifar_lab.runtime.engine import Health, StateKind
+from cifar_lab.runtime.engine import Engine, Health, StateKind
 from cifar_lab.runtime.guard import Guard
-from cifar_lab.runtime.options import connect
 from cifar_lab.runtime.world import World
 
 
-class PlainEngine(BaseEngine):
+class PlainEngine(Engine):
     """Weights, optimizer and moving average whole on every process; gradients averaged by DDP."""
 
     def __init__(self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, strategy: str) -> None:
         super().__init__(world, recipe, module, accumulation_steps, strategy)
         self.optimizer = make_optimizer(module, recipe.optim)
-        # Made now and not by the first step, so that a first step that is skipped leaves zeros and not empty memory.
-        for p in self.parameters.values():
-            self.optimizer.state[p] = {moment: torch.zeros_like(p) for moment in self.moments}
-            if recipe.optim.name == "adamw":
-                self.optimizer.state[p]["step"] = torch.zeros((), device=p.device)
+        self._start_optimizer(self.parameters.values())
         self.guard = Guard(list(self.parameters), world.device, recipe.train.grad_clip)
-        self._averaged = {**self.parameters, **self.floating_buffers()} if self.has_ema else {}
-        self.ema = {name: t.detach().clone() for name, t in self._averaged.items()}
+        if self.ema_decay is not None:
+            averaged = {**self.parameters, **self.floating_buffers()}
+            self.ema = {name: t.detach().clone() for name, t in averaged.items()}
+            self._live, self._averages = list(averaged.values()), list(self.ema.values())
         self._share = torch.tensor(1 / accumulation_steps, device=world.device)  # of a micro-batch in the mean loss
         self.model = connect(module, recipe, world)
 
@@ -50,46 +45,20 @@ class PlainEngine(BaseEngine):
         self.settle_buffers(self.optimizer.found_inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.has_ema:
-            with torch.no_grad():
-                decay = ema_decay_at(step, self.ema_decay)
-                torch._foreach_lerp_(list(self.ema.values()), list(self._averaged.values()), 1 - decay)
-
-    @contextmanager
-    def use_ema(self) -> Iterator[None]:
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
+        self._update_ema(step)
 
     def health(self, *sums: Tensor) -> tuple[Health, list[float]]:
         summed = self.world.sum_(torch.stack([s.double() for s in sums]))
         norm, skipped, bad_step, bad_index, *values = torch.cat([self.guard.scalars(), summed]).tolist()
         bad = bad_step >= 0
-        name = self.guard.name(int(bad_index)) if bad else None
+        name = self.guard.names[int(bad_index)] if bad else None
         return Health(norm, int(skipped), int(bad_step) if bad else None, name), values
 
-    def state_specs(self, kind: StateKind) -> dict[str, tuple[torch.dtype, torch.Size]]:
-        return {name: (t.dtype, t.shape) for name, t in self._tensors(kind).items()}
-
-    def named_state(self, kind: StateKind) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in self._tensors(kind).items():
-            yield name, tensor.detach()
-
-    @torch.no_grad()
-    def load_state(self, kind: StateKind, tensors: dict[str, Tensor]) -> None:
-        for name, tensor in self._tensors(kind).items():
-            tensor.copy_(tensors[name])
-        self.settle_buffers(False)
-
     def resume_at(self, step: int, skipped: int) -> None:
+        super().resume_at(step, skipped)
         self.guard.skipped.fill_(skipped)
-        for state in self.optimizer.state.values():
-            if "step" in state:
-                state["step"].fill_(step - skipped)
 
-    def _tensors(self, kind: StateKind) -> dict[str, Tensor]:
+    def _whole(self, kind: StateKind) -> dict[str, Tensor]:
         if kind == "optimizer":
             return {f"{n}.{m}": self.optimizer.state[p][m] for n, p in self.parameters.items() for m in self.moments}
         return {"weights": dict(self.module.named_parameters()), "ema": self.ema, "buffers": self.buffers}[kind]
@@ -98,7 +67,23 @@ class PlainEngine(BaseEngine):
         """DDP averages gradients in the backward pass of the last micro-batch only."""
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) and not last else nullcontext()
 
-    def _swap(self) -> None:
-        for name, average in self.ema.items():
-            live = self._averaged[name]
-            live.data, average.data = average.data, live.data
+
+def connect(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
+    """`model`, wrapped so that its gradients become the mean over all processes; itself if there is but one."""
+    if world.world_size == 1:
+        return model
+    # Buffers are averaged when they are used; sending them each step would cost and hide that they drift. A static
+    # graph would save nothing here, as every parameter has a gradient, and breaks accumulation (pytorch 143580).
+    ddp = DistributedDataParallel(
+        model,
+        device_ids=None if world.device.type == "cpu" else [world.device],
+        gradient_as_bucket_view=True,
+        forward_sync_buffers=False,
+    )
+    if recipe.train.grad_compression is not None:
+        from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+        # Hooks that keep nothing from step to step. PowerSGD keeps an error a process, and a run resumes on any number.
+        hooks = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
+        ddp.register_comm_hook(None, hooks[recipe.train.grad_compression])
+    return ddp

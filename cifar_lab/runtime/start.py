@@ -8,7 +8,7 @@ import os
 import torch
 
 from cifar_lab.errors import UserError
-from cifar_lab.runtime.options import OptionError
+from cifar_lab.runtime.engine import OptionError
 from cifar_lab.runtime.world import World
 
 # Accelerate's DeepSpeed path imports transformers.

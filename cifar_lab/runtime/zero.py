@@ -1,25 +1,33 @@
-"""The engine for DeepSpeed ZeRO, stages 1 to 3; the only file that imports deepspeed."""
+"""The engine for DeepSpeed ZeRO, stages 1 to 3; the only file that imports deepspeed.
+
+What it takes from `deepspeed.initialize(...)[1]` is private to DeepSpeed 0.19: `setup.cfg` fixes the minor version, and
+tests/runtime/test_zero.py fails if one of these attributes changes its meaning.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import deepspeed
 import torch
+import torch.nn.functional as F
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
 from torch import Tensor, nn
 
 from cifar_lab.data.stream import Batch
 from cifar_lab.optim.groups import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
-from cifar_lab.runtime.base import BaseEngine, ema_decay_at
-from cifar_lab.runtime.engine import Health, StateKind
-from cifar_lab.runtime.options import OptionError
+from cifar_lab.runtime.engine import Engine, Health, OptionError, StateKind
 from cifar_lab.runtime.world import World
 from cifar_lab.runtime.zero_config import ZeroSetup, deepspeed_config
-from cifar_lab.runtime.zero_partitions import Partitions
 
 
 def prepare_deepspeed() -> None:
@@ -30,10 +38,12 @@ def prepare_deepspeed() -> None:
     warnings.filterwarnings("ignore", message=".torch.distributed.* is deprecated", category=FutureWarning)
 
 
-class ZeroEngine(BaseEngine):
+class ZeroEngine(Engine):
     """Optimizer and moving average (and gradients, and weights) in partitions, one a process.
 
     DeepSpeed synchronises with the host every step by itself (overflow check); what this class adds does not.
+    `masters` are the flat fp32 partitions of the trainable parameters, which the optimizer updates. The moving average
+    of each lies beside its moments, where DeepSpeed finds the part of a parameter.
     """
 
     def __init__(
@@ -54,18 +64,26 @@ class ZeroEngine(BaseEngine):
             num_parameters=num_parameters,
         )
         self.optimizer = make_optimizer(module, recipe.optim)
-        self.engine: Any = deepspeed.initialize(model=module, optimizer=self.optimizer, config=self.config)[0]
+        self.engine, self.sharder, *_ = deepspeed.initialize(model=module, optimizer=self.optimizer, config=self.config)
         self.model = self.engine
-        self.partitions = Partitions(world, self.engine.optimizer, self.parameters)
-        self.masters = self.partitions.masters
-        # Made now and not by the first step, so that they can be loaded, and are zeros if that step is skipped.
-        for master in self.masters:
-            self.optimizer.state[master] = {moment: torch.zeros_like(master.detach()) for moment in self.moments}
-            if recipe.optim.name == "adamw":
-                self.optimizer.state[master]["step"] = torch.zeros((), device=master.device)
-        self._averaged = self.floating_buffers() if self.has_ema else {}
-        self.ema = {name: b.detach().clone() for name, b in self._averaged.items()}
-        self.ema_masters = [master.detach().clone() for master in self.masters] if self.has_ema else []
+        self.shards_weights = setup.stage == 3
+        self.masters: list[Tensor] = (
+            self.sharder.fp32_partitioned_groups_flat
+            if self.shards_weights
+            else self.sharder.single_partition_of_fp32_groups
+        )
+        self._start_optimizer(self.masters)
+        if self.ema_decay is not None:
+            for master in self.masters:
+                self.optimizer.state[master]["ema"] = master.detach().clone()
+            averaged = self.floating_buffers()
+            self.ema = {name: b.detach().clone() for name, b in averaged.items()}
+            self._live = [*self.masters, *averaged.values()]
+            self._averages = [*(self.optimizer.state[m]["ema"] for m in self.masters), *self.ema.values()]
+        if self.shards_weights:
+            self._share_weights()
+        else:
+            self.sharder._lazy_init_hp_params_optimizer_state()  # finds moments and average from now on
         self.first_bad_step: int | None = None
 
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
@@ -83,24 +101,7 @@ class ZeroEngine(BaseEngine):
         self.settle_buffers(bad)
         if bad and self.first_bad_step is None:
             self.first_bad_step = step
-        if self.has_ema:
-            with torch.no_grad():
-                averages = [*self.ema_masters, *self.ema.values()]
-                live = [*self.masters, *self._averaged.values()]
-                torch._foreach_lerp_(averages, live, 1 - ema_decay_at(step, self.ema_decay))
-
-    @contextmanager
-    def use_ema(self) -> Iterator[None]:
-        if not self.has_ema:
-            yield
-            return
-        self._swap()
-        self.partitions.publish()
-        try:
-            yield
-        finally:
-            self._swap()
-        self.partitions.publish()  # not after an error: a peer that is gone would be waited for
+        self._update_ema(step)
 
     def health(self, *sums: Tensor) -> tuple[Health, list[float]]:
         summed = self.world.sum_(torch.stack([s.double() for s in sums])).tolist()
@@ -108,61 +109,55 @@ class ZeroEngine(BaseEngine):
         norm = float(self.engine.get_global_grad_norm() or 0.0)
         return Health(norm, self.engine.skipped_steps, self.first_bad_step, bad), summed
 
-    def state_specs(self, kind: StateKind) -> dict[str, tuple[torch.dtype, torch.Size]]:
-        shapes = self.partitions.shapes
-        if kind == "buffers":
-            return {name: (b.dtype, b.shape) for name, b in self.buffers.items()}
-        if kind == "weights":
-            named = self.module.named_parameters()
-            return {name: (p.dtype, shapes.get(name, p.shape)) for name, p in named}
-        if kind == "optimizer":
-            return {f"{name}.{m}": (torch.float32, shape) for name, shape in shapes.items() for m in self.moments}
-        if not self.has_ema:
-            return {}
-        specs = {name: (torch.float32, shape) for name, shape in shapes.items()}
-        return specs | {name: (b.dtype, b.shape) for name, b in self.ema.items()}
-
-    def named_state(self, kind: StateKind) -> Iterator[tuple[str, Tensor]]:
-        whole = self._whole(kind)
-        for name in self.state_specs(kind):
-            yield name, whole[name].detach() if name in whole else self.partitions.read(*self._place(kind, name))
+    def resume_at(self, step: int, skipped: int) -> None:
+        super().resume_at(step, skipped)
+        self.engine.skipped_steps = skipped
 
     @torch.no_grad()
-    def load_state(self, kind: StateKind, tensors: dict[str, Tensor]) -> None:
-        whole = self._whole(kind)
-        for name in self.state_specs(kind):
-            if name in whole:
-                whole[name].copy_(tensors[name])
-            else:
-                self.partitions.write(*self._place(kind, name), tensors[name])
-        self.settle_buffers(False)
-        if kind == "weights":
-            self.partitions.publish()
+    def publish(self) -> None:
+        """Make the forward pass see what `masters` hold now, as DeepSpeed does at the end of a step. Collective."""
+        if not self.shards_weights:
+            self.sharder.update_lp_params()
+            return
+        self.sharder._partition_all_parameters()
+        for group in range(len(self.masters)):
+            self.sharder._reassign_or_swap_out_partitioned_parameters(group)
+        persistent = self.sharder.persistent_parameters
+        if persistent:
+            persistent[0].all_gather(persistent)
+        self.sharder.invalidate_secondary_tensor()
 
-    def resume_at(self, step: int, skipped: int) -> None:
-        self.engine.skipped_steps = skipped
-        for state in self.optimizer.state.values():
-            if "step" in state:
-                state["step"].fill_(step - skipped)
+    def _read(self, kind: StateKind, name: str) -> Tensor:
+        p, key = self._place(kind, name)
+        whole: Tensor = safe_get_full_optimizer_state(p, key) if key else safe_get_full_fp32_param(p)
+        return whole
 
-    def _whole(self, kind: StateKind) -> dict[str, Tensor]:
-        """Tensors of a kind that every process has in full."""
-        if kind == "weights":
-            return {name: p for name, p in self.module.named_parameters() if name not in self.parameters}
-        return {"buffers": self.buffers, "ema": self.ema, "optimizer": {}}[kind]
+    def _write(self, kind: StateKind, name: str, value: Tensor) -> None:
+        p, key = self._place(kind, name)
+        if not self.shards_weights:
+            _ = safe_set_full_optimizer_state(p, value, key) if key else safe_set_full_fp32_param(p, value)
+            return
+        # Its setter of the whole fails where the last process's part is padded.
+        count = p.ds_tensor.numel()
+        padded = F.pad(value.flatten(), (0, count * self.world.world_size - value.numel()))
+        part = padded[count * self.world.rank :][:count]
+        _ = safe_set_local_optimizer_state(p, part, key) if key else safe_set_local_fp32_param(p, part)
 
-    def _place(self, kind: StateKind, name: str) -> tuple[list[Tensor], str]:
-        """The flat partitions that a tensor lies in, and the name of its parameter."""
+    def _place(self, kind: StateKind, name: str) -> tuple[Any, str | None]:
+        """The parameter that a tensor belongs to, and its key in the optimizer's state; None: the weights."""
         if kind == "optimizer":
             name, _, moment = name.rpartition(".")
-            return [self.optimizer.state[master][moment] for master in self.masters], name
-        return (self.masters if kind == "weights" else self.ema_masters), name
+            return self.parameters[name], moment
+        return self.parameters[name], "ema" if kind == "ema" else None
 
-    @torch.no_grad()
-    def _swap(self) -> None:
-        """Exchange the contents of live and averaged tensors: DeepSpeed holds views of the live ones."""
-        live, averages = [*self.masters, *self._averaged.values()], [*self.ema_masters, *self.ema.values()]
-        for one, other in zip(live, averages, strict=True):
-            kept = one.detach().clone()
-            one.copy_(other)
-            other.copy_(kept)
+    def _share_weights(self) -> None:
+        """Let the forward pass read the masters themselves, as DeepSpeed means to when both are fp32 on one device.
+
+        It compares a device with a device's name, finds them different, and keeps a second copy (0.19.8).
+        """
+        flats = self.sharder.fp16_partitioned_groups_flat
+        for group, master in enumerate(self.masters):
+            if flats[group].dtype == master.dtype and flats[group].device == master.device:
+                flats[group] = master.detach()
+                self.sharder._unflatten_partitioned_parameters(group)
+                self.sharder.lp_param_buffer = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import DeepSpeedPlugin
 
 from cifar_lab.recipe import Recipe
-from cifar_lab.runtime.options import OptionError
+from cifar_lab.runtime.engine import OptionError
 
 # Elements that are on their way between processes at once: 40 MB in fp32. DeepSpeed's own 500 million would reserve
 # 2 GB a process whatever the model, and its 1000 million for reuse would keep weights gathered for a whole step.
@@ -20,8 +20,12 @@ LIVE_PARAMETERS = 50_000_000
 # Parameters smaller than this stay whole on every process under stage 3.
 PERSISTENCE_THRESHOLD = 100_000
 
-# Sections of a DeepSpeed file that would decide what the recipe decides, and the key of the recipe that does.
+# What of a DeepSpeed file would decide what the recipe decides, and the key of the recipe that does.
 OF_THE_RECIPE = {
+    "train_batch_size": "train.global_batch",
+    "train_micro_batch_size_per_gpu": "train.micro_batch",
+    "gradient_accumulation_steps": "train.micro_batch",
+    "gradient_clipping": "train.grad_clip",
     "optimizer": "optim",
     "scheduler": "optim.schedule",
     "fp16": "train.precision",
@@ -39,15 +43,13 @@ OF_THE_RECIPE = {
 
 @dataclass(frozen=True)
 class ZeroSetup:
-    """What the launcher asks for: hardware alone, no batches, no precision. `file` holds a DeepSpeed file, if any."""
+    """What the launcher asks for: hardware, and `asked`, the DeepSpeed file at `place` or what stands for one."""
 
     stage: int
     offload_optimizer: bool = False
     offload_param: bool = False
-    gradient_accumulation_steps: int | None = None
-    gradient_clipping: float | None = None
-    path: str | None = None
-    file: dict[str, Any] = field(default_factory=dict)
+    place: str = "the accelerate launcher's options or configuration"
+    asked: dict[str, Any] = field(default_factory=dict)
 
     @property
     def strategy(self) -> str:
@@ -57,7 +59,6 @@ class ZeroSetup:
     @classmethod
     def from_accelerate(cls, plugin: DeepSpeedPlugin) -> ZeroSetup:
         """The setup of `accelerate launch --use_deepspeed ...`. Raises OptionError for what is not supported."""
-        path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
         devices = {"optimizer": plugin.offload_optimizer_device, "param": plugin.offload_param_device}
         for name, device in devices.items():
             if device not in (None, "none", "cpu"):
@@ -66,56 +67,45 @@ class ZeroSetup:
             raise OptionError(
                 f"zero_stage: {plugin.zero_stage} shards nothing; take 1, 2 or 3, or accelerate_configs/ddp.yaml"
             )
-        accumulation, clipping = plugin.gradient_accumulation_steps, plugin.gradient_clipping
-        from_file = path != "none"
-        return cls(
-            stage=plugin.zero_stage,
-            offload_optimizer=devices["optimizer"] == "cpu",
-            offload_param=devices["param"] == "cpu",
-            # Accelerate fills in 1 and "auto" for what nobody asked for; a file is read for itself.
-            gradient_accumulation_steps=None if from_file or accumulation in ("auto", 1) else accumulation,
-            gradient_clipping=None if from_file or clipping == "auto" else clipping,
-            path=path if from_file else None,
-            file=read_file(path) if from_file else {},
-        )
-
-
-def read_file(path: str) -> dict[str, Any]:
-    """A DeepSpeed file as written, without its `auto` values. Raises OptionError."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OptionError(f"deepspeed_config_file {path} cannot be read as JSON: {error}") from error
-    known: dict[str, Any] = _without_auto(content)
-    return known
+        setup = cls(plugin.zero_stage, devices["optimizer"] == "cpu", devices["param"] == "cpu")
+        path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+        if path != "none":  # read by Accelerate already, which adds to its own copy what the file does not say
+            return replace(setup, place=path, asked=_without_auto(json.loads(Path(path).read_text(encoding="utf-8"))))
+        asked = {key: getattr(plugin, key) for key in ("gradient_accumulation_steps", "gradient_clipping")}
+        if asked["gradient_accumulation_steps"] == 1:  # what Accelerate fills in for what nobody asked for
+            del asked["gradient_accumulation_steps"]
+        return replace(setup, asked=_without_auto(asked))
 
 
 def deepspeed_config(
     recipe: Recipe, setup: ZeroSetup, *, world_size: int, accumulation_steps: int, num_parameters: int
 ) -> dict[str, Any]:
-    """The dictionary for `deepspeed.initialize`. Raises OptionError, a line for each contradiction with the recipe."""
+    """The dictionary for `deepspeed.initialize`. Raises OptionError, a line for all that the recipe decides."""
     train = recipe.train
-    decided: dict[str, Any] = {
-        "train_batch_size": train.global_batch,
-        "train_micro_batch_size_per_gpu": train.global_batch // (world_size * accumulation_steps),
-        "gradient_accumulation_steps": accumulation_steps,
-        "gradient_clipping": train.grad_clip or 0.0,
-    }
-    problems = _contradictions(recipe, setup, decided, world_size)
-    if problems:
-        raise OptionError("\n".join(problems))
-    config = {key: value for key, value in setup.file.items() if key not in OF_THE_RECIPE}
+    contradictions = [
+        f"{setup.place}: {key} is for the recipe to decide ({OF_THE_RECIPE[key]}): remove it, or set it to auto"
+        for key, value in setup.asked.items()
+        if key in OF_THE_RECIPE
+        and value not in (None, {})
+        and not (isinstance(value, dict) and value.get("enabled") is False)
+    ]
+    if contradictions:
+        raise OptionError("\n".join(contradictions))
+    hardware = {key: value for key, value in setup.asked.items() if key not in OF_THE_RECIPE}
     return {
         "steps_per_print": None,
         "wall_clock_breakdown": False,
         "timers": {"throughput": {"enabled": False}},  # it waits for the device at every step
-        **config,
-        **decided,
+        **hardware,
+        "train_batch_size": train.global_batch,
+        "train_micro_batch_size_per_gpu": train.global_batch // (world_size * accumulation_steps),
+        "gradient_accumulation_steps": accumulation_steps,
+        "gradient_clipping": train.grad_clip or 0.0,
         # Autocast over fp32 weights, as under every strategy; DeepSpeed's `bf16` section would round the weights.
         "torch_autocast": {"enabled": train.precision == "bf16", "dtype": "bfloat16"},
         "zero_allow_untested_optimizer": True,  # SGD is not on its list; tests/runtime/test_zero.py tests it
         "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW needs no compiler on the training machine
-        "zero_optimization": _zero_section(setup, num_parameters) | setup.file.get("zero_optimization", {}),
+        "zero_optimization": _zero_section(setup, num_parameters) | hardware.get("zero_optimization", {}),
     }
 
 
@@ -138,33 +128,6 @@ def _zero_section(setup: ZeroSetup, num_parameters: int) -> dict[str, Any]:
         section["stage3_max_live_parameters"] = LIVE_PARAMETERS
         section["stage3_param_persistence_threshold"] = PERSISTENCE_THRESHOLD
     return section
-
-
-def _contradictions(recipe: Recipe, setup: ZeroSetup, decided: dict[str, Any], world_size: int) -> list[str]:
-    """One line for each value outside the recipe that differs from it, naming both places."""
-    reasons = {
-        "train_batch_size": "train.global_batch",
-        "train_micro_batch_size_per_gpu": f"train.global_batch and train.micro_batch on {world_size} processes",
-        "gradient_accumulation_steps": f"train.global_batch and train.micro_batch on {world_size} processes",
-        "gradient_clipping": f"train.grad_clip={recipe.train.grad_clip}",
-    }
-    launcher = {key: getattr(setup, key) for key in ("gradient_accumulation_steps", "gradient_clipping")}
-    problems = [
-        f"{place}: {key}={found[key]!r} contradicts the recipe ({reasons[key]}), which makes it {value!r}: "
-        f"remove it from {place}, or change the recipe"
-        for place, found in ((setup.path, setup.file), ("the accelerate launcher's options or configuration", launcher))
-        for key, value in decided.items()
-        if found.get(key) not in (None, value)
-    ]
-    autocast = {"enabled": recipe.train.precision == "bf16", "dtype": "bfloat16"}
-    for section, key in OF_THE_RECIPE.items():
-        content = setup.file.get(section)
-        disabled = isinstance(content, dict) and not content.get("enabled", True)
-        if content and not disabled and not (section == "torch_autocast" and autocast | content == autocast):
-            problems.append(
-                f"{setup.path}: section {section} contradicts the recipe, whose {key} decides it: remove it"
-            )
-    return problems
 
 
 def _without_auto(node: Any) -> Any:

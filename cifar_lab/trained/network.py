@@ -13,7 +13,7 @@ from cifar_lab.data.stream import EvalStream
 from cifar_lab.models.factory import ModelError, build_meta, build_model
 from cifar_lab.models.weights import describe_mismatch
 from cifar_lab.recipe.schema import Model
-from cifar_lab.runtime.options import uses_channels_last
+from cifar_lab.runtime.make import uses_channels_last
 from cifar_lab.trained.model import DESCRIPTION, Description, SavedModel, SavedModelError
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,22 @@ from torch import Tensor
 
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.recipe.schema import TestTimeAugmentation
-from cifar_lab.runtime.engine import Predictor
+from cifar_lab.runtime.world import World
+
+
+class Predictor(Protocol):
+    """What measuring a split takes: an engine, or a model that is trained."""
+
+    world: World
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (b, num_classes) in float32 of `images` (b, 3, s, s), in evaluation mode."""
+
+    def use_ema(self) -> AbstractContextManager[None]:
+        """Within it, the moving average of the weights stands in for them, if there is one."""
+
+    def average_buffers(self) -> None:
+        """Make floating-point buffers equal everywhere."""
 
 
 @dataclass(frozen=True)

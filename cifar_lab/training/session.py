@@ -21,8 +21,7 @@ from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime.engine import Engine
-from cifar_lab.runtime.make import make_engine
-from cifar_lab.runtime.options import uses_channels_last
+from cifar_lab.runtime.make import make_engine, uses_channels_last
 from cifar_lab.runtime.vote import Vote
 from cifar_lab.runtime.world import World
 from cifar_lab.tracking.tracker import Tracker

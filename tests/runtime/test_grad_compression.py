@@ -16,8 +16,8 @@ from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import RecipeError, parse_recipe
 from cifar_lab.recipe.identity import experiment_id
 from cifar_lab.recipe.support import unsupported
-from cifar_lab.runtime.make import make_engine
-from cifar_lab.runtime.options import OptionError, apply_options
+from cifar_lab.runtime.engine import OptionError
+from cifar_lab.runtime.make import apply_options, make_engine
 from cifar_lab.runtime.world import World
 
 WORKER = Path(__file__).parents[1] / "workers" / "compression.py"

@@ -43,4 +43,4 @@ def test_first_bad_step_and_tensor_are_kept(value, reads):
     bad[0][0, 0] = value
     guard.check(bad, 5)
     assert guard.scalars()[1:].tolist() == [2, 4, 1]
-    assert guard.name(1) == "b"
+    assert guard.names[1] == "b"
