@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cifar_lab.recipe import load_recipe
     from cifar_lab.train import run
-    from cifar_lab.trained.load import load_model
+    from cifar_lab.trained.network import load_model
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_model", "load_recipe", "run"]
 
-_HOMES = {"load_model": "cifar_lab.trained.load", "load_recipe": "cifar_lab.recipe", "run": "cifar_lab.train"}
+_HOMES = {"load_model": "cifar_lab.trained.network", "load_recipe": "cifar_lab.recipe", "run": "cifar_lab.train"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,3 +16,9 @@ class UserError(ValueError):
         """The message; what a name in it would do to the terminal is shown as an escape."""
         text = super().__str__()
         return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+class UsageError(UserError):
+    """The call must change: what it names is not there, or cannot be asked for."""
+
+    exit_status = 2

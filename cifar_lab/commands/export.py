@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cifar_lab.cli.printable import shown
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
-from cifar_lab.trained.model import SavedModel, open_saved
+from cifar_lab.trained.model import open_saved
 
 FORMATS = ("timm", "onnx")
 
@@ -34,30 +33,20 @@ if there is none, and needs `hf auth login`, or HF_TOKEN.
 """
 
 
-class ExportError(UserError):
-    """The export cannot be written, or the hub does not take it."""
-
-
-class UsageError(ExportError):
-    """There is no such repository, or something is where the export would go."""
-
-    exit_status = 2
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         if options.push is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.push, re.ASCII):
             raise UsageError(f"--push {options.push!r}: a repository is named OWNER/NAME")
         saved = open_saved(options.run)
         folder = options.out or saved.weights.absolute().parent / "export" / options.format
-        if shown(folder) != str(folder):
-            raise UsageError(f"{folder}: choose a name of plain characters with --out; the libraries take no other")
-        if not folder.absolute().name or folder.absolute().resolve() == Path.cwd().resolve():
-            raise UsageError(f"{folder}: an export is a new folder; name one with --out")
-        checked = _export(saved, options.format, folder.absolute())
+        with _appearing(folder.absolute()) as temporary, host.loading():
+            if options.format == "timm":
+                from cifar_lab.trained.export_timm import export
+            else:
+                from cifar_lab.trained.export_onnx import export
+            checked = export(saved, temporary)
         print(f"{shown(folder)}: {checked}", flush=True)
         if options.push:
             print(_push(folder, options.push))
@@ -67,50 +56,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _export(saved: SavedModel, form: str, folder: Path) -> str:
-    with _appearing(folder) as temporary, host.loading():
-        if form == "timm":
-            from cifar_lab.trained.export_timm import export_timm
-
-            return export_timm(saved, temporary)
-        from cifar_lab.trained.export_onnx import export_onnx
-
-        return export_onnx(saved, temporary)
-
-
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `folder` when the block succeeds, and is gone else."""
-    temporary = folder.with_name(f"{atomic.TEMPORARY_PREFIX}{os.getpid()}-{folder.name}")
-    made: list[Path] = []
+    if os.path.lexists(folder):
+        raise UsageError(f"{folder} exists already: remove it, or name another place with --out")
+    place = next(parent for parent in folder.parents if parent.exists())
     before = signal.getsignal(signal.SIGTERM)
     if before is signal.SIG_DFL:  # what is half-written shall go, as after Ctrl-C
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"{folder} exists already: remove it, or name another place with --out")
-        made = [place for place in (folder.parent, *folder.parents) if not place.exists()]
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.iterdir():
-            atomic.sync(file)
-        temporary.replace(folder)
-        atomic.sync(folder.parent)
-        made = []  # they are not empty any more
+        with TemporaryDirectory(prefix=atomic.TEMPORARY_PREFIX, dir=place) as private:
+            made = Path(private, "export")  # with the usual permissions
+            made.mkdir()
+            yield made
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            made.rename(folder)
     except OSError as error:
         where = error.filename or folder
-        raise ExportError(f"cannot write {where}: {error.strerror or error}; name a place with --out") from None
+        raise UserError(f"cannot write {where}: {error.strerror or error}; name a place with --out") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for empty in made:
-            if empty.is_dir() and not any(empty.iterdir()):
-                empty.rmdir()
-        if before is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _push(folder: Path, repository: str) -> str:
-    """Upload to the hub; where it went. Raises ExportError."""
+    """Upload to the hub; where it went. Raises UserError."""
     from huggingface_hub import HfApi
 
     try:
@@ -118,10 +88,10 @@ def _push(folder: Path, repository: str) -> str:
         name = api.create_repo(repository, private=True, exist_ok=True).repo_id
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add model")
     except Exception as error:  # the hub's client raises those of whatever HTTP library it uses
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(
-            f"cannot push to {repository}: {said}\nthe export itself is whole; once the hub can be reached and "
-            f"`hf auth login` was done: hf upload --private {repository} {shlex.quote(str(folder))}"
+        said = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"cannot push to {repository}: {said}\nthe export itself is whole; once the hub can be reached "
+            f"and `hf auth login` was done: hf upload --private {repository} {shlex.quote(str(folder))}"
         ) from None
     return f"pushed to https://huggingface.co/{name}"
 
@@ -138,9 +108,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: export/FORMAT beside them)")
     parser.add_argument("--push", metavar="OWNER/NAME", help="then upload it to this repository of the hub")
     return parser
-
-
-if __name__ == "__main__":
-    from cifar_lab.commands import dispatch as cli
-
-    sys.exit(cli.main(["export", *sys.argv[1:]]))

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.printable import shown
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
 from cifar_lab.trained.model import SavedModel, open_saved
 
 if TYPE_CHECKING:
+    from cifar_lab.data.pictures import PictureFile
     from cifar_lab.files.contact_sheet import Tile
-    from cifar_lab.trained.guess import Guess
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -35,23 +35,13 @@ predicted, and the exit status is 1.
 """
 
 
-class PredictError(UserError):
-    """Nothing to predict, or no place for the sheet."""
-
-    exit_status = 2
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        if options.top < 1:
-            raise PredictError(f"--top {options.top}: it must be at least 1")
         if options.sheet is not None:
             _check_place(options.sheet)
-        saved = open_saved(options.run)
-        return _predict(saved, options)
+        return _predict(open_saved(options.run), options)
     except UserError as error:
         print(f"cifar-lab predict: {error}", file=sys.stderr)
         return error.exit_status
@@ -61,66 +51,61 @@ def _predict(saved: SavedModel, options: argparse.Namespace) -> int:
     with host.loading():
         from cifar_lab.data.pictures import find_pictures
         from cifar_lab.files.contact_sheet import COLUMNS, ROWS
-        from cifar_lab.trained.guess import guess
-        from cifar_lab.trained.load import load_prepare
+        from cifar_lab.trained.network import load_network
 
-        prepare = load_prepare(saved)
+        network = load_network(saved)
     answers: list[dict[str, Any]] = []
     problems: list[dict[str, str]] = []
     tiles: list[Tile] = []
-    for found in guess(prepare, find_pictures(options.pictures), options.top):
-        if found.problem:
-            problems.append({"file": str(found.path), "problem": found.problem})
-            print(f"cifar-lab predict: {shown(found.path)}: {found.problem}", file=sys.stderr, flush=True)
+    for file, top in network.guess(find_pictures(options.pictures), options.top):
+        if file.problem:
+            problems.append({"file": str(file.path), "problem": file.problem})
+            print(f"cifar-lab predict: {shown(file.path)}: {file.problem}", file=sys.stderr, flush=True)
             continue
-        answers.append({"file": str(found.path), "top": [{"label": n, "probability": p} for n, p in found.top]})
+        answers.append({"file": str(file.path), "top": [{"label": n, "probability": p} for n, p in top]})
         if options.sheet is not None and len(tiles) < COLUMNS * ROWS:
-            tiles.append(_tile(found))
+            tiles.append(_tile(file, *top[0]))
         if not options.json:
-            ranked = ", ".join(f"{name} {probability:.1%}" for name, probability in found.top)
-            print(f"{shown(found.path)}: {ranked}", flush=True)
+            ranked = ", ".join(f"{name} {probability:.1%}" for name, probability in top)
+            print(f"{shown(file.path)}: {ranked}", flush=True)
     if not answers and not problems:
-        raise PredictError(f"there are no pictures in {', '.join(shown(path) for path in options.pictures)}")
+        raise UsageError(f"there are no pictures in {', '.join(shown(path) for path in options.pictures)}")
     if options.json:
-        answer = {"model": str(saved.path), "prepared": prepare.description, "pictures": answers, "problems": problems}
+        prepared = {"crop": "centre square", "source_size": network.source_size, **vars(network.preparation)}
+        answer = {"model": str(saved.path), "prepared": prepared, "pictures": answers, "problems": problems}
         print(json.dumps(atomic.finite(answer), indent=2, allow_nan=False))
-    if options.sheet is not None and answers:
+    if tiles:
         _write_sheet(options.sheet, tiles, len(answers))
     return 1 if problems else 0
 
 
-def _tile(found: Guess) -> Tile:
+def _tile(file: PictureFile, name: str, probability: float) -> Tile:
     from PIL import Image
 
     from cifar_lab.files.contact_sheet import Tile
 
-    assert found.pixels is not None
-    name, probability = found.top[0]
-    return Tile(
-        Image.fromarray(found.pixels), ((f"{name[:11]} {probability:.0%}", "black"), (shown(found.path.name), "#666"))
-    )
+    assert file.pixels is not None
+    captions = ((f"{name[:11]} {probability:.0%}", "black"), (shown(file.path.name), "#666"))
+    return Tile(Image.fromarray(file.pixels), captions)
 
 
 def _write_sheet(path: Path, tiles: Sequence[Tile], num: int) -> None:
     from cifar_lab.files.contact_sheet import draw_sheet
 
-    try:
-        with atomic.replacing(path) as temporary:
-            draw_sheet(temporary, tiles, empty="no pictures")
-    except OSError as error:
-        raise PredictError(f"cannot write {path}: {error.strerror or error}; name another place with --sheet") from None
+    with atomic.replacing(path) as temporary:
+        draw_sheet(temporary, tiles)
     more = f"the first {len(tiles)} of {num} pictures" if num > len(tiles) else f"{num} pictures"
     print(f"{path}: {more}", file=sys.stderr)
 
 
 def _check_place(sheet: Path) -> None:
-    """Before any work: a sheet is written where nothing is. Raises PredictError."""
+    """Before any work: a sheet is written where nothing is. Raises UsageError."""
     if sheet.suffix.lower() not in SHEET_SUFFIXES:
-        raise PredictError(f"--sheet {sheet}: its name must end with one of {', '.join(SHEET_SUFFIXES)}")
+        raise UsageError(f"--sheet {sheet}: its name must end with one of {', '.join(SHEET_SUFFIXES)}")
     if os.path.lexists(sheet):
-        raise PredictError(f"--sheet {sheet} exists already: remove it, or name another")
+        raise UsageError(f"--sheet {sheet} exists already: remove it, or name another")
     if not os.path.isdir(sheet.absolute().parent):
-        raise PredictError(f"--sheet {sheet}: there is no folder {sheet.absolute().parent}")
+        raise UsageError(f"--sheet {sheet}: there is no folder {sheet.absolute().parent}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,13 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
     parser.add_argument("pictures", metavar="PICTURE", nargs="+", type=Path, help="picture files, or folders of them")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to name (default: 5)")
+    parser.add_argument("--top", type=at_least_one, default=5, metavar="N", help="classes to name (default: 5)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw a contact sheet, such as sheet.png")
     parser.add_argument("--json", action="store_true", help="for machines")
     return parser
-
-
-if __name__ == "__main__":
-    from cifar_lab.commands import dispatch as cli
-
-    sys.exit(cli.main(["predict", *sys.argv[1:]]))

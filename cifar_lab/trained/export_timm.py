@@ -10,47 +10,29 @@ import torch
 from timm.models import save_for_hf
 from torch import nn
 
-from cifar_lab.data.preparation import Preparation
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.trained.card import model_card
-from cifar_lab.trained.model import SavedModel
-from cifar_lab.trained.network import load_module, preparation_of
-
-USE = """\
-```python
-import timm, torch
-
-model = timm.create_model({name!r}, pretrained=True).eval()   # or "hf-hub:OWNER/NAME"
-transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-logits = model(transform(picture)[None])
-names = model.pretrained_cfg["label_names"]
-```"""
+from cifar_lab.trained.model import Description, SavedModel
+from cifar_lab.trained.network import load_module
 
 
-class TimmExportError(UserError):
-    """timm cannot hold this model."""
-
-    exit_status = 2
-
-
-def export_timm(saved: SavedModel, folder: Path) -> str:
-    """Fill `folder`, which exists and is empty; what was checked, in a line. Raises TimmExportError."""
+def export(saved: SavedModel, folder: Path) -> str:
+    """Fill `folder`, which exists and is empty; what was checked, in a line. Raises UserError."""
     if saved.description.name != "timm_zoo":
-        raise TimmExportError(
+        raise UsageError(
             f"{saved.path} is a {saved.description.name} of our own, which timm does not know: use --format onnx, or "
             "pass on model.safetensors with model.json, which `cifar-lab evaluate` and `cifar-lab predict` read"
         )
     module = load_module(saved)
-    _write(module, saved, folder)
-    difference = _difference(module, preparation_of(saved.description), folder)
+    _write(module, saved.description, folder)
+    difference = _difference(module, saved.description.image_size, folder)
     if difference != 0:
-        raise TimmExportError(f"timm {timm.__version__} loads other logits from the export (by {difference:.1e})")
-    (folder / "README.md").write_text(model_card(saved, USE.format(name="local-dir:FOLDER"), "timm"), encoding="utf-8")
+        raise UserError(f"timm {timm.__version__} loads other logits from the export (by {difference:.1e})")
+    (folder / "README.md").write_text(model_card(saved, "timm"), encoding="utf-8")
     return f"timm {timm.__version__} loads it and gives the same logits"
 
 
-def _write(module: nn.Module, saved: SavedModel, folder: Path) -> None:
-    description = saved.description
+def _write(module: nn.Module, description: Description, folder: Path) -> None:
     size = (3, description.image_size, description.image_size)
     data = {
         "input_size": size,
@@ -71,10 +53,9 @@ def _write(module: nn.Module, saved: SavedModel, folder: Path) -> None:
     config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _difference(module: nn.Module, preparation: Preparation, folder: Path) -> float:
+def _difference(module: nn.Module, size: int, folder: Path) -> float:
     """Largest difference of the logits of two inputs, as timm loads them; 0 if every bit is the same."""
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    size = preparation.image_size
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return float((loaded(images) - module(images)).abs().max())

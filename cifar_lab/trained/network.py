@@ -1,40 +1,69 @@
-"""A saved model, built, loaded and ready to be asked."""
+"""A saved model, loaded and asked; for notebooks and programs in three lines.
+
+net, prepare = cifar_lab.load_model("runs/demo/0-96425461")
+logits = net(prepare([Image.open("cat.jpg")]))
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from PIL import Image
 from torch import Tensor, nn
 
-from cifar_lab.data.images import ImageSet, find_source
+from cifar_lab.data.images import ImageSet
+from cifar_lab.data.pictures import PictureFile, read_pictures, upright_rgb
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import EvalStream
+from cifar_lab.errors import UserError
 from cifar_lab.models.factory import ModelError, build_meta, build_model
-from cifar_lab.models.weights import describe_mismatch
+from cifar_lab.models.weights import describe_mismatch, read_weights
 from cifar_lab.recipe.schema import Model
 from cifar_lab.runtime.make import uses_channels_last
-from cifar_lab.trained.model import DESCRIPTION, Description, SavedModel, SavedModelError
+from cifar_lab.trained.model import DESCRIPTION, SavedModel, open_saved
+
+BATCH = 64  # pictures of files that are decoded and asked at a time
+
+Pictures = Sequence[Image.Image] | Tensor
 
 
 class SavedNetwork(nn.Module):
-    """A network in evaluation mode, and how it is fed; `bf16`: forward passes autocast, as in its run."""
+    """A network in evaluation mode, in its run's precision, and how it is fed; the bare network is `module`.
 
-    def __init__(self, module: nn.Module, preparation: Preparation, channels_last: bool, bf16: bool) -> None:
+    `source_size`: side of the pictures that it was trained on, before they were resized to what it is fed.
+    """
+
+    def __init__(self, saved: SavedModel, device: torch.device) -> None:
+        """Raises UserError for files that do not fit."""
         super().__init__()
-        self.module, self.preparation, self.channels_last, self.bf16 = module, preparation, channels_last, bf16
+        description, module = saved.description, load_module(saved).to(device)
+        self.classes = description.classes
+        self.source_size = description.source_size or description.image_size
+        self.preparation = Preparation(
+            description.image_size, description.interpolation, description.mean, description.std
+        )
+        self.bf16 = saved.recipe.train.precision == "bf16"
+        self.channels_last = uses_channels_last(module, saved.recipe)
+        self.module = module.to(memory_format=torch.channels_last) if self.channels_last else module
         self.eval()
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.module.parameters()).device
+    def prepare(self, pictures: Pictures) -> Tensor:
+        """What is fed, float32 (n, 3, s, s) on the network's device, of PIL pictures or a uint8 batch (n, 3, h, w).
 
-    def prepare(self, pixels: Tensor) -> Tensor:
-        """float32 (b, 3, s, s) on the device of uint8 (b, 3, h, w), prepared as the pictures of a data set are."""
-        num = len(pixels)
-        images = ImageSet(pixels, torch.zeros(num, dtype=torch.int64), torch.arange(num), (), "pictures")
-        (batch,) = EvalStream(images, self.preparation, batch=num, device=self.device, channels_last=self.channels_last)
+        As in training but without augmentation: normalised, of PIL pictures the upright centre squares.
+        """
+        if not isinstance(pictures, Tensor):
+            squares = [np.asarray(upright_rgb(picture, self.source_size)) for picture in pictures]
+            pictures = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
+        if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[1] != 3:
+            raise ValueError(f"a batch is uint8 (n, 3, h, w), not {pictures.dtype} {tuple(pictures.shape)}")
+        num, device = len(pictures), next(self.module.parameters()).device
+        images = ImageSet(pictures, torch.zeros(num, dtype=torch.int64), torch.arange(num), (), "pictures")
+        (batch,) = EvalStream(images, self.preparation, batch=num, device=device, channels_last=self.channels_last)
         return batch.images
 
     @torch.no_grad()
@@ -44,55 +73,54 @@ class SavedNetwork(nn.Module):
             logits = self.module(images)
         return logits.float()
 
+    def guess(self, paths: Iterable[Path], top: int) -> Iterator[tuple[PictureFile, list[tuple[str, float]]]]:
+        """Each file, in their order, with its `top` likeliest classes and their probabilities; none of a broken one.
 
-def load_network(saved: SavedModel, device: torch.device) -> SavedNetwork:
-    """Build the model and load its weights, all by name. Raises SavedModelError for files that do not fit."""
-    module = load_module(saved)
-    channels_last = uses_channels_last(module, saved.recipe)
-    module = module.to(device)
-    if channels_last:
-        module = module.to(memory_format=torch.channels_last)
-    return SavedNetwork(
-        module, preparation_of(saved.description), channels_last, bf16=saved.recipe.train.precision == "bf16"
-    )
+        Equally likely classes come in their own order, as argmax has it.
+        """
+        waiting = iter(paths)
+        while chunk := list(islice(waiting, BATCH)):
+            files = read_pictures(chunk, self.source_size)
+            good = [Image.fromarray(file.pixels) for file in files if file.pixels is not None]
+            probabilities = self(self.prepare(good)).softmax(dim=1).cpu() if good else torch.empty(0, 1)
+            ranked = iter(probabilities.sort(dim=1, descending=True, stable=True).indices[:, :top].tolist())
+            rows = iter(probabilities.tolist())
+            for file in files:
+                row, best = ([], []) if file.pixels is None else (next(rows), next(ranked))
+                yield file, [(self.classes[index], row[index]) for index in best]
 
 
-def preparation_of(description: Description) -> Preparation:
-    """How pictures reach the model."""
-    return Preparation(description.image_size, description.interpolation, description.mean, description.std)
+def load_model(run: str | Path) -> tuple[SavedNetwork, Callable[[Pictures], Tensor]]:
+    """The network of a completed run on the best device, and what prepares pictures for it.
+
+    Its logits are those of `cifar-lab predict`. `run` is a run directory or what `cifar-lab predict` takes.
+    Raises UserError.
+    """
+    network = load_network(open_saved(run))
+    return network, network.prepare
+
+
+def load_network(saved: SavedModel) -> SavedNetwork:
+    """The network on the GPU if there is one. Raises UserError."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return SavedNetwork(saved, accelerator or torch.device("cpu"))
 
 
 def load_module(saved: SavedModel) -> nn.Module:
-    """The network itself, in evaluation mode and fp32, on the CPU."""
+    """The network itself, in evaluation mode and fp32, on the CPU. Raises UserError for files that do not fit."""
     description = saved.description
-    try:
-        weights = load_file(saved.weights)
-    except (SafetensorError, OSError) as error:
-        raise SavedModelError(f"{saved.weights} cannot be read: {error}") from None
-    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     model = Model(name=description.name, args=description.args)
+    try:
+        weights = read_weights(saved.weights)
+    except ModelError as error:
+        raise UserError(str(error).removeprefix("model.weights: ")) from None
     try:
         # First without memory, of which a wrong description may ask for any amount.
         build_meta(model, description.num_classes, description.image_size).load_state_dict(weights, assign=True)
         module = build_model(model, description.num_classes, description.image_size, seed=0)
         module.load_state_dict(weights)
     except ModelError as error:
-        raise SavedModelError(f"{saved.weights.parent / DESCRIPTION}: {error}") from None
+        raise UserError(f"{saved.weights.parent / DESCRIPTION}: {error}") from None
     except RuntimeError as error:
-        raise SavedModelError(f"{saved.weights} does not fit its {DESCRIPTION}: {describe_mismatch(error)}") from None
+        raise UserError(f"{saved.weights} does not fit its {DESCRIPTION}: {describe_mismatch(error)}") from None
     return module.requires_grad_(False).eval()
-
-
-def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-
-
-def source_size(saved: SavedModel) -> int:
-    """Side of the data set's pictures, where it is known; else pictures go to the model's size at once."""
-    if saved.description.source_size is not None:
-        return saved.description.source_size
-    info = None
-    if saved.run is not None:
-        info = find_source(saved.recipe.data.name).info(**saved.recipe.data.args)
-    return info.image_size if info is not None else saved.description.image_size

@@ -2,77 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+
+from cifar_lab.cli.printable import shown
+from cifar_lab.cli.table import table
 
 BINS = 15
+WIDEST = 20  # classes of which the confusion matrix still fits a terminal
+
+Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class ClassScore:
-    """Of one class: its pictures, those found, and how many were taken for it in all."""
+def class_scores(labels: Array, predictions: Array, names: Sequence[str]) -> dict[str, Any]:
+    """`confusion`: how often truth (row) was taken for prediction (column); `classes`: one for each, in their order.
 
-    name: str
-    count: int
-    correct: int
-    predicted: int
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of its pictures that were found (recall); None without pictures."""
-        return self.correct / self.count if self.count else None
-
-    @property
-    def precision(self) -> float | None:
-        """Share of the pictures taken for it that are of it; None if none was."""
-        return self.correct / self.predicted if self.predicted else None
+    A class's accuracy is the share of its pictures that were found (recall), None without pictures; its precision that
+    of the pictures taken for it that are of it, None if none was.
+    """
+    num = len(names)
+    confusion = np.bincount(labels * num + predictions, minlength=num**2).reshape(num, num)
+    classes = []
+    for i, name in enumerate(names):
+        count, correct, predicted = int(confusion[i].sum()), int(confusion[i, i]), int(confusion[:, i].sum())
+        one = {"name": name, "count": count, "correct": correct, "predicted": predicted}
+        classes.append(one | {"accuracy": _share(correct, count), "precision": _share(correct, predicted)})
+    return {"classes": classes, "confusion": confusion.tolist()}
 
 
-@dataclass(frozen=True)
-class Bin:
-    """Predictions with a confidence in (low, high]: how many, their mean confidence, and how many were right."""
+def calibration(confidences: Array, right: Array) -> dict[str, Any]:
+    """Of the probability of each prediction (n,) and whether it was right (n,), n > 0.
 
-    low: float
-    high: float
-    count: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Expected calibration error over `BINS` bins of equal width (Guo et al. 2017, arXiv 1706.04599, equation 3)."""
-
-    ece: float
-    mean_confidence: float
-    bins: tuple[Bin, ...]
-
-
-def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
-    """int64 (num_classes, num_classes): how often truth (row) was taken for prediction (column)."""
-    pairs = labels * num_classes + predictions
-    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+    Expected calibration error over `BINS` bins (low, high] of equal width (Guo et al. 2017, arXiv 1706.04599,
+    equation 3). Bins without predictions have no means.
+    """
+    confidences = np.nan_to_num(confidences.astype(np.float64))
+    place = np.digitize(confidences, np.arange(1, BINS) / BINS, right=True)
+    counts, sure, hits = (np.bincount(place, weights, BINS) for weights in (None, confidences, right))
+    bins = [
+        {
+            "low": i / BINS,
+            "high": (i + 1) / BINS,
+            "count": int(counts[i]),
+            "confidence": _share(sure[i], counts[i]),
+            "accuracy": _share(hits[i], counts[i]),
+        }
+        for i in range(BINS)
+    ]
+    ece = float(np.abs(sure - hits).sum()) / len(confidences)
+    return {"ece": ece, "mean_confidence": float(confidences.mean()), "bins": bins}
 
 
-def class_scores(confusion: Tensor, classes: tuple[str, ...]) -> list[ClassScore]:
-    """One for each class, in their order."""
-    counts, correct, predicted = confusion.sum(1).tolist(), confusion.diagonal().tolist(), confusion.sum(0).tolist()
-    return [ClassScore(*fields) for fields in zip(classes, counts, correct, predicted, strict=True)]
+def _share(part: float, whole: int) -> float | None:
+    return float(part / whole) if whole else None
 
 
-def calibration(confidences: Tensor, right: Tensor) -> Calibration:
-    """Of the probability of each prediction (n,) and whether it was right (n,), n > 0."""
-    confidences = confidences.double().nan_to_num()
-    edges = torch.arange(1, BINS, dtype=torch.float64) / BINS
-    place = torch.bucketize(confidences, edges)  # the first bin whose upper edge is not below: (low, high]
-    counts = torch.bincount(place, minlength=BINS)
-    sure = torch.bincount(place, weights=confidences, minlength=BINS)
-    hits = torch.bincount(place, weights=right.double(), minlength=BINS)
-    bins = []
-    for i, (count, confidence, hit) in enumerate(zip(counts.tolist(), sure.tolist(), hits.tolist(), strict=True)):
-        means = (confidence / count, hit / count) if count else (None, None)
-        bins.append(Bin(i / BINS, (i + 1) / BINS, count, *means))
-    ece = float((sure - hits).abs().sum()) / len(confidences)
-    return Calibration(ece, float(confidences.mean()), tuple(bins))
+def as_text(measured: Mapping[str, Any]) -> str:
+    """A measurement as people read it: totals, a line a class, the confusion matrix."""
+    tta = {False: "", True: ", with mirror images", "translate": ", with mirror images and translations"}
+    ece, confidence, recorded = measured["ece"], measured["mean_confidence"], measured["recorded"]
+    lines = [
+        shown(measured["model"]),
+        f"{measured['data']}, {measured['split']} split: {measured['count']:,} pictures{tta[measured['tta']]}",
+        f"  accuracy     {measured['accuracy']:8.2%}",
+        f"  loss         {measured['loss']:8.4f}",
+        f"  calibration  {ece:8.2%}  (ECE, {BINS} bins; mean confidence {confidence:.2%})",
+    ]
+    if recorded is not None and all(recorded[key] == measured[key] for key in ("accuracy", "count")):
+        lines.append("  as the run's summary.json says")
+    elif recorded is not None:
+        lines.append(f"  the run's summary.json says {recorded['accuracy']:.2%} of {recorded['count']:,} pictures")
+    if measured["same_data"] is False:
+        lines.append("  these are not the pictures that the run was trained with: val and train are not what they were")
+    return "\n".join([*lines, "", _classes(measured), "", _confusion(measured)])
+
+
+def _classes(measured: Mapping[str, Any]) -> str:
+    rows = []
+    for index, (one, row) in enumerate(zip(measured["classes"], measured["confusion"], strict=True)):
+        wrong = [0 if other == index else count for other, count in enumerate(row)]
+        most = max(wrong)
+        other = f"{measured['classes'][wrong.index(most)]['name']} ({most:,})" if most else "-"
+        shares = ("-" if one[key] is None else f"{one[key]:.2%}" for key in ("accuracy", "precision"))
+        rows.append([one["name"], f"{one['count']:,}", *shares, other])
+    numbers = ("pictures", "accuracy", "precision")
+    return table(rows, ("class", *numbers, "most often taken for"), numbers=numbers)
+
+
+def _confusion(measured: Mapping[str, Any]) -> str:
+    names = [one["name"] for one in measured["classes"]]
+    if len(names) > WIDEST:
+        return f"the confusion matrix of {len(names)} classes is in the output of --json"
+    short = [name[:5] for name in names]
+    rows = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, measured["confusion"], strict=True)]
+    told = "confusion: rows are what pictures are, columns what they were taken for"
+    return f"{told}\n{table(rows, ('', *short), numbers=short)}"

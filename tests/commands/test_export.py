@@ -88,7 +88,7 @@ def test_the_card_tells_test_time_augmentation(tmp_path):
 def test_an_export_is_a_new_folder(out, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert export.main([str(saved_run("net").path), "--format", "onnx", "--out", out]) == 2
-    assert "name one with --out" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -190,7 +190,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch, form):
     module = {"timm": export_timm, "onnx": export_onnx}[form]
 
     def interrupt(*_):
-        assert len(list((tmp_path / "a").iterdir())) == 1
+        assert len(list(tmp_path.iterdir())) == 1
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_difference", interrupt)
@@ -215,8 +215,6 @@ def test_what_is_there_is_never_overwritten(tmp_path, capsys):
         said = capsys.readouterr().err
         assert message in said and said.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "link"]
-    (tmp_path / "empty").mkdir()
-    assert export.main([str(saved_run("net").path), "--format", "timm", "--out", str(tmp_path / "empty")]) == 0
 
 
 def test_a_push_without_network_keeps_the_folder(tmp_path, capsys):

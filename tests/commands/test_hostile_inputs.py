@@ -27,7 +27,7 @@ CALLS = [
         "doctor X",
         "profile X",
         "evaluate X",
-        "evaluate run --data-root X",
+        "evaluate run data.root=X",
     ),
     *("predict X picture.png", "predict run X", "predict run picture.png --sheet X/sheet.png", "predict X X"),
     *("export X --format timm", "export X --format onnx", "export run --format onnx --out X/Y"),
@@ -50,7 +50,7 @@ HUGE = "9" * 30
 NO_NUMBERS = ["abc", "-3", "0", "nan", "1e999", HUGE]
 # Where it is no mistake: a folder may be empty, and a place may be made.
 # Nothing as a path is the folder that one is in.
-MAY_WORK = ("--runs", "--out", "--sheet", "recipes new", "status", "--data-root", "recipes ls", "--run-dir")
+MAY_WORK = ("--runs", "--out", "--sheet", "recipes new", "status", "data.root=", "recipes ls", "--run-dir")
 
 
 def check(done: Done, *, may_work: bool) -> None:

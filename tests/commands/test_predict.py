@@ -190,7 +190,6 @@ def test_more_pictures_than_a_batch_and_a_sheet(answer, tmp_path):
         (["there.png", "--sheet", "there.png"], "exists already"),
         (["there.png", "--sheet", "sheet.txt"], "its name must end with one of .png"),
         (["there.png", "--sheet", "no/sheet.png"], "there is no folder"),
-        (["there.png", "--top", "0"], "--top 0: it must be at least 1"),
         (["empty"], "there are no pictures in empty"),
     ],
 )

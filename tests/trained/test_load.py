@@ -9,9 +9,8 @@ import torch
 from support.saved_runs import picture, pictures_of, predictions, saved_run
 
 import cifar_lab
-from cifar_lab.trained.guess import guess
-from cifar_lab.trained.load import load_prepare
 from cifar_lab.trained.model import open_saved
+from cifar_lab.trained.network import load_network
 
 
 @pytest.mark.parametrize("run", ["vit", "net"])
@@ -23,7 +22,7 @@ def test_a_loaded_model_predicts_as_its_run_did(run):
     of_a_batch = net(prepare(images.images))
     assert torch.equal(of_pictures, of_a_batch)
     assert np.mean(of_a_batch.argmax(1).numpy() == kept["predictions"]) > 0.9
-    assert prepare.classes == images.classes
+    assert net.classes == images.classes
     with pytest.raises(ValueError, match="uint8"):
         prepare(images.images.float())
 
@@ -35,10 +34,10 @@ def test_its_logits_are_those_of_predict_in_the_run_s_precision(run, bf16, tmp_p
     files = [tmp_path / f"{i}.png" for i in range(len(pixels))]
     for file, one in zip(files, pixels, strict=True):
         picture(one).save(file)
-    logits, asked = net(prepare(pixels)), load_prepare(open_saved(str(saved_run(run).path)))
+    logits, asked = net(prepare(pixels)), load_network(open_saved(saved_run(run).path))
     assert logits.dtype == torch.float32
-    for row, found in zip(logits.softmax(1), guess(asked, files, len(prepare.classes)), strict=True):
-        assert dict(found.top) == dict(zip(prepare.classes, row.tolist(), strict=True))
+    for row, (_, top) in zip(logits.softmax(1), asked.guess(files, len(net.classes)), strict=True):
+        assert dict(top) == dict(zip(net.classes, row.tolist(), strict=True))
     with torch.no_grad():
         assert torch.equal(net.module(prepare(pixels)), logits) is not bf16
 
