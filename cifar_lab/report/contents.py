@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from cifar_lab.report import wording
 from cifar_lab.report.claims import TITLES, Claim, check_claims
 from cifar_lab.report.figure import Figure
-from cifar_lab.report.groups import Experiment, Table, labels, tables
-from cifar_lab.report.ranking import Ranked
+from cifar_lab.report.groups import Experiment, Ranked, Table, labels, ranked, tables
 from cifar_lab.report.record import RunRecord
-from cifar_lab.report.stats import difference, pooled_spread, ranks
 from cifar_lab.report.study import comparison, study_figures
 
 BEST = 6  # curves that can be told apart in one figure
@@ -27,6 +25,15 @@ class Section:
     claims: list[Claim]
     figures: list[Figure]
     missing: list[str]
+
+    def cells(self, titles: Sequence[str]) -> list[list[str]]:
+        """The ranked table's texts in these of COLUMNS."""
+        return [[COLUMNS[title](ranked) for title in titles] for ranked in self.ranked]
+
+    @property
+    def told_claims(self) -> list[list[str]]:
+        """Title, verdict, differences and reason of each claim."""
+        return [[claim.title, claim.verdict, claim.differences, claim.why] for claim in self.claims]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +88,7 @@ def _section(table: Table, heading: str, index: int, *, has_study: bool, alone: 
         title = best[0][0] if len(best) == 1 else f"The best {len(best)}" if len(experiments) > BEST else "All"
         figures = comparison("best", title, best)
     figures = [replace(figure, name=f"{prefix}{figure.name}") for figure in figures]
-    samples = [experiment.sample for experiment in experiments]
-    pooled = pooled_spread(samples)
-    ranked = []
-    for rank, label, experiment in zip(ranks(samples), labels(experiments), experiments, strict=True):
-        interval = difference([(1, experiment.sample)], pooled)
-        # An error lies between 0 and 1, whatever two seeds make of the interval.
-        ranked.append(Ranked(rank, label, experiment, max(interval.low, 0.0), min(interval.high, 1.0)))
-    return Section(f"{prefix}ranking", heading, ranked, claims, figures, missing)
+    return Section(f"{prefix}ranking", heading, ranked(experiments), claims, figures, missing)
 
 
 COLUMNS: dict[str, Callable[[Ranked], str]] = {

@@ -6,16 +6,14 @@ import base64
 import csv
 import io
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cifar_lab.cli.table import table
 from cifar_lab.files import atomic
 from cifar_lab.report.contents import COLUMNS, NOTES, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.page import page
-from cifar_lab.report.ranking import draw_ranking
 from cifar_lab.report.record import RunRecord
-from cifar_lab.report.svg import draw, standalone
+from cifar_lab.report.svg import draw, draw_ranking, standalone, templates
 
 # A sheet of 64 mistakes has about 0.7 MB; the page has to open on a phone.
 PICTURE_BYTES = 8_000_000
@@ -26,7 +24,7 @@ NUMBERS = (
     "wall_seconds", "num_train", "world_size", "micro_batch",
 )  # fmt: skip
 # Of COLUMNS, those that 80 characters have room for.
-SHORT = ("rank", "experiment", "test error", "seeds", "val error", "parameters", "epochs", "images/s", "wall time")
+SHORT = ("rank", "experiment", "test error", "seeds", "val error", "parameters", "wall time")
 
 
 def write_report(contents: Contents, out: Path) -> Path:
@@ -70,56 +68,27 @@ def told(contents: Contents, *, claims: bool = False) -> str:
     numbers = [title for title in SHORT if title not in TEXT_COLUMNS]
     for section in contents.sections:
         parts += [section.protocol] if len(contents.sections) > 1 else []
-        cells = [[COLUMNS[title](ranked) for title in SHORT] for ranked in section.ranked]
-        parts.append(table(cells, SHORT, numbers=numbers))
+        parts.append(table(section.cells(SHORT), SHORT, numbers=numbers))
         if claims and section.claims:
-            rows = [(claim.title, claim.verdict, claim.differences, claim.why) for claim in section.claims]
-            parts.append(table(rows, ("claim", "verdict", "difference in points (95 % interval)", "why")))
+            heads = ("claim", "verdict", "difference in points (95 % interval)", "why")
+            parts.append(table(section.told_claims, heads))
     lines = [f"{r.label}: {r.state}{f', {r.reason}' if r.reason else ''}" for r in contents.attention]
     return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 
 
 def markdown(contents: Contents) -> str:
     """Tables, claims, figures by name, and how to train each experiment again."""
-    lines = ["# Report", ""]
-    if len(contents.sections) > 1:
-        lines += [SEPARATE.format(count=len(contents.sections)), ""]
-    for section in contents.sections:
-        lines += [f"## {_plain(section.protocol)}", ""]
-        lines += _table(list(COLUMNS), [[cell(ranked) for cell in COLUMNS.values()] for ranked in section.ranked])
-        if section.claims:
-            lines += ["", "### Claims", ""]
-            rows = [[claim.title, claim.verdict, claim.differences, claim.why] for claim in section.claims]
-            lines += _table(["claim", "verdict", "difference of test errors (95 % interval)", "why"], rows)
-        lines += ["", "### Figures", ""] if section.figures or len(section.ranked) > 1 else []
-        lines += [f"![Test error](plots/{section.slug}.svg)"] if len(section.ranked) > 1 else []
-        lines += [f"![{_plain(figure.title)}](plots/{figure.name}.svg)" for figure in section.figures]
-        lines += [f"- {_plain(missing)}" for missing in section.missing]
-        lines += [""]
-    if contents.attention:
-        lines += ["## Incomplete, failed and damaged runs", ""]
-        lines += _table(["run", "state", "reason"], [[r.label, r.state, r.reason or ""] for r in contents.attention])
-        lines += [""]
-    lines += ["## Train it again", ""]
-    for section in contents.sections:
-        for ranked in section.ranked:
-            lines += [f"{_plain(ranked.label)}:", "", f"    {ranked.experiment.runs[0].command}", ""]
-    lines += ["## Notes", "", *(f"- {note}" for note in NOTES), ""]
-    return "\n".join(lines)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'|'.join('---' if title in TEXT_COLUMNS or title not in COLUMNS else '---:' for title in head)}|"
-    for row in rows:
-        yield f"| {' | '.join(map(_plain, row))} |"
-
-
-def _plain(text: str) -> str:
-    """Text without meaning to Markdown or HTML, in one line."""
-    for character in "\\`*_[]<>|#":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
+    return (
+        templates()
+        .get_template("report.md.j2")
+        .render(
+            contents=contents,
+            columns=list(COLUMNS),
+            numbers=set(COLUMNS) - set(TEXT_COLUMNS),
+            notes=NOTES,
+            separate=SEPARATE.format(count=len(contents.sections)),
+        )
+    )
 
 
 def results_csv(contents: Contents) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from cifar_lab.report.curves import number
 from cifar_lab.report.record import RunRecord, differing
-from cifar_lab.report.stats import Sample
+from cifar_lab.report.stats import Sample, difference, pooled_spread, ranks
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,17 @@ class Experiment:
 
 
 @dataclass(frozen=True, eq=False)
+class Ranked:
+    """One line of a ranked table, with the ends of the interval of its mean error."""
+
+    rank: str
+    label: str
+    experiment: Experiment
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
     """Experiments of one protocol, the lowest mean test error first."""
 
@@ -104,6 +115,18 @@ def labels(experiments: Sequence[Experiment]) -> list[str]:
         unlike = f" ({', '.join(parts) or first.identity})" if len(namesakes) > 1 else ""
         told.append(f"{experiment.name}{unlike}")
     return told
+
+
+def ranked(experiments: Sequence[Experiment]) -> list[Ranked]:
+    """The lines of a table, of experiments in its order."""
+    samples = [experiment.sample for experiment in experiments]
+    pooled = pooled_spread(samples)
+    found = []
+    for rank, label, experiment in zip(ranks(samples), labels(experiments), experiments, strict=True):
+        interval = difference([(1, experiment.sample)], pooled)
+        # An error lies between 0 and 1, whatever two seeds make of the interval.
+        found.append(Ranked(rank, label, experiment, max(interval.low, 0.0), min(interval.high, 1.0)))
+    return found
 
 
 def _protocols(records: Sequence[RunRecord]) -> list[Protocol]:

@@ -1,4 +1,4 @@
-"""Curves as SVG: small, sharp, coloured by style sheet, so that one drawing serves light and dark."""
+"""Curves and rankings as SVG: small, sharp, coloured by style sheet, so that one drawing serves light and dark."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from cifar_lab.report import wording
-from cifar_lab.report.figure import Figure, Line
+from cifar_lab.report.figure import Axis, Figure, Line, axis
+from cifar_lab.report.groups import Ranked
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 LARGE, SMALL = (520, 320), (360, 230)
+# Of a ranking.
+WIDTH, ROW, TOP, BOTTOM = 540, 26, 40, 46
+SHOWN = 40
 LOOKS = 6
 DASHES = ("", "9 4", "2 4", "9 4 2 4", "5 2", "1 3")
 DASHED = "6 4"
@@ -55,19 +59,24 @@ def asset(name: str) -> str:
 
 @cache
 def templates() -> Environment:
-    """Those of the page and its drawings; what they show is escaped."""
+    """Those of a report's files; what is shown is escaped, but in Markdown."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(
         loader=PackageLoader("cifar_lab.report", "assets"),
-        autoescape=True,
+        autoescape=lambda name: name is not None and not name.endswith(".md.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"px": "{:.1f}".format, "shortened": shortened}
+    made.filters |= {"px": "{:.1f}".format, "shortened": shortened, "plain": plain}
     made.globals["wording"] = wording
     return made
+
+
+def plain(text: str) -> str:
+    """Text without meaning to Markdown or HTML, in one line."""
+    return " ".join(re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text).split())
 
 
 def standalone(body: str, figure_title: str) -> str:
@@ -143,3 +152,28 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 def _markers(points: Sequence[tuple[float, float]], look: int) -> str:
     """Circles, squares, triangles, diamonds, ... as one path."""
     return "".join(f"M{x:.1f} {y:.1f}{MARKERS[look % LOOKS]}" for x, y in points)
+
+
+def _range(shown: Sequence[Ranked]) -> Axis:
+    """An axis, in percent, that holds every mean and seed, and intervals as far as they do not dwarf them."""
+    errors = [error for row in shown for error in row.experiment.sample.errors]
+    margin = max(0.5 * (max(errors) - min(errors)), 0.02 * max(errors), 0.001)
+    low = max(min(row.low for row in shown), min(errors) - margin, 0.0)
+    high = min(max(row.high for row in shown), max(errors) + margin, 1.0)
+    return axis(100 * low, 100 * high)
+
+
+def draw_ranking(ranked: Sequence[Ranked], title: str) -> str:
+    """The best `SHOWN`, every seed a dot, the mean a diamond, its interval a line, as an <svg> element."""
+    shown = ranked[:SHOWN]
+    scale = _range(shown)
+    left = min(max(text_width(row.label) for row in shown) + 16, WIDTH * 0.42)
+
+    def place(error: float) -> float:
+        within = min(max(100 * error, scale.low), scale.high)
+        return float(scale.place(within, left, WIDTH - 66.0))
+
+    return templates().get_template("ranking.svg.j2").render(
+        shown=shown, title=title, scale=scale, place=place, left=left, width=WIDTH, row=ROW, top=TOP,
+        bottom=TOP + ROW * len(shown), height=TOP + ROW * len(shown) + BOTTOM,
+    )  # fmt: skip

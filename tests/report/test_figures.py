@@ -14,10 +14,9 @@ from support.written_runs import STUDY_ERRORS, written, written_study
 from cifar_lab.report.contents import contents
 from cifar_lab.report.figure import Figure, Line, axis, band
 from cifar_lab.report.groups import tables
-from cifar_lab.report.ranking import draw_ranking
 from cifar_lab.report.read import read_run
 from cifar_lab.report.study import study_figures
-from cifar_lab.report.svg import draw, shortened, standalone
+from cifar_lab.report.svg import draw, draw_ranking, shortened, standalone
 from cifar_lab.rundir.find import find_runs
 
 TEN = [
