@@ -121,6 +121,12 @@ class RunDir:
         status = Status(state, step, total_steps, reason, world_size, attempt, round(time.time(), 3))
         atomic.write_json(self.path / "status.json", asdict(status))
 
+    def write_end(self, state: State, reason: str, world_size: int, attempt: int, step: int = 0) -> None:
+        """Say why a run ended, at `step` or where status.json says that it had been."""
+        last = self.status()
+        done, total = (last.step, last.total_steps) if last else (0, 0)
+        self.write_status(state, max(step, done), total, reason=reason, world_size=world_size, attempt=attempt)
+
     def status(self) -> Status | None:
         """Where the run stands, None before its start; raises RunDirError when status.json is damaged."""
         fields = self._read_json("status.json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cifar_lab.rundir.heartbeat import Beat, Phase
@@ -25,6 +25,7 @@ def longest_allowance(hang_timeout: float) -> float:
 class Seen:
     """A rank's last heartbeat, and for how many seconds nothing of it, or no progress, was new to the observer."""
 
+    rank: int
     beat: Beat | None = None
     silent: float = 0.0
     stuck: float = 0.0
@@ -53,6 +54,15 @@ class Seen:
     def allowance(self, hang_timeout: float) -> float:
         return hang_timeout * ALLOWANCE[self.beat.phase if self.beat else "start"]
 
+    def __str__(self) -> str:
+        return f"rank {self.rank} ({self.beat.process})" if self.beat else f"rank {self.rank}"
+
+    def told(self, what: str, seconds: float) -> str:
+        """Since when, and where it was then."""
+        if self.beat is None:
+            return "never wrote a heartbeat"
+        return f"{what} for {seconds:.0f} s, in phase {self.beat.phase} at step {self.beat.step}"
+
 
 @dataclass(frozen=True)
 class Hang:
@@ -62,58 +72,33 @@ class Hang:
     speaker: int
 
 
-def judge(peers: dict[int, Seen], hang_timeout: float) -> Hang | None:
-    """Who hangs, if anybody does; `peers` holds every rank of the run.
+def judge(peers: Sequence[Seen], hang_timeout: float) -> Hang | None:
+    """Who hangs, if anybody does; `peers` are all ranks of the run.
 
     That is a process which is silent for its allowance, or those with the least progress when all of them are stuck
     for theirs. Processes ahead of them only wait, however long.
     """
-    running = {rank: seen for rank, seen in peers.items() if not seen.ended}
+    running = [seen for seen in peers if not seen.ended]
     if not running:
         return None
-    least = min(seen.progress for seen in running.values())
-    behind = {rank: seen for rank, seen in running.items() if seen.progress == least}
-    dead = {rank: seen for rank, seen in running.items() if seen.silent > seen.allowance(hang_timeout)}
-    if not dead and any(seen.stuck <= seen.allowance(hang_timeout) for seen in behind.values()):
+    least = min(seen.progress for seen in running)
+    behind = [seen for seen in running if seen.progress == least]
+    dead = [seen for seen in running if seen.silent > seen.allowance(hang_timeout)]
+    if not dead and any(seen.stuck <= seen.allowance(hang_timeout) for seen in behind):
         return None
-    mute_seconds = min(MUTE_SECONDS, hang_timeout / 2)
-    mute = dead or {rank: seen for rank, seen in running.items() if seen.silent > mute_seconds}
-    speaker = min(running.keys() - mute.keys(), default=min(running))
+    mute = dead or [seen for seen in running if seen.silent > min(MUTE_SECONDS, hang_timeout / 2)]
+    speaker = next((seen for seen in running if seen not in mute), running[0])
     if mute:
-        return Hang(_several(_mute_text(rank, seen) for rank, seen in mute.items()), speaker)
-    if len(peers) == 1:
-        return Hang(f"this process {_stuck_text(running[speaker])}", speaker)
-    if len(behind) < len(running):
-        names = (f"{_name(rank, seen)} runs but {_stuck_text(seen)}" for rank, seen in behind.items())
-        return Hang(_several(names) + ", behind the others", speaker)
-    together = f"the other processes {_stuck_text(running[speaker])}"
-    if len(running) < len(peers):
-        gone = (f"{_name(rank, seen)} has left the run" for rank, seen in peers.items() if seen.ended)
-        return Hang(f"{_several(gone)} and {together}", speaker)
-    return Hang(
-        f"all {len(peers)} processes {_stuck_text(running[speaker])}: a collective or the network hangs", speaker
-    )
+        reason = _listed([f"{seen} {seen.told('gives no sign of life', seen.silent)}" for seen in mute])
+    elif len(behind) < len(running) or len(peers) == 1:
+        reason = _listed([f"{seen} runs but {seen.told('made no progress', seen.stuck)}" for seen in behind])
+    else:
+        left = _listed([f"{seen} has left the run" for seen in peers if seen.ended])
+        together = speaker.told("made no progress", speaker.stuck)
+        reason = f"all {len(running)} processes {together}: {left or 'a collective or the network hangs'}"
+    return Hang(reason, speaker.rank)
 
 
-def _name(rank: int, seen: Seen) -> str:
-    return f"rank {rank} ({seen.beat.process})" if seen.beat else f"rank {rank}"
-
-
-def _mute_text(rank: int, seen: Seen) -> str:
-    if seen.beat is None:
-        return f"rank {rank} never wrote a heartbeat"
-    beat = seen.beat
-    return (
-        f"{_name(rank, seen)} gives no sign of life for {seen.silent:.0f} s, in phase {beat.phase} at step {beat.step}"
-    )
-
-
-def _stuck_text(seen: Seen) -> str:
-    assert seen.beat is not None, "who never wrote is mute"
-    return f"made no progress for {seen.stuck:.0f} s, in phase {seen.beat.phase} at step {seen.beat.step}"
-
-
-def _several(texts: Iterable[str]) -> str:
-    listed = list(texts)
-    rest = [f"{len(listed) - MAX_NAMED} more"] if len(listed) > MAX_NAMED else []
-    return "; ".join([*listed[:MAX_NAMED], *rest])
+def _listed(texts: Sequence[str]) -> str:
+    more = [f"{len(texts) - MAX_NAMED} more"] if len(texts) > MAX_NAMED else []
+    return "; ".join([*texts[:MAX_NAMED], *more])

@@ -78,7 +78,11 @@ def _train(recipe: Recipe, world: World, presence: Presence) -> Outcome:
         schedule = session.schedule if session else None
         explained, state = _explain(error, out_of_memory_advice(error, recipe, schedule), world)
         if world.is_main and presence.attempt.still_ours():
-            _write_end(presence, state, str(explained) or type(error).__name__, world.world_size)
+            reason = str(explained) or type(error).__name__
+            try:
+                presence.run_dir.write_end(state, reason, world.world_size, presence.attempt.number)
+            except (OSError, ValueError) as problem:  # the error itself matters more
+                print(f"cannot write {presence.run_dir.path / 'status.json'}: {problem}", file=sys.stderr)
         if explained is error:
             raise
         raise explained from error
@@ -116,14 +120,3 @@ def _check_shared(world: World, run_dir: RunDir, attempt: Attempt) -> None:
             )
 
     world.everyone(read)
-
-
-def _write_end(presence: Presence, state: State, reason: str, world_size: int) -> None:
-    """Say in status.json why the run ended, keeping the step it had reached."""
-    run_dir, number = presence.run_dir, presence.attempt.number
-    try:
-        last = run_dir.status()
-        step, total = (last.step, last.total_steps) if last else (0, 0)
-        run_dir.write_status(state, step, total, reason=reason, world_size=world_size, attempt=number)
-    except (OSError, ValueError) as problem:  # the error itself matters more
-        print(f"cannot write {run_dir.path / 'status.json'}: {problem}", file=sys.stderr)

@@ -8,7 +8,6 @@ collective. Whoever decides first leaves a notice, and all processes that still 
 from __future__ import annotations
 
 import faulthandler
-import json
 import os
 import sys
 import threading
@@ -17,6 +16,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from cifar_lab.files import atomic
 from cifar_lab.rundir.attempt import Attempt
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import FOLDER, Heartbeat, read_beat
@@ -45,7 +47,7 @@ class Watchdog:
     ) -> None:
         self.run_dir, self.heartbeat, self.attempt = run_dir, heartbeat, attempt
         self.world_size, self.hang_timeout, self.interval = world_size, hang_timeout, interval
-        self._peers = {rank: Seen() for rank in range(world_size)}
+        self._peers = [Seen(rank) for rank in range(world_size)]
         self._observes = world_size <= ALL_OBSERVE or heartbeat.rank % -(-world_size // OBSERVERS) == 0
         self._notice = run_dir.path / FOLDER / f"hang-{attempt.number}"
         self._closed = threading.Event()
@@ -84,23 +86,19 @@ class Watchdog:
 
     def _observe(self, seconds: float) -> Hang | None:
         assert self.hang_timeout is not None
-        for rank, seen in self._peers.items():
-            beat = self.heartbeat.now() if rank == self.heartbeat.rank else read_beat(self.run_dir.path, rank)
-            if beat is not None and beat.attempt != self.attempt.number:
-                beat = None
-            seen.update(beat, seconds)
+        for seen in self._peers:
+            own = seen.rank == self.heartbeat.rank
+            beat = self.heartbeat.now() if own else read_beat(self.run_dir.path, seen.rank)
+            seen.update(beat if beat is not None and beat.attempt == self.attempt.number else None, seconds)
         self._peers[self.heartbeat.rank].silent = 0.0  # whoever reads this runs
         return judge(self._peers, self.hang_timeout)
 
     def _noticed(self) -> Hang | None:
         """What another process decided."""
         try:
-            match json.loads(self._notice.read_text(encoding="utf-8")):
-                case {"reason": str(reason), "speaker": int(speaker)}:
-                    return Hang(reason, speaker)
+            return TypeAdapter(Hang).validate_json(self._notice.read_bytes())
         except (OSError, ValueError):
-            pass
-        return None
+            return None
 
     def _end(self, hang: Hang) -> None:
         """Leave notice, stacks, status and one line, and end this process."""
@@ -128,24 +126,15 @@ class Watchdog:
 
     def _leave_notice(self, hang: Hang) -> None:
         if not self._notice.exists():
-            temporary = self._notice.with_name(f".hang-{self.heartbeat.rank}")
-            temporary.write_text(json.dumps(vars(hang)), encoding="utf-8")
-            os.replace(temporary, self._notice)
+            atomic.write_json(self._notice, vars(hang))
 
     def _write_status(self, hang: Hang) -> None:
         """status.json: interrupted; not over what another attempt or an end of the run wrote."""
         last = self.run_dir.status()
-        if self.heartbeat.rank != hang.speaker or not self.attempt.still_ours():
-            return
-        if last is None or last.state == "running":
-            self.run_dir.write_status(
-                "interrupted",
-                max(self.heartbeat.now().step, last.step if last else 0),
-                last.total_steps if last else 0,
-                reason=hang.reason,
-                world_size=self.world_size,
-                attempt=self.attempt.number,
-            )
+        ours = self.heartbeat.rank == hang.speaker and self.attempt.still_ours()
+        if ours and (last is None or last.state == "running"):
+            number, step = self.attempt.number, self.heartbeat.now().step
+            self.run_dir.write_end("interrupted", hang.reason, self.world_size, number, step)
 
 
 def _write_stacks(path: Path, hang: Hang) -> None:

@@ -39,12 +39,11 @@ def kill(pid):
 
 
 def gone_within(seconds, pids):
-    """Seconds until no process of `pids` runs."""
+    """Wait until no process of `pids` runs."""
     begun = time.monotonic()
     while any(runs(pid) for pid in pids):
         assert time.monotonic() - begun < seconds, "still there"
         time.sleep(0.05)
-    return time.monotonic() - begun
 
 
 def runs(pid):
