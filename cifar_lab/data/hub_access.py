@@ -6,21 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.tables import Table
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-class HubError(DataError):
-    """The hub cannot be reached or does not have the data set."""
-
 
 def hub_splits(dataset_id: str, config: str | None = None) -> dict[str, Table]:
-    """All splits of a data set on the hub, or of the copy in the cache of `datasets`. Raises HubError."""
+    """All splits of a data set on the hub, or of the copy in the cache of `datasets`. Raises DataError."""
     import datasets
 
     reachable = hub_is_reachable()
@@ -29,10 +22,11 @@ def hub_splits(dataset_id: str, config: str | None = None) -> dict[str, Table]:
             loaded = datasets.load_dataset(dataset_id, config)
     except (OSError, ValueError, RuntimeError) as error:  # what datasets and huggingface_hub raise for users' mistakes
         if not reachable:
-            raise HubError(f"{dataset_id!r} is not in the cache of `datasets` and the hub cannot be reached") from error
-        reason = str(error).strip() or type(error).__name__
-        raise HubError(f"{dataset_id!r} cannot be loaded from the hub: {reason}") from error
-    return _dataset_tables(dataset_id, loaded)
+            raise DataError(
+                f"{dataset_id!r} is not in the cache of `datasets` and the hub cannot be reached"
+            ) from error
+        raise DataError(f"{dataset_id!r} cannot be loaded from the hub: {error or type(error).__name__}") from error
+    return _tables(dataset_id, loaded)
 
 
 def saved_splits(folder: Path) -> dict[str, Table]:
@@ -40,25 +34,24 @@ def saved_splits(folder: Path) -> dict[str, Table]:
     import datasets
 
     try:
-        return _dataset_tables(str(folder), datasets.load_from_disk(str(folder)))
+        return _tables(str(folder), datasets.load_from_disk(str(folder)))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} cannot be read ({error}): write it again with save_to_disk") from error
 
 
-def _dataset_tables(name: str, loaded: Any) -> dict[str, Table]:
+def _tables(name: str, loaded: Any) -> dict[str, Table]:
     """The tables of a `DatasetDict`, or of one `Dataset` under the name of its split."""
     import datasets
+    import pyarrow.dataset as pads
 
     if isinstance(loaded, datasets.Dataset):
         loaded = {str(loaded.split or "train"): loaded}
-    return {str(split): _dataset_table(f"{name} ({split})", dataset) for split, dataset in loaded.items()}
-
-
-def _dataset_table(name: str, dataset: Any) -> Table:
-    def column(wanted: str) -> pa.ChunkedArray:
-        return dataset.select_columns([wanted]).with_format("arrow")[:].column(0)
-
-    return Table(name, dataset.features.to_dict(), column)
+    return {
+        str(split): Table(
+            f"{name} ({split})", dataset.features.to_dict(), pads.dataset(dataset.with_format("arrow")[:])
+        )
+        for split, dataset in loaded.items()
+    }
 
 
 def hub_is_reachable(timeout: float = 4.0) -> bool:

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from cifar_lab.data.pictures import Pictures
+from cifar_lab.data.pictures import open_picture, upright_rgb
 from cifar_lab.data.raw import DataError, RawSplit
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.dataset as pads
 
 _LABEL_NAMES = ("label", "labels", "class", "target")
 
 
 @dataclass(frozen=True)
 class Table:
-    """One split: `features` as in `datasets.Features.to_dict()`, columns read when asked for."""
+    """One split: `features` as in `datasets.Features.to_dict()`; columns are read when asked for."""
 
     name: str
     features: Mapping[str, Any]
-    column: Callable[[str], pa.ChunkedArray]
+    data: pads.Dataset
+
+    def column(self, key: str) -> pa.ChunkedArray:
+        """One column. Raises DataError for a damaged file."""
+        try:
+            return self.data.to_table(columns=[key]).column(0)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.name}: column {key!r} cannot be read ({error}): fetch it again") from error
 
 
 def parquet_splits(root: Path, config: str | None = None) -> dict[str, Table]:
@@ -46,24 +59,13 @@ def parquet_splits(root: Path, config: str | None = None) -> dict[str, Table]:
 
 
 def _parquet_table(name: str, files: Sequence[Path]) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.dataset as pads
 
     try:
-        schema = pq.read_schema(files[0])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{files[0]} is no readable parquet file ({error}): fetch it again") from error
-
-    def column(wanted: str) -> pa.ChunkedArray:
-        parts = []
-        for file in files:
-            try:
-                parts += pq.read_table(file, columns=[wanted]).column(0).chunks
-            except (pa.ArrowException, OSError, IndexError) as error:
-                raise DataError(f"{file}: column {wanted!r} cannot be read ({error}): fetch it again") from error
-        return pa.chunked_array(parts, type=schema.field(wanted).type)
-
-    return Table(name, _features(schema), column)
+        data = pads.dataset([str(file) for file in files], format="parquet")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name} is not readable ({error}): fetch it again") from error
+    return Table(name, _features(data.schema), data)
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -82,66 +84,31 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 
 def folder_splits(root: Path) -> dict[str, Table]:
     """One table for each folder of `root` that holds folders of pictures; labels are the class folders' names."""
-    found = ((folder.name, _class_pictures(folder)) for folder in sorted(root.iterdir()) if folder.is_dir())
-    return {split: _folder_table(f"{root / split}", pictures) for split, pictures in found if pictures}
+    import pyarrow as pa
+    import pyarrow.dataset as pads
 
-
-def _class_pictures(split: Path) -> list[Path]:
     suffixes = Image.registered_extensions().keys()
-    classes = (folder for folder in sorted(split.iterdir()) if folder.is_dir())
-    return [path for folder in classes for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes]
-
-
-def _folder_table(name: str, pictures: list[Path]) -> Table:
-    def column(wanted: str) -> pa.ChunkedArray:
-        import pyarrow as pa
-
-        cells = [str(path) if wanted == "image" else path.parent.name for path in pictures]
-        return pa.chunked_array([cells], type=pa.string())
-
-    return Table(name, {"image": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}}, column)
-
-
-def image_column(table: Table, wanted: str | None) -> str:
-    """`wanted`, else the only column of pictures."""
-    found = [key for key, feature in table.features.items() if _is(feature, "Image")]
-    return _one_column(table, found, wanted, "image_column")
-
-
-def label_column(table: Table, wanted: str | None) -> str:
-    """`wanted`, else the only ClassLabel column, else one with a usual name, else the only one of integers or text."""
-    found = [key for key, feature in table.features.items() if _is(feature, "ClassLabel")]
-    plain = [key for key, feature in table.features.items() if _is(feature, "Value") and _is_label(feature["dtype"])]
-    found = found or [key for key in plain if key in _LABEL_NAMES] or plain
-    return _one_column(table, found, wanted, "label_column")
-
-
-def _is(feature: Any, kind: str) -> bool:
-    return isinstance(feature, dict) and feature.get("_type") == kind
-
-
-def _is_label(dtype: str) -> bool:
-    return dtype in {"string", "large_string", "bool"} or dtype.startswith(("int", "uint"))
-
-
-def _one_column(table: Table, found: Sequence[str], wanted: str | None, argument: str) -> str:
-    if wanted is not None and wanted not in table.features:
-        raise DataError(f"{table.name} has no column {wanted!r}; data.args.{argument} can be: {_list(table.features)}")
-    if wanted is None and len(found) != 1:
-        what = f"several could be it ({_list(found)})" if found else f"none is evident among {_list(table.features)}"
-        raise DataError(f"{table.name}: which column? {what}: name it with data.args.{argument}=")
-    return wanted or found[0]
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    features = {"image": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}}
+    tables = {}
+    for split in sorted(folder for folder in root.iterdir() if folder.is_dir()):
+        pictures = [path for path in sorted(split.glob("*/*")) if path.suffix.lower() in suffixes]
+        if pictures:
+            columns = {"image": list(map(str, pictures)), "label": [path.parent.name for path in pictures]}
+            tables[split.name] = Table(str(split), features, pads.dataset(pa.table(columns)))
+    return tables
 
 
 def to_raw(
     table: Table, train: Table, *, images: str | None = None, labels: str | None = None, size: int | None = None
 ) -> RawSplit:
-    """`table` as a RawSplit whose classes are those of `train`. Raises DataError for labels that are missing or new."""
-    key = label_column(table, labels)
+    """`table` as a RawSplit whose classes are those of `train`.
+
+    The columns are those named, else the only one of pictures, and for labels the only ClassLabel, else one with a
+    usual name, else the only one of integers or text. Raises DataError for labels that are missing or new.
+    """
+    plain = [key for key in _of_type(table, "Value") if _can_be_label(table.features[key]["dtype"])]
+    found = _of_type(table, "ClassLabel") or [key for key in plain if key in _LABEL_NAMES] or plain
+    key = _one_column(table, found, labels, "label_column")
     values = table.column(key).to_pylist()
     names = train.features.get(key, {}).get("names")
     if names is None:
@@ -150,34 +117,90 @@ def to_raw(
     else:
         known, classes = list(range(len(names))), tuple(names)
     indices = {value: i for i, value in enumerate(known)}
-    unlabelled = sum(value is None or value == -1 for value in values)
-    if unlabelled:
-        raise DataError(
-            f"{table.name}: {unlabelled} of {len(values)} pictures have no label in {key!r} (empty or -1): "
-            "choose a labelled split with data.args.train_split or data.args.test_split"
-        )
     strange = [value for value in values if value not in indices]
     if strange:
-        raise DataError(f"{table.name}: the label {strange[0]!r} is not among the training split's {len(classes)}")
-    pictures = _pictures(table, image_column(table, images), size)
-    return RawSplit(pictures, np.array([indices[value] for value in values], np.int64), classes)
+        raise DataError(
+            f"{table.name}: {len(strange)} of {len(values)} pictures have a label in {key!r} that is not among the "
+            f"training split's {len(classes)}, such as {strange[0]!r} (None and -1 mean unlabelled): choose a labelled "
+            "split with data.args.train_split or data.args.test_split"
+        )
+    cells = table.column(_one_column(table, _of_type(table, "Image"), images, "image_column"))
+    return RawSplit(
+        Pictures(cells, table.name, size), np.array([indices[value] for value in values], np.int64), classes
+    )
 
 
-def _pictures(table: Table, key: str, size: int | None) -> Pictures:
-    cells = table.column(key)
-
-    def read(start: int, stop: int) -> list[bytes | Path]:
-        found = cells.slice(start, stop - start).to_pylist()
-        return [_encoded(table.name, start + i, cell) for i, cell in enumerate(found)]
-
-    return Pictures(read, len(cells), name=table.name, size=size)
+def _of_type(table: Table, kind: str) -> list[str]:
+    return [key for key, feature in table.features.items() if isinstance(feature, dict) and feature["_type"] == kind]
 
 
-def _encoded(name: str, index: int, cell: Any) -> bytes | Path:
-    if isinstance(cell, dict):
-        cell = cell.get("bytes") or cell.get("path")
-    if isinstance(cell, str):
-        cell = Path(cell)
-    if not isinstance(cell, bytes | Path):
-        raise DataError(f"{name}: picture {index} is missing ({cell!r})")
-    return cell
+def _can_be_label(dtype: str) -> bool:
+    return dtype in {"string", "large_string", "bool"} or dtype.startswith(("int", "uint"))
+
+
+def _one_column(table: Table, found: Sequence[str], wanted: str | None, argument: str) -> str:
+    known = ", ".join(table.features)
+    if wanted is not None and wanted not in table.features:
+        raise DataError(f"{table.name} has no column {wanted!r}; data.args.{argument} can be: {known}")
+    if wanted is None and len(found) != 1:
+        what = f"several could be it ({', '.join(found)})" if found else f"none is evident among {known}"
+        raise DataError(f"{table.name}: which column? {what}: name it with data.args.{argument}=")
+    return wanted or found[0]
+
+
+class Pictures:
+    """A column of encoded pictures, or of the paths of their files, decoded when asked for.
+
+    With `size`, the shorter side is resized to it (bicubic, antialiased) and the centre square kept; without, all
+    pictures must be squares of one size. Broken pictures and mixed sizes raise DataError.
+    """
+
+    def __init__(self, cells: pa.ChunkedArray, name: str, size: int | None) -> None:
+        self._cells, self._name, self._size = cells, name, size
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, H, W, 3), from `size` or the first picture."""
+        if self._size is not None:
+            return len(self), self._size, self._size, 3
+        height, width, _ = self._decode(0, self._cells[0].as_py()).shape
+        if height != width:
+            raise DataError(
+                f"{self._name}: picture 0 is {width} x {height} pixels, not square: give a side with data.args.size="
+            )
+        return len(self), height, width, 3
+
+    def __getitem__(self, which: slice) -> npt.NDArray[np.uint8]:
+        """The pictures of a slice without a step, decoded: uint8 (n, H, W, 3)."""
+        start, stop, _ = which.indices(len(self))
+        cells = self._cells.slice(start, stop - start).to_pylist()
+        out = np.empty((len(cells), *self.shape[1:]), np.uint8)
+
+        def decode_into(position: int) -> None:
+            picture = self._decode(start + position, cells[position])
+            if picture.shape != out.shape[1:]:
+                here, first = (f"{shape[1]} x {shape[0]}" for shape in (picture.shape, out.shape[1:]))
+                raise DataError(
+                    f"{self._name}: pictures differ in size (picture 0 is {first} pixels, picture {start + position} "
+                    f"is {here}): give one side for all with data.args.size="
+                )
+            out[position] = picture
+
+        with ThreadPool(min(os.cpu_count() or 1, 16)) as pool:
+            # Shorter tasks would cost more in the pool than in the decoder.
+            pool.map(decode_into, range(len(out)), chunksize=64)
+        return out
+
+    def _decode(self, index: int, cell: Any) -> npt.NDArray[np.uint8]:
+        if isinstance(cell, dict):
+            cell = cell.get("bytes") or cell.get("path")
+        if cell is None:
+            raise DataError(f"{self._name}: picture {index} is missing")
+        try:
+            with open_picture(io.BytesIO(cell) if isinstance(cell, bytes) else cell) as opened:
+                return np.asarray(upright_rgb(opened, self._size))
+        except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
+            raise DataError(f"{self._name}: picture {index} cannot be decoded: {error}") from error

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from cifar_lab.data import cifar_batches
+import numpy as np
+
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.tables import Table, parquet_splits, to_raw
 
 HUB_ID = "uoft-cs/cifar10"
+FOLDER, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -19,7 +23,7 @@ def load(split: str, *, root: str | None) -> RawSplit:
     place = find(root)
     if place is None:
         return _from_hub(split)
-    raw = cifar_batches.read_batches(place, split) if _is_classic(place) else _from_tables(parquet_splits(place), split)
+    raw = _from_batches(place, split) if _is_classic(place) else _from_tables(parquet_splits(place), split)
     if raw.classes != CLASSES or raw.shape[1:3] != (32, 32):
         raise DataError(f"{place} is not CIFAR-10: {raw.shape[2]} x {raw.shape[1]} pixels, classes {raw.classes}")
     return raw
@@ -30,7 +34,9 @@ def cache_key(*, root: str | None) -> str:
     place = find(root)
     if place is None:
         return f"hub:{HUB_ID}"
-    stats = [(path.resolve(), path.stat()) for path in _files(place)]
+    pattern = "*batch*" if _is_classic(place) else "**/*.parquet"
+    files = [place] if place.is_file() else sorted(place.glob(pattern))
+    stats = [(path.resolve(), path.stat()) for path in files]
     return "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
 
 
@@ -51,7 +57,7 @@ def find(root: str | None) -> Path | None:
             if place is None:
                 raise DataError(
                     f"{name}={named} {'holds no CIFAR-10' if where.exists() else 'does not exist'}: expected a folder "
-                    f"with train-*.parquet and test-*.parquet, {cifar_batches.FOLDER} or {cifar_batches.ARCHIVE}"
+                    f"with train-*.parquet and test-*.parquet, {FOLDER} or {ARCHIVE}"
                 )
             return place
     try:
@@ -61,7 +67,7 @@ def find(root: str | None) -> Path | None:
 
 
 def _locate(where: Path) -> Path | None:
-    for place in (where, where / cifar_batches.FOLDER, where / cifar_batches.ARCHIVE):
+    for place in (where, where / FOLDER, where / ARCHIVE):
         if _is_classic(place):
             return place
     return where if where.is_dir() and _holds_parquet(where) else None
@@ -69,7 +75,7 @@ def _locate(where: Path) -> Path | None:
 
 def _is_classic(place: Path) -> bool:
     is_archive = place.is_file() and place.name.endswith((".tar.gz", ".tgz"))
-    return is_archive or any((place / name).is_file() for name in ("data_batch_1", cifar_batches.META))
+    return is_archive or any((place / name).is_file() for name in ("data_batch_1", "batches.meta"))
 
 
 def _holds_parquet(folder: Path) -> bool:
@@ -80,13 +86,29 @@ def _holds_parquet(folder: Path) -> bool:
     return label is not None and tuple(label.get("names", CLASSES)) == CLASSES
 
 
-def _files(place: Path) -> Iterator[Path]:
-    if place.is_file():
-        yield place
-    elif _is_classic(place):
-        yield from (place / name for name in sorted(cifar_batches.MD5) if (place / name).is_file())
-    else:
-        yield from sorted(place.rglob("*.parquet"))
+def _from_batches(place: Path, split: str) -> RawSplit:
+    """From the pickled batches, of which torchvision unpickles only those with the published md5."""
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
+    with TemporaryDirectory() as scratch:
+        folder = place
+        if place.is_file() and check_integrity(place, CIFAR10.tgz_md5):
+            with tarfile.open(place, "r:gz") as tar:
+                tar.extractall(scratch, filter="data")
+            folder = Path(scratch, FOLDER)
+
+        class Here(CIFAR10):  # type: ignore[misc]
+            base_folder = folder.name
+
+        try:
+            data = Here(folder.parent, train=split == "train")
+        except RuntimeError as error:
+            raise DataError(
+                f"{place} is incomplete, damaged or another file: its md5 sums are not the published ones; "
+                "delete it and fetch CIFAR-10 again"
+            ) from error
+    return RawSplit(data.data, np.array(data.targets, np.int64), tuple(data.classes))
 
 
 def _from_tables(tables: Mapping[str, Table], split: str) -> RawSplit:
@@ -96,12 +118,13 @@ def _from_tables(tables: Mapping[str, Table], split: str) -> RawSplit:
 
 
 def _from_hub(split: str) -> RawSplit:
-    from cifar_lab.data.hub_access import HubError, hub_splits
+    from cifar_lab.data.hub_access import hub_splits
 
     try:
-        return _from_tables(hub_splits(HUB_ID), split)
-    except HubError as error:
+        tables = hub_splits(HUB_ID)
+    except DataError as error:
         raise DataError(
             f"CIFAR-10 was not found: data.root and CIFAR_LAB_DATA are not set, {Path('data').resolve()} does not hold "
             f"it, and {error}. Set CIFAR_LAB_DATA or data.root to a copy, or use data.name=shapes, which needs none"
         ) from error
+    return _from_tables(tables, split)

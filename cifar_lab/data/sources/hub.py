@@ -63,11 +63,11 @@ def _stamps(root: Path) -> Iterator[str]:
 
 
 def _hub_splits(id: str, config: str | None) -> dict[str, Table]:
-    from cifar_lab.data.hub_access import HubError, hub_splits
+    from cifar_lab.data.hub_access import hub_splits
 
     try:
         return hub_splits(id, config)
-    except HubError as error:
+    except DataError as error:
         raise DataError(f"{error}. Check data.args.id and data.args.config, or set data.root to a copy") from error
 
 
