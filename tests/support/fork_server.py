@@ -103,8 +103,7 @@ def _import_all() -> None:
 
     from cifar_lab.commands.dispatch import COMMANDS
 
-    names = ["trained.measure", "trained.export_timm", "training.start"]
-    names += ["runtime.start", "report.write"]
+    names = ["trained.measure", "trained.export_timm", "training.start", "runtime.start", "report.files"]
     for module in [*(command.module for command in COMMANDS.values()), *(f"cifar_lab.{name}" for name in names)]:
         importlib.import_module(module)
 
