@@ -112,7 +112,7 @@ def margin(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             for which in ("strong", "twin")
         )
         less = difference([(1, twin), (-1, strong)], pooled_spread([strong, twin]))
-        answer[name] = {"value": less.value, "low": less.low, "high": less.high, "method": less.method}
+        answer[name] = {"value": less.value, "low": less.low, "high": less.high}
     answer["beats"] = answer["margin"]["low"] > 0
     return answer
 
@@ -125,7 +125,7 @@ def line(pair: str, found: dict[str, list[dict[str, Any]]], said: dict[str, Any]
     return (
         f"{pair:9s} strong {sides['strong']} | study {sides['twin']}\n"
         f"          {verdict}: {value['value'] * 100:+.2f} points ({value['low'] * 100:+.2f} to"
-        f" {value['high'] * 100:+.2f}; {value['method']}), {plain['value'] * 100:+.2f} without test-time augmentation"
+        f" {value['high'] * 100:+.2f}), {plain['value'] * 100:+.2f} without test-time augmentation"
     )
 
 

@@ -109,7 +109,7 @@ TEXT_COLUMNS = ("rank", "experiment", "strategy and topology")
 
 NOTES = (
     "Test error is the share of wrong test pictures, mean ± standard deviation (n - 1) over seeds; the other numbers "
-    "are means over seeds. Of several runs of one seed the latest counts.",
+    "are means over seeds. Of several runs of one seed the one written last counts.",
     "A rank is shared (=) where the difference to the best of that rank is within noise: its 95 % interval contains "
     "zero. The interval joins the spread over seeds and the binomial noise of the test pictures, with Student's t and "
     "Welch's degrees of freedom; one seed borrows the pooled spread of the others, and where no experiment has two "

@@ -100,7 +100,7 @@ def tables(records: Sequence[RunRecord]) -> list[Table]:
 
 def _experiment(runs: Sequence[RunRecord]) -> Experiment:
     """One run a seed, the latest repeat of each."""
-    latest = {run.seed: run for run in sorted(runs, key=lambda run: (run.seed, run.repeat, run.updated))}
+    latest = {run.seed: run for run in sorted(runs, key=lambda run: (run.seed, run.updated))}
     counted = list(latest.values())
     return Experiment(counted, [run for run in runs if run not in counted])
 

@@ -21,10 +21,6 @@ from cifar_lab.report.svg import SMALL, asset, draw, templates
 POINTS = 120
 MOST_CLASSES, MOST_COUNTED = 20, 1000
 CONFUSIONS = 10
-ENVIRONMENT = (
-    "device", "host", "hosts", "platform", "python", "packages", "cifar_lab", "revision", "strategy", "world_size",
-    "global_batch", "micro_batch", "accumulation_steps", "threads", "slurm_job_id", "command",
-)  # fmt: skip
 
 
 def page(contents: Contents, drawings: Mapping[str, str], pictures: Mapping[RunRecord, str], started: float) -> str:
@@ -106,12 +102,11 @@ def classes(run: RunRecord) -> dict[str, Any] | None:
 def environment(run: RunRecord) -> dict[str, str]:
     """What the run ran on, as far as it is known."""
     told = {}
-    for key in ENVIRONMENT:
-        value = run.env.get(key)
+    for key, value in run.env.items():
         if isinstance(value, dict):
             value = ", ".join(f"{name} {version}" for name, version in value.items())
         elif isinstance(value, list):
             value = " ".join(map(str, value))
-        if value not in (None, "") and not (key == "hosts" and value == run.env.get("host")):
+        if value not in (None, ""):
             told[key] = str(value)
     return told

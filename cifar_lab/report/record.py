@@ -18,7 +18,7 @@ from cifar_lab.recipe import Recipe, experiment_id, identity_fields
 from cifar_lab.report.curves import Metrics, number
 
 NOT_A_DIFFERENCE = ("name", "seed")
-SEED_AND_ID = re.compile(r"(\d+)-([0-9a-f]{8})(?:\.(\d+))?")
+SEED_AND_ID = re.compile(r"\d+-([0-9a-f]{8})(\.\d+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +67,6 @@ class RunRecord:
         seed = self.recipe.get("seed")
         return seed if isinstance(seed, int) and not isinstance(seed, bool) else 0
 
-    @property
-    def repeat(self) -> int:
-        """2, 3, ... of the second and third run of the same seed."""
-        match = SEED_AND_ID.fullmatch(self.path.name)
-        return int(match[3] or 1) if match else 1
-
     @cached_property
     def _known(self) -> Recipe | None:
         """The recipe as this version reads it, None where it cannot."""
@@ -92,7 +86,7 @@ class RunRecord:
         if self._known:
             return experiment_id(self._known)
         match = SEED_AND_ID.fullmatch(self.path.name)
-        return match[2] if match else self.path.name
+        return match[1] if match else self.path.name
 
     @property
     def updated(self) -> float:

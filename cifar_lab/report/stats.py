@@ -52,13 +52,7 @@ class Difference:
     value: float
     low: float
     high: float
-    method: str
     seeds_known: bool
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether the interval contains zero."""
-        return self.low <= 0 <= self.high
 
 
 def pooled_spread(samples: Sequence[Sample]) -> Spread | None:
@@ -94,16 +88,7 @@ def difference(parts: Sequence[tuple[int, Sample]], pooled: Spread | None) -> Di
     degrees_of_freedom = variance**2 / denominator if denominator > 0 else math.inf
     half = float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(variance)
     seeds_known = pooled is not None or not single
-    return Difference(value, value - half, value + half, _method(single, pooled, degrees_of_freedom), seeds_known)
-
-
-def _method(single: Sequence[Sample], pooled: Spread | None, degrees: float) -> str:
-    """What went into an interval, in a few words."""
-    if single and not pooled:
-        return "binomial noise alone"
-    freedom = f"{degrees:.0f} degrees of freedom" if degrees < 1000 else "normal quantile"
-    borrowed = ", pooled spread for one seed" if single else ""
-    return f"Welch's t, {freedom}{borrowed}, and binomial noise"
+    return Difference(value, value - half, value + half, seeds_known)
 
 
 def ranks(samples: Sequence[Sample]) -> list[str]:
@@ -112,6 +97,6 @@ def ranks(samples: Sequence[Sample]) -> list[str]:
     places: list[int] = []
     for position, sample in enumerate(samples):
         leader = places[-1] if places else 0
-        tied = bool(places) and difference([(1, sample), (-1, samples[leader])], pooled).within_noise
-        places.append(leader if tied else position)
+        apart = difference([(1, sample), (-1, samples[leader])], pooled)
+        places.append(leader if apart.low <= 0 <= apart.high else position)
     return [f"{place + 1}{'=' if places.count(place) > 1 else ''}" for place in places]
