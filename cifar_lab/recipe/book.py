@@ -59,8 +59,7 @@ def find_recipe(name: str, named: Path | None = None) -> Path:
     known = list_recipes(recipes_folder(named))
     if name not in known:
         raise RecipeBookError(
-            f"{name!r} is no file, no run and no name of a recipe{did_you_mean(name, known)}; "
-            "`cifar-lab recipes` lists the recipes that there are"
+            f"there is no recipe {name!r}{did_you_mean(name, known)}; `cifar-lab recipes` lists those that there are"
         )
     return known[name]
 

@@ -6,7 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from cifar_lab.recipe.schema import SCHEMA_VERSION, Recipe, Section
+from pydantic.fields import FieldInfo
+
+from cifar_lab.recipe.schema import SCHEMA_VERSION, Recipe, Section, fields
 
 
 def flatten(section: Section, prefix: str = "") -> dict[str, Any]:
@@ -23,27 +25,26 @@ def flatten(section: Section, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _leaf_fields(model: type[Section], prefix: str = "") -> dict[str, tuple[bool, Any]]:
-    """(operational, default) of every leaf field by its dotted key."""
-    leaves: dict[str, tuple[bool, Any]] = {}
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            leaves |= _leaf_fields(field.annotation, f"{prefix}{name}.")
-        else:
-            extra = field.json_schema_extra
-            leaves[prefix + name] = (isinstance(extra, dict) and bool(extra.get("operational")), field.default)
-    return leaves
+def defaults() -> dict[str, Any]:
+    """The default of every field by its dotted key, tuples as lists."""
+    return {
+        key: list(field.default) if isinstance(field.default, tuple) else field.default
+        for key, field in fields().items()
+    }
+
+
+def is_operational(field: FieldInfo) -> bool:
+    """Whether the field does not change the result."""
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("operational"))
 
 
 def identity_fields(recipe: Recipe) -> dict[str, Any]:
     """The fields that change the result and are not at their defaults, by dotted key; `name` is not among them."""
-    leaves = _leaf_fields(type(recipe))
+    known, default = fields(), defaults()
     identity = {}
     for key, value in flatten(recipe).items():
-        field = key if key in leaves else key[: key.index(".args.") + len(".args")]
-        operational, default = leaves[field]
-        default = list(default) if isinstance(default, tuple) else default
-        if not operational and key != "name" and (key != field or value != default):
+        field = key if key in known else key[: key.index(".args.") + len(".args")]
+        if not is_operational(known[field]) and key != "name" and (key != field or value != default[field]):
             identity[key] = value
     return identity
 

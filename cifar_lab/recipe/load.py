@@ -6,31 +6,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.recipe.checks import contradictions
+from cifar_lab.recipe.checks import contradictions, missing_files, references
 from cifar_lab.recipe.errors import Problem
 from cifar_lab.recipe.identity import flatten
-from cifar_lab.recipe.outside import Folders, file_problems, reference_problems
 from cifar_lab.recipe.schema import Recipe
 from cifar_lab.recipe.source import Source, mapping_source, read_source
 from cifar_lab.recipe.validate import validate
 
-_FOLDERS = Folders()
 
-
-def load_recipe(
-    path: str | Path, overrides: Sequence[str] = (), *, check_files: bool = True, folders: Folders = _FOLDERS
-) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, check_files: bool = True) -> Recipe:
     """The recipe of a YAML file, changed by `dotted.key=value` overrides (the last one of a key wins).
 
     `check_files=False` does not ask whether `model.weights` and `data.root` exist: for a finished run's recipe, read
     elsewhere. Raises RecipeError with all problems, each `file:line: dotted.key: what is wrong`.
     """
-    return _check(read_source(path, overrides), check_files, folders)
+    return _check(read_source(path, overrides), check_files)
 
 
-def parse_recipe(mapping: Mapping[str, Any], *, check_files: bool = True, folders: Folders = _FOLDERS) -> Recipe:
+def parse_recipe(mapping: Mapping[str, Any], overrides: Sequence[str] = (), *, check_files: bool = True) -> Recipe:
     """The recipe of a nested mapping, under the same checks. Raises RecipeError."""
-    return _check(mapping_source(mapping), check_files, folders)
+    return _check(mapping_source(mapping, overrides), check_files)
 
 
 def origins(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, str]:
@@ -39,7 +34,7 @@ def origins(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, str]:
     Raises RecipeError like `load_recipe`, but for files that are missing.
     """
     source = read_source(path, overrides)
-    recipe = _check(source, False, _FOLDERS)
+    recipe = _check(source, check_files=False)
     places: dict[str, str] = {}
     for key in flatten(recipe):
         line = source.lines.get(key, 0)
@@ -47,11 +42,10 @@ def origins(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, str]:
     return places
 
 
-def _check(source: Source, check_files: bool, folders: Folders) -> Recipe:
+def _check(source: Source, check_files: bool) -> Recipe:
     recipe, broken = validate(source)
     if recipe is not None:
-        found = [*contradictions(recipe), *reference_problems(recipe, folders)]
-        found += file_problems(recipe) if check_files else []
+        found = [*contradictions(recipe), *references(recipe), *(missing_files(recipe) if check_files else [])]
         for problem in found:
             if not _touches(problem, broken):
                 source.report(problem)

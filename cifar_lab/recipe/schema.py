@@ -6,9 +6,11 @@ where data lie, how often to log). `operational(...)` marks the second kind.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 SCHEMA_VERSION = 1
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -18,6 +20,9 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+InnerFraction = Annotated[float, Field(gt=0, lt=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 # YAML has lists only; `strict` would refuse them for a tuple.
 TestTimeAugmentation = bool | Literal["translate"]
 Floats = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
@@ -66,8 +71,12 @@ class Data(Section):
     test_limit: PositiveInt | None = identity(None, "Use only so many test images, balanced over classes.")
     image_size: PositiveInt | None = identity(None, "Side in pixels fed to the model; null keeps the source's own.")
     interpolation: Literal["bicubic", "bilinear"] = identity("bicubic", "Filter of the resize (antialiased).")
-    mean: Floats | None = identity(None, "Per channel, on the 0..1 scale; null: the model's own, else the data's.")
-    std: Floats | None = identity(None, "Per channel, on the 0..1 scale; null: the model's own, else the data's.")
+    mean: Annotated[tuple[Fraction, ...], Field(strict=False)] | None = identity(
+        None, "Per channel, on the 0..1 scale; null: the model's own, else the data's."
+    )
+    std: Annotated[tuple[Deviation, ...], Field(strict=False)] | None = identity(
+        None, "Per channel, on the 0..1 scale; null: the model's own, else the data's."
+    )
     max_gib: PositiveFloat = operational(16.0, "Refuse data that would take more memory than this, decoded.")
     augment: Augment = identity(Augment(), "Augmentation of training pictures.")
 
@@ -93,13 +102,17 @@ class Optim(Section):
     head_lr: PositiveFloat | None = identity(None, "Peak rate of weights that are no kernels (muon); null: `lr`.")
     bias_lr: PositiveFloat | None = identity(None, "Peak rate of norms, biases and 1-d parameters (muon); null: `lr`.")
     rest_momentum: Annotated[float, Field(ge=0, lt=1)] = identity(0.9, "Momentum of what is no kernel (muon).")
-    betas: Floats = identity((0.9, 0.999), "Moment decay rates (adamw).")
+    betas: Annotated[tuple[DecayRate, DecayRate], Field(strict=False)] = identity(
+        (0.9, 0.999), "Moment decay rates (adamw)."
+    )
     eps: PositiveFloat = identity(1e-8, "Denominator term (adamw).")
     weight_decay: NonNegativeFloat = identity(0.0, "Decay of weights; norms, biases and 1-d parameters have none.")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = identity(1.0, "Learning-rate factor a layer towards the input.")
     warmup_epochs: NonNegativeFloat = identity(0.0, "Epochs of linear warm-up.")
     schedule: Literal["cosine", "step", "linear", "constant"] = identity("cosine", "Shape after the warm-up.")
-    milestones: Floats = identity((0.5, 0.75), "Fractions of the run at which `step` multiplies by `gamma`.")
+    milestones: Annotated[tuple[InnerFraction, ...], Field(strict=False)] = identity(
+        (0.5, 0.75), "Fractions of the run at which `step` multiplies by `gamma`."
+    )
     gamma: Annotated[float, Field(gt=0, le=1)] = identity(0.1, "Factor of the `step` schedule.")
     min_lr_ratio: Fraction = identity(0.0, "Where `cosine` and `linear` end, as a part of `lr`.")
 
@@ -179,3 +192,29 @@ class Recipe(Section):
     checkpoint: Checkpoint = identity(Checkpoint(), "Checkpoints.")
     log: Log = identity(Log(), "Logging.")
     tracking: Tracking = identity(Tracking(), "Experiment tracking.")
+
+
+@cache
+def sections(section: type[Section] = Recipe, name: str = "") -> dict[str, type[Section]]:
+    """Every section by its dotted name, each before those in it; the recipe itself is ``."""
+    found = {name: section}
+    for key, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            found |= sections(field.annotation, dotted(name, key))
+    return found
+
+
+@cache
+def fields() -> dict[str, FieldInfo]:
+    """Every field that is no section by its dotted key, in the order of the schema."""
+    return {
+        dotted(name, key): field
+        for name, section in sections().items()
+        for key, field in section.model_fields.items()
+        if dotted(name, key) not in sections()
+    }
+
+
+def dotted(section: str, name: str) -> str:
+    """The key of a field of a section."""
+    return f"{section}.{name}" if section else name

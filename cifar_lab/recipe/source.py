@@ -31,11 +31,7 @@ class Source:
         key = next((key for key in problem.keys if key in self.lines), problem.keys[0])
         place = key
         while place and place not in self.lines:
-            place = (
-                re.sub(r"\.?[^.\[]*\[?[^.\[]*$", "", place, count=1)
-                if place.endswith("]")
-                else place.rpartition(".")[0]
-            )
+            place = re.sub(r"(^|[.\[])[^.\[]*$", "", place)
         self.add(self.lines.get(place, 1), key, problem.message)
 
     def add(self, line: int | None, key: str, message: str) -> None:
@@ -88,14 +84,14 @@ def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
     """Read a recipe file and apply overrides. Raises RecipeError for a file that cannot be read at all."""
     source = Source(label=str(path))
     document = parse_yaml(_read_text(Path(path)))
-    if document.empty and not document.problems:
-        raise RecipeError([f"{path}:1: the file is empty; a recipe needs `name`, `model`, `optim` and `train`"])
     for line, key, message in document.problems:
         source.add(line, key, message)
     if not isinstance(document.value, dict):
         if not document.problems:
-            kind = "a list" if isinstance(document.value, list) else "plain text"
-            source.add(1, "", f"{kind} at the top; a recipe is made of `key: value` lines and begins with `name: ...`")
+            found = {type(None): "the file is empty", list: "a list at the top"}.get(
+                type(document.value), "plain text at the top"
+            )
+            source.add(1, "", f"{found}; a recipe is made of `key: value` lines: `name`, `model`, `optim` and `train`")
         source.raise_problems()
     source.values = document.value
     source.lines.update(document.lines)
@@ -104,22 +100,14 @@ def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
     return source
 
 
-def mapping_source(mapping: Mapping[str, Any]) -> Source:
+def mapping_source(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> Source:
     """A recipe given from Python. Raises RecipeError when it is no mapping."""
     if not isinstance(mapping, Mapping):
         raise RecipeError([f"a recipe is a mapping of sections, not {type(mapping).__name__}"])
     source = Source(values=copy.deepcopy(dict(mapping)))
-    _drop_odd_keys(source, source.values, "")
+    for text in overrides:
+        source.override(text)
     return source
-
-
-def _drop_odd_keys(source: Source, values: dict[Any, Any], prefix: str) -> None:
-    for name in list(values):
-        if not isinstance(name, str):
-            source.report(Problem((f"{prefix}{name}",), "a key must be text"))
-            del values[name]
-        elif isinstance(values[name], dict):
-            _drop_odd_keys(source, values[name], f"{prefix}{name}.")
 
 
 def _read_text(path: Path) -> str:

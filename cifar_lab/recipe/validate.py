@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
-from cifar_lab.recipe.errors import Problem, did_you_mean, nearest
-from cifar_lab.recipe.schema import Recipe, Section
+from cifar_lab.recipe.errors import Problem, grouped, nearest, said
+from cifar_lab.recipe.schema import Recipe, dotted, fields, sections
 from cifar_lab.recipe.source import Source
 
 # What other trainers call a field.
@@ -38,23 +34,7 @@ _FOREIGN_NAMES = {
     "random_seed": "seed",
     "project": "tracking.wandb_project",
 }
-_STAND_INS = {"name": "unnamed", "model.name": "", "optim.lr": 1.0, "train.global_batch": 2**20}
-
-
-def sections() -> dict[str, type[Section]]:
-    """Every section by its dotted name; the recipe itself is ``."""
-    found: dict[str, type[Section]] = {"": Recipe}
-    for name, section in _subsections(Recipe, ""):
-        found[name] = section
-    return found
-
-
-def _subsections(model: type[BaseModel], prefix: str) -> list[tuple[str, type[Section]]]:
-    found = []
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            found += [(prefix + name, field.annotation), *_subsections(field.annotation, f"{prefix}{name}.")]
-    return found
+_STAND_INS = {"name": "unnamed", "model": {"name": ""}, "optim": {"lr": 1.0}, "train": {"global_batch": 2**20}}
 
 
 def validate(source: Source) -> tuple[Recipe | None, set[str]]:
@@ -65,111 +45,75 @@ def validate(source: Source) -> tuple[Recipe | None, set[str]]:
     try:
         return Recipe.model_validate(source.values), set()
     except ValidationError as error:
-        details = error.errors(include_url=False)
-    places = [(detail["type"], *_place(detail["loc"])) for detail in details]
-    guessed = {_note_unknown(source, names) for kind, names, _ in places if kind == "extra_forbidden"}
-    wrong: dict[str, list[ErrorDetails]] = {}
-    for (kind, names, index), detail in zip(places, details, strict=True):
-        key = ".".join(names)
-        if kind == "missing":
-            _note_missing(source, key, guessed)
-        elif kind != "extra_forbidden":
-            wrong.setdefault(key if index is None else f"{key}[{index}]", []).append(detail)
-    for key, found in wrong.items():
-        source.report(Problem((key,), said(found)))
-    return _stand_in(source.values, [names for _, names, _ in places])
-
-
-def said(details: Sequence[ErrorDetails]) -> str:
-    """What pydantic says of one value (of a union, each member says something), and what was found."""
-    value = details[0]["input"]
-    messages = " or ".join(dict.fromkeys(detail["msg"] for detail in details))
-    messages = messages.replace(" or Input should be", " or").replace("a valid boolean", "true or false")
-    choices = [
-        word for detail in details for word in re.findall("'([^']+)'", detail.get("ctx", {}).get("expected", ""))
-    ]
-    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-    found = "nothing" if value is None else json.dumps(value, default=repr)
-    return f"{messages}, found {found if len(found) <= 60 else found[:57] + '...'}{hint}"
-
-
-def _place(loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], int | None]:
-    """The names that lead to an error, and the position within its list; labels of unions are dropped."""
-    by_name = sections()
-    depth = 0
-    while depth < len(loc) and ".".join(map(str, loc[:depth])) in by_name:
-        depth += 1
-    names, rest = tuple(map(str, loc[:depth])), loc[depth:]
-    return names, next((part for part in rest if isinstance(part, int)), None)
-
-
-def _note_unknown(source: Source, names: tuple[str, ...]) -> str | None:
-    """Note an unknown key; returns the key that was probably meant."""
-    section, name = ".".join(names[:-1]), names[-1]
-    by_name = sections()
-    siblings = by_name[section].model_fields
-    homes = [f"{home}.{name}" if home else name for home, model in by_name.items() if name in model.model_fields]
-    prefix = f"{section}." if section else ""
-    meant = None
-    dotted = "." in name
-    if dotted or (not section and name in ("base", "defaults", "extends", "inherit")):
-        reason = "write sections nested" if dotted else "a recipe has no base: one file tells the experiment"
-        message = f"unknown key; {reason}"
-    elif homes and not (name == "name" and section):
-        meant = homes[0]
-        message = f"unknown key here; `{name}` belongs to {_home(homes)}"
-    elif near := nearest(name, siblings):
-        meant = prefix + near
-        message = f"unknown key (did you mean `{near}`?)"
-    elif foreign := _FOREIGN_NAMES.get(name.lower()):
-        meant = foreign
-        message = f"unknown key (did you mean `{foreign}`?)"
-    else:
-        near = nearest(name, [field for model in by_name.values() for field in model.model_fields])
-        home = next((home for home, model in by_name.items() if near in model.model_fields), "")
-        message = f"unknown key (did you mean `{home}.{near}`?)" if near and home else "unknown key"
-        if not near:
-            message += f"; {f'`{section}`' if section else 'a recipe'} has {', '.join(siblings)}"
-    source.report(Problem((".".join(names),), message))
-    return meant
-
-
-def _home(homes: list[str]) -> str:
-    places = [f"`{home.rpartition('.')[0]}`" if "." in home else "the top of the recipe" for home in homes]
-    return " or ".join(places)
-
-
-def _note_missing(source: Source, key: str, guessed: set[str | None]) -> None:
-    if key in guessed or any(meant and meant.startswith(key + ".") for meant in guessed):
-        return
-    by_name = sections()
-    if key in by_name:
-        needs = [f"`{name}`" for name, field in by_name[key].model_fields.items() if field.is_required()]
-        source.report(Problem((key,), f"this section is missing; it needs at least {', '.join(needs)}"))
-        return
-    section, _, name = key.rpartition(".")
-    source.report(Problem((key,), f"is missing; give its value: {by_name[section].model_fields[name].description}"))
-
-
-def _stand_in(values: dict[str, Any], wrong: list[tuple[str, ...]]) -> tuple[Recipe | None, set[str]]:
-    """The recipe with its wrong keys left out and its missing ones filled in, and the dotted keys of both."""
-    repaired = copy.deepcopy(values)
-    broken = {".".join(names) for names in wrong}
-    for *names, last in wrong:
-        section: Any = repaired
-        for name in names:
-            section = section.get(name, {}) if isinstance(section, dict) else {}
-        if isinstance(section, dict):
-            section.pop(last, None)
-    for key, value in _STAND_INS.items():
-        section = repaired
-        *names, last = key.split(".")
-        for name in names:
-            section = section.setdefault(name, {})
-        if last not in section:
-            section[last] = value
-            broken.add(key)
+        found = grouped(error.errors(include_url=False), _names)
+    meant = {key: _meant(key) for key, details in found.items() if details[0]["type"] == "extra_forbidden"}
+    guessed = [guess for guesses in meant.values() for guess in guesses]
+    for key, details in found.items():
+        if key in meant:
+            message = _unknown(key, meant[key])
+        elif details[0]["type"] != "missing" or "[" in key:
+            message = said(details)
+        elif any(f"{guess}.".startswith(f"{key}.") for guess in guessed):
+            continue
+        elif key in sections():
+            needs = [f"`{name}`" for name, field in sections()[key].model_fields.items() if field.is_required()]
+            message = f"this section is missing; it needs at least {', '.join(needs)}"
+        else:
+            message = f"is missing; give its value: {fields()[key].description}"
+        source.report(Problem((key,), message))
+    wrong = {key.partition("[")[0] for key in found}
     try:
-        return Recipe.model_validate(repaired), broken
+        return Recipe.model_validate(_repaired(_STAND_INS, source.values, wrong, "")), wrong
     except ValidationError:
-        return None, broken
+        return None, wrong
+
+
+def _names(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What of pydantic's place of an error leads to a field."""
+    depth = 0
+    while depth < len(loc) and ".".join(map(str, loc[:depth])) in sections():
+        depth += 1
+    return loc[:depth]
+
+
+def _meant(key: str) -> list[str]:
+    """The keys for which an unknown one may stand."""
+    section, _, name = key.rpartition(".")
+    known = [*sections(), *fields()]
+
+    def called(name: str | None) -> list[str]:
+        return [key for key in known if key.rpartition(".")[2] == name]
+
+    if section not in sections():  # `model.args.width: 3`, written in one line
+        return []
+    near = nearest(name, sections()[section].model_fields)
+    if name in _FOREIGN_NAMES and not called(name):
+        return [_FOREIGN_NAMES[name]]
+    if near and (name == "name" or not called(name)):
+        return [dotted(section, near)]
+    return called(name) or called(nearest(name, [key.rpartition(".")[2] for key in known if key]))
+
+
+def _unknown(key: str, meant: list[str]) -> str:
+    section, _, _name = key.rpartition(".")
+    if section not in sections():
+        return "unknown key; write sections nested"
+    if key in ("base", "defaults", "extends", "inherit"):
+        return "unknown key; a recipe has no base: one file tells the experiment"
+    if not meant:
+        owner = f"`{section}`" if section else "a recipe"
+        return f"unknown key; {owner} has {', '.join(sections()[section].model_fields)}"
+    guesses = [guess.removeprefix(f"{section}.") if section else guess for guess in meant]
+    return f"unknown key (did you mean {' or '.join(f'`{guess}`' for guess in guesses)}?)"
+
+
+def _repaired(stand_in: Mapping[str, Any], given: Mapping[str, Any], wrong: set[str], section: str) -> dict[str, Any]:
+    """What is given and not wrong, over stand-ins for what is required."""
+    repaired = dict(stand_in)
+    for name, value in given.items():
+        key = dotted(section, name)
+        if key in sections() and key not in wrong:
+            repaired[name] = _repaired(stand_in.get(name, {}), value, wrong, key)
+        elif key not in wrong:
+            repaired[name] = value
+    return repaired

@@ -14,7 +14,6 @@ from pydantic import Field, ValidationError
 from cifar_lab.errors import UsageError, UserError
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.recipe.schema import PositiveFloat, PositiveInt, Section
-from cifar_lab.recipe.source import mapping_source
 from cifar_lab.rundir.directory import RunDir
 
 WEIGHTS, DESCRIPTION, RECIPE = "model.safetensors", "model.json", "recipe.yaml"

@@ -7,9 +7,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from cifar_lab.models.factory import build_meta
-from cifar_lab.recipe.outside import Folders
+from cifar_lab.recipe.plugins import FAMILIES
 from cifar_lab.recipe.schema import Model
-from cifar_lab.recipe.signature import plugin_names
 
 ARGS = {
     "plainnet": {"width": 4},
@@ -32,7 +31,7 @@ def move_to_fake_cuda(model: nn.Module) -> None:
 
 
 def test_every_family_is_covered():
-    assert sorted(ARGS) == plugin_names(Folders().models)
+    assert sorted(ARGS) == FAMILIES.names()
 
 
 @pytest.mark.parametrize("family", ARGS)

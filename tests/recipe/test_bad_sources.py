@@ -51,7 +51,7 @@ def recipe_file(tmp_path: Path) -> Path:
         (
             "train.steps=5",
             "train.steps",
-            "both given; set one of them to null (on the command line: train.epochs=null)",
+            "both given; delete one (on the command line: train.epochs=null)",
         ),
         ("train.epochs=null", "train.epochs", "give `train.epochs` or `train.steps`"),
         ("optim.lr=*x", "optim.lr", "the anchor or alias `x` is refused"),
@@ -71,10 +71,14 @@ def test_a_bad_override_is_located_as_such(recipe_file: Path, override: str, whe
     ("content", "where", "fix"),
     [
         (b"", "1", "the file is empty"),
-        (b"# only a comment\n", "1", "the file is empty; a recipe needs `name`, `model`, `optim` and `train`"),
+        (
+            b"# only a comment\n",
+            "1",
+            "the file is empty; a recipe is made of `key: value` lines: `name`, `model`, `optim` and `train`",
+        ),
         (b"- name: x\n", "1", "a list at the top; a recipe is made of `key: value` lines"),
         (b"just text\n", "1", "plain text at the top"),
-        (b"null\n", "1", "plain text at the top"),
+        (b"null\n", "1", "the file is empty"),
         (b"name: x\n\x00\x01\x02", "2", "an unprintable character (U+0000)"),
         ("name: x\n".encode("utf-16"), "1", "not UTF-8 text; save the file in UTF-8"),
         (b"name: x\nseed: 0\n# caf\xe9\n", "3", "not UTF-8 text; save the file in UTF-8"),
@@ -112,9 +116,9 @@ def test_an_override_that_contradicts_the_file_names_both(recipe_file: Path) -> 
     ("mapping", "problem"),
     [
         ([1], "a recipe is a mapping of sections, not list"),
-        ({1: 2}, "1: a key must be text"),
-        ({"name": "x", "model": {1: 2, "name": "resnet"}}, "model.1: a key must be text"),
-        ({"name": "x", "model": {"args": {1: 2}, "name": "resnet"}}, "model.args.1: a key must be text"),
+        ({1: 2}, "1: Keys should be strings"),
+        ({"name": "x", "model": {1: 2, "name": "resnet"}}, "model.1: Keys should be strings"),
+        ({"name": "x", "model": {"args": {1: 2}, "name": "resnet"}}, "model.args[1]: Input should be a valid string"),
         ({"name": "x", "model": {"name": "resnet"}, "optim": {"lr": "1"}}, "optim.lr: Input should be a valid number"),
     ],
 )

@@ -10,18 +10,11 @@ import pytest
 
 import cifar_lab
 from cifar_lab.recipe import parse_recipe
+from cifar_lab.recipe.schema import fields, sections
 from cifar_lab.recipe.support import TABLE, unsupported
-from cifar_lab.recipe.validate import sections
 
 PACKAGE = Path(cifar_lab.__file__).parent
-LEAVES = sorted(
-    f"{section}.{name}" if section else name
-    for section, model in sections().items()
-    for name in model.model_fields
-    if (f"{section}.{name}" if section else name) not in sections()
-)
-
-
+LEAVES = sorted(fields())
 SECTIONS = {section.rpartition(".")[2] for section in sections()} - {""}
 
 

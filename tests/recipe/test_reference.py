@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import runpy
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from support.commands import ROOT
 
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.recipe.identity import experiment_id, flatten
-from cifar_lab.recipe.reference import PATH, reference_text
-from cifar_lab.recipe.validate import sections
+from cifar_lab.recipe.schema import sections
 
 MAPPING = {
     "name": "x",
@@ -30,14 +33,23 @@ CHANGED = {
 }
 
 
+def script() -> Any:
+    """scripts/recipe_reference.py as a module."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "scripts" / "recipe_reference.py")))
+
+
 def rows() -> dict[str, list[str]]:
     """The cells of each key's line."""
-    lines = re.findall(r"^\| `([a-z_.]+)` \| (.+) \|$", PATH.read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(
+        r"^\| `([a-z_.]+)` \| (.+) \|$", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return {key: re.split(r"(?<!\\) \| ", rest) for key, rest in lines if rest.count(" | ") == 3}
 
 
 def test_the_reference_is_current() -> None:
-    assert PATH.read_text(encoding="utf-8") == reference_text(), "run: python -m cifar_lab.recipe.reference"
+    made = script()
+    for path, text in ((made.PATH, made.reference_text()), (made.SCHEMA_PATH, made.schema_text())):
+        assert path.read_text(encoding="utf-8") == text, "run: python scripts/recipe_reference.py"
 
 
 def test_it_has_every_key_with_its_default() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cifar_lab.recipe import RecipeError, load_recipe
-from cifar_lab.recipe.outside import Folders
-from cifar_lab.recipe.signature import plugin_names
+from cifar_lab.recipe import RecipeError, load_recipe, plugins
 
 FAMILY = """
 from __future__ import annotations
@@ -34,17 +33,17 @@ train: {epochs: 2, global_batch: 64}
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    found = Folders(models=tmp_path / "models", sources=tmp_path / "sources")
-    found.models.mkdir()
-    found.sources.mkdir()
-    (found.models / "family.py").write_text(FAMILY)
-    (found.models / "_helper.py").write_text("")
-    (found.models / "empty.py").write_text("")
-    (found.models / "torn.py").write_text("def build(:\n")
-    (found.sources / "own.py").write_text(SOURCE)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FAMILIES", "SOURCES"):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.setattr(plugins, name, replace(getattr(plugins, name), folder=folder))
+    (tmp_path / "FAMILIES" / "family.py").write_text(FAMILY)
+    (tmp_path / "FAMILIES" / "_helper.py").write_text("")
+    (tmp_path / "FAMILIES" / "empty.py").write_text("")
+    (tmp_path / "FAMILIES" / "torn.py").write_text("def build(:\n")
+    (tmp_path / "SOURCES" / "own.py").write_text(SOURCE)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    return found
 
 
 @pytest.mark.parametrize(
@@ -69,13 +68,14 @@ def folders(tmp_path: Path) -> Folders:
         ("{size: 3, image_size: 32}", "image_size: is set by the trainer from the data; delete it"),
     ],
 )
-def test_arguments(folders: Folders, tmp_path: Path, args: str, problem: str | None) -> None:
+@pytest.mark.usefixtures("folders")
+def test_arguments(tmp_path: Path, args: str, problem: str | None) -> None:
     path, overrides = tmp_path / "recipe.yaml", [f"model.args={args}"]
     if problem is None:
-        assert load_recipe(path, overrides, folders=folders).model.args["size"] == 3
+        assert load_recipe(path, overrides).model.args["size"] == 3
         return
     with pytest.raises(RecipeError) as caught:
-        load_recipe(path, overrides, folders=folders)
+        load_recipe(path, overrides)
     assert caught.value.problems == [f"override: model.args.{problem}"]
 
 
@@ -83,17 +83,19 @@ def test_arguments(folders: Folders, tmp_path: Path, args: str, problem: str | N
     ("name", "fix"),
     [("empty", "empty.py has no function `build`"), ("torn", "torn.py:1: "), ("_helper", "there is no model family")],
 )
-def test_files_that_are_no_family(folders: Folders, tmp_path: Path, name: str, fix: str) -> None:
+@pytest.mark.usefixtures("folders")
+def test_files_that_are_no_family(tmp_path: Path, name: str, fix: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(tmp_path / "recipe.yaml", [f"model.name={name}"], folders=folders)
+        load_recipe(tmp_path / "recipe.yaml", [f"model.name={name}"])
     assert [fix in problem for problem in caught.value.problems] == [True]
 
 
 def test_every_shipped_family_and_source_can_be_read(tmp_path: Path) -> None:
     wrong: dict[str, Any] = {"no_such_argument": 1}
-    for section, folder in (("model", Folders().models), ("data", Folders().sources)):
-        assert plugin_names(folder)
-        for name in plugin_names(folder):
+    for kind in (plugins.FAMILIES, plugins.SOURCES):
+        assert kind.names()
+        for name in kind.names():
+            section = kind.section
             path = tmp_path / "shipped.yaml"
             path.write_text(RECIPE.replace("{name: own, args: {anything: 1}}", "{}").replace("family", "resnet"))
             with pytest.raises(RecipeError) as caught:

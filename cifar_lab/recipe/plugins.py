@@ -1,0 +1,167 @@
+"""Model families and data sources: their names and arguments, read from their files without importing them."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from cifar_lab.recipe.errors import Problem, did_you_mean, grouped, said
+
+_PACKAGE = Path(__file__).parents[1]
+_TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)}
+_TYPES |= {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union", "Sequence")}
+_ENTRY_POINT = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
+_DEPRECATED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)\}\)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A section of a recipe whose name is a file of `folder` and whose args are arguments of that file's `function`.
+
+    The trainer gives the arguments `supplied`.
+    """
+
+    section: str
+    words: str
+    folder: Path
+    function: str
+    supplied: frozenset[str]
+
+    def names(self) -> list[str]:
+        """The names a recipe may use: the public module files of the folder."""
+        return sorted(path.stem for path in self.folder.glob("*.py") if not path.name.startswith("_"))
+
+    def problems(self, name: str, args: dict[str, Any]) -> Iterator[Problem]:
+        """An unknown name, and unknown, missing and wrong arguments."""
+        if name not in self.names():
+            hint = did_you_mean(name, self.names()) or f"; there are {', '.join(self.names())}"
+            yield Problem((f"{self.section}.name",), f"there is no {self.words} `{name}`{hint}")
+            return
+        try:
+            arguments = self.arguments(name)
+        except SyntaxError as error:
+            place = f"{self.folder / name}.py:{error.lineno}"
+            yield Problem((f"{self.section}.name",), f"{place}: {error.msg}; mend that file")
+            return
+        if arguments is None:
+            message = f"{self.folder / name}.py has no function `{self.function}`, so it is no {self.words}"
+            yield Problem((f"{self.section}.name",), message)
+            return
+        for argument, message in _argument_problems(name, arguments, self.supplied, args):
+            yield Problem((f"{self.section}.args.{argument}",), message)
+
+    def arguments(self, name: str) -> type[BaseModel] | None:
+        """What a recipe may give, as a model by which pydantic checks it; None where the file lacks the function."""
+        path = self.folder / f"{name}.py"
+        module = ast.parse(path.read_bytes(), filename=str(path))
+        definition = next((n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == self.function), None)
+        if definition is None:
+            return None
+        aliases = {
+            target.id: node.value
+            for node in module.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        given = definition.args
+        positional = [*given.posonlyargs, *given.args]
+        required = {argument.arg for argument in positional[: len(positional) - len(given.defaults)]}
+        required |= {a.arg for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is None}
+        # Under aliases, since pydantic's models have methods of their own, such as `copy`.
+        fields: dict[str, Any] = {
+            f"argument_{number}": (
+                _type(a.annotation, aliases),
+                Field(alias=a.arg) if a.arg in required else Field(None, alias=a.arg),
+            )
+            for number, a in enumerate([*positional, *given.kwonlyargs])
+            if a.arg not in self.supplied
+        }
+        config = ConfigDict(extra="allow" if given.kwarg else "forbid", strict=True, allow_inf_nan=False)
+        return create_model(self.function, __config__=config, **fields)
+
+
+FAMILIES = Kind(
+    "model", "model family", _PACKAGE / "models" / "families", "build", frozenset({"num_classes", "image_size"})
+)
+SOURCES = Kind("data", "data source", _PACKAGE / "data" / "sources", "load", frozenset({"split", "root"}))
+
+
+def defines(path: Path, function: str) -> bool:
+    """Whether a file has a top-level function of that name."""
+    return re.search(rf"^def {function}\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+def _type(node: ast.expr | None, aliases: dict[str, ast.expr]) -> Any:
+    """The type that an annotation of common types means; Any, which accepts anything, for one of other names."""
+    match node:
+        case ast.Constant(value=None):
+            return None
+        case ast.Constant(value=str(text)):
+            return _type(ast.parse(text, mode="eval").body, aliases)
+        case ast.Name(id=name) if name in aliases:
+            return _type(aliases[name], {other: value for other, value in aliases.items() if other != name})
+        case ast.Name(id=name):
+            return _TYPES.get(name, Any)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return typing.Union[_type(left, aliases), _type(right, aliases)]  # noqa: UP007, of objects
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=values):
+            return typing.Literal[ast.literal_eval(values)]
+        case ast.Subscript(value=ast.Name(id=name), slice=inner) if name in _TYPES:
+            parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            inside = tuple(... if ast.unparse(part) == "..." else _type(part, aliases) for part in parts)
+            return _TYPES[name][inside if len(inside) > 1 else inside[0]]
+    return Any
+
+
+def _argument_problems(
+    owner: str, arguments: type[BaseModel], supplied: frozenset[str], given: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    for name in supplied & set(given):
+        yield name, "is set by the trainer from the data; delete it"
+    try:
+        # As JSON, since then a list may stand for a tuple.
+        own = {name: value for name, value in given.items() if name not in supplied}
+        text = json.dumps(own, default=lambda unknown: {}, ensure_ascii=False)
+        arguments.model_validate_json(text.encode(errors="replace"))
+    except ValidationError as error:
+        names = [str(field.alias) for field in arguments.model_fields.values()]
+        for key, details in grouped(error.errors(include_url=False), lambda loc: loc[:1]).items():
+            if details[0]["type"] == "extra_forbidden":
+                hint = did_you_mean(key, names) or f"; its arguments: {', '.join(names) or 'none'}"
+                yield key, f"`{owner}` has no such argument{hint}"
+            elif details[0]["type"] == "missing" and key in names:
+                yield key, f"is missing; `{owner}` needs it"
+            else:
+                yield key, said(details)
+
+
+def timm_problem(arch: str) -> str | None:
+    """What is wrong with a name such as `vit_tiny_patch16_224.augreg_in21k`, or None.
+
+    Read from timm's files: importing it would take seconds.
+    """
+    spec = importlib.util.find_spec("timm")
+    if spec is None or spec.origin is None:
+        return "timm is not installed; pip install timm"
+    texts = [path.read_text(encoding="utf-8") for path in (Path(spec.origin).parent / "models").glob("*.py")]
+    name, _, tag = arch.partition(".")
+    names = {found for text in texts for found in _ENTRY_POINT.findall(text)}
+    if name not in names:
+        renamed = "".join(block for text in texts for block in _DEPRECATED.findall(text))
+        return None if f"'{arch}'" in renamed else f"timm has no architecture `{name}`{did_you_mean(name, names)}"
+    if tag:
+        tags = {found for text in texts for found in re.findall(rf"""['"]{name}\.(\w+)['"]""", text)}
+        if tags and tag not in tags:  # a few tags are put together by code: timm itself has the last word on those
+            known = ", ".join(sorted(tags))
+            return f"`{name}` has no weights tagged `{tag}`{did_you_mean(tag, tags) or f'; published: {known}'}"
+    return None
