@@ -111,20 +111,15 @@ def _instead(folder: Path, run: RunDir | None) -> str:
 
 def _bare_recipe(path: Path, description: Description, overrides: Sequence[str]) -> Recipe:
     """Defaults for all that a file without a run does not tell; it is never trained with."""
-    source = mapping_source(
-        {
-            "name": "bare",
-            "data": {"name": "cifar10"},
-            "model": {"name": description.name, "args": description.args},
-            "optim": {"lr": 1.0},
-            "train": {"steps": 1, "global_batch": 1},
-        }
-    )
+    mapping = {
+        "name": "bare",
+        "data": {"name": "cifar10"},
+        "model": {"name": description.name, "args": description.args},
+        "optim": {"lr": 1.0},
+        "train": {"steps": 1, "global_batch": 1},
+    }
     try:
-        parse_recipe(source.values, check_files=False)
+        parse_recipe(mapping, check_files=False)
     except RecipeError as error:
         raise UserError(f"{path} is damaged: {error.problems[0]}") from None
-    for text in overrides:
-        source.override(text)
-    source.raise_problems()
-    return parse_recipe(source.values, check_files=False)
+    return parse_recipe(mapping, overrides, check_files=False)
