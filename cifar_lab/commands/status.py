@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_lab.cli.argument_types import duration
 from cifar_lab.errors import UserError
 from cifar_lab.rundir.find import SIGNS_OF_A_JOB, runs_below
 from cifar_lab.rundir.placement import Place
 from cifar_lab.status import requeue
 from cifar_lab.status.slurm_queue import Queue, read_queue
 from cifar_lab.status.state import RunState, read_run
-from cifar_lab.status.table import text_of, watch
+from cifar_lab.status.table import show
 
 EPILOG = """\
 examples:
@@ -66,17 +67,11 @@ def _show(options: argparse.Namespace) -> int:
         paths = folders if single else runs_below(folders, SIGNS_OF_A_JOB)  # the single one may not be there yet
         return [read_run(path, queue) for path in paths], queue
 
-    def text() -> tuple[str, bool]:
-        runs, queue = read()
-        return text_of(runs, queue, folders, everything=options.all), any(run.active for run in runs)
-
     if options.json:
         fields = [run.fields() for run in read()[0]]
         print(json.dumps(fields[0] if single else {"runs": fields}, indent=2))
-    elif options.watch is None:
-        print(text()[0])
     else:
-        watch(text, options.watch)
+        show(read, folders, everything=options.all, every=options.watch)
     return 0
 
 
@@ -101,8 +96,6 @@ def _check(options: argparse.Namespace) -> None:
         raise StatusError("--decide and --where are about one run: give its RECIPE [key=value ...]")
     if options.watch is not None and (options.json or options.decide or options.where):
         raise StatusError("--watch is for people: leave --json, --decide and --where out")
-    if options.watch is not None and not 0.1 <= options.watch <= 86400:
-        raise StatusError(f"--watch {options.watch:g}: between 0.1 and 86400 seconds")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,7 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
     parser.add_argument("--fresh", action="store_true", help="the run that --fresh of this job started, or would start")
     parser.add_argument(
-        "--watch", metavar="SECONDS", type=float, nargs="?", const=2.0, help="show again until all ended (default: 2)"
+        "--watch",
+        metavar="SECONDS",
+        type=duration,
+        nargs="?",
+        const=2.0,
+        help="again until all ended (default: 2)",
     )
     parser.add_argument("--json", action="store_true", help="for machines; of a folder all runs, however old")
     parser.add_argument("--all", action="store_true", help="also runs that ended more than a day ago")

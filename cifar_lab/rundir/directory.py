@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -48,9 +47,6 @@ class RunDir:
         self.path = Path(path).absolute()
         self._metrics: int | None = None  # descriptor of metrics.jsonl
 
-    def __repr__(self) -> str:
-        return f"RunDir({str(self.path)!r})"
-
     @classmethod
     def locate(cls, recipe: Recipe, *, runs: str = "runs", run_dir: str | None = None, fresh: bool = False) -> RunDir:
         """The directory that `recipe` continues or starts; writes nothing.
@@ -73,22 +69,12 @@ class RunDir:
             raise RunDirError(f"{path} is not a run directory: it has no recipe.yaml")
         return run
 
-    def make(self) -> None:
-        """Make the directory itself. Raises RunDirError."""
-        with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-
     def create(self, recipe: Recipe) -> None:
         """Make the directory and write recipe.yaml, resolved, with the operational fields of this start."""
-        self.make()
-        with self._writing():
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
             atomic.write_text(self.path / "recipe.yaml", to_yaml(recipe))
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
         except OSError as error:
             raise RunDirError(
                 f"cannot write the run directory {self.path}: {error.strerror}; choose another place with --runs DIR"
@@ -167,7 +153,7 @@ class RunDir:
         if not (self.path / "metrics.jsonl").exists():
             return 0
         records = [(line, parse_object(line)) for line in self._metrics_lines()]
-        kept = [line + b"\n" for line, record in records if record and record.get("step", 0) <= after_step]
+        kept = [line + b"\n" for line, record in records if record is not None and record.get("step", 0) <= after_step]
         atomic.write_text(self.path / "metrics.jsonl", b"".join(kept).decode())
         return sum(record is None for _, record in records)
 

@@ -94,12 +94,6 @@ class Heartbeat:
         """Whether the own heartbeat reached the file system lately; otherwise silence of others proves nothing."""
         return time.monotonic() - self._written < 5 * self.interval
 
-    def start(self) -> Heartbeat:
-        """Begin to write; never raises: a run does not end because of its heartbeat."""
-        self._write()
-        self._thread.start()
-        return self
-
     def close(self) -> None:
         """Say that the process left the run, and write no more."""
         if not self._closed.is_set():
@@ -108,7 +102,10 @@ class Heartbeat:
             self._write(ended=True)
 
     def __enter__(self) -> Heartbeat:
-        return self.start()
+        """Begin to write; never raises: a run does not end because of its heartbeat."""
+        self._write()
+        self._thread.start()
+        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -6,10 +6,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe, experiment_id, identity_fields, load_recipe
+from cifar_lab.recipe.identity import flatten
 
 # What a directory named by --run-dir may hold before its first recipe.yaml (logs of the launcher, say).
 EXPECTED_BEFORE_START = re.compile(
@@ -69,13 +69,8 @@ def _foreign_files(path: Path) -> list[str]:
 
 def _differences(stored: Recipe, recipe: Recipe) -> list[str]:
     """One line for each identity field, and the name, in which two recipes differ."""
+    there, here = flatten(stored), flatten(recipe)
     keys = dict.fromkeys(["name", *identity_fields(stored), *identity_fields(recipe)])
-    values = {key: (_value(stored, key), _value(recipe, key)) for key in keys}
-    return [f"{key}: {there!r} there, {here!r} here" for key, (there, here) in values.items() if there != here]
-
-
-def _value(recipe: Recipe, dotted: str) -> Any:
-    value: Any = recipe
-    for key in dotted.split("."):
-        value = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
-    return value
+    return [
+        f"{key}: {there.get(key)!r} there, {here.get(key)!r} here" for key in keys if there.get(key) != here.get(key)
+    ]

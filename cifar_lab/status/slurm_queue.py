@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 TIMEOUT_SECONDS = 5.0
 # Array members get a line each; %i is 17_3 there, and %A the number that the job itself finds in SLURM_JOB_ID.
 COMMAND = ("squeue", "--noheader", "--array", "--format=%i|%A|%T|%N|%r")
-NO_CLUSTER = b"Could not establish a configuration source"  # the programs are there, but no slurm.conf
+NO_CLUSTER = "Could not establish a configuration source"  # the programs are there, but no slurm.conf
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
 
 
@@ -42,28 +42,18 @@ def read_queue(timeout: float = TIMEOUT_SECONDS) -> Queue:
     """Ask squeue; never raises."""
     # SQUEUE_STATES and the like would filter or reorder what we read.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+    command = [*COMMAND, f"--user={os.getuid()}"]
     try:
         done = subprocess.run(
-            [*COMMAND, f"--user={os.getuid()}"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, text=True
         )
-    except FileNotFoundError:
+    except OSError:
         return Queue()
     except subprocess.TimeoutExpired:
         return Queue(problem=f"squeue did not answer within {timeout:g} s: what Slurm does is not shown")
-    except OSError as error:
-        return Queue(problem=f"squeue cannot be started: {error.strerror}")
-    if done.returncode != 0 and NO_CLUSTER in done.stderr:
-        return Queue()
-    if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), f"status {done.returncode}")
-        return Queue(problem=f"squeue failed: {said}")
-    return Queue(parse(done.stdout.decode(errors="replace")), known=True)
+    if done.returncode == 0:
+        return Queue(parse(done.stdout), known=True)
+    return Queue() if NO_CLUSTER in done.stderr else Queue(problem=f"squeue failed: {done.stderr.strip()}")
 
 
 def parse(text: str) -> dict[str, Job]:

@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_lab.files.jsonl import parse_object
+from cifar_lab.files.jsonl import last_lines, parse_object
 from cifar_lab.rundir.attempt import last_written
-from cifar_lab.status.metrics_tail import MetricsTail, read_tail
 from cifar_lab.status.slurm_queue import Job, Queue
 from cifar_lab.status.standing import Standing, read_standing
 
 EffectiveState = Literal[
     "running", "starting", "queued", "lost", "failed", "interrupted", "stopped", "corrupt", "new", "completed"
 ]
+TAIL_BYTES = 2**20
+PACE_LINES = 200
 ACTIVE: tuple[EffectiveState, ...] = ("running", "starting", "queued")
 
 
@@ -144,3 +145,57 @@ def _job_ids(path: Path, standing: Standing, records: list[dict[str, Any]]) -> l
     except OSError:
         pass
     return list(dict.fromkeys(job_id for _, job_id in sorted(found, reverse=True)))
+
+
+@dataclass(frozen=True)
+class MetricsTail:
+    """The newest numbers of metrics.jsonl: its last training line, and what others hold; `pace` in seconds a step."""
+
+    train: dict[str, Any]
+    val_error: float | None
+    test_error: float | None
+    pace: float | None
+
+    def seconds_left(self, total_steps: int, now: float) -> float | None:
+        """Until `total_steps`, at the pace of the last log lines; the time since the last one counts."""
+        if self.pace is None:
+            return None
+        left: float = self.pace * (total_steps - self.train["step"]) - (now - self.train["time"])
+        return max(0.0, left)
+
+    def last_line(self) -> str:
+        """Epoch and loss, for people."""
+        known = (("epoch {:.1f}", self.train.get("epoch")), ("loss {:.4f}", self.train.get("loss")))
+        return ", ".join(text.format(value) for text, value in known if isinstance(value, (int, float)))
+
+
+def read_tail(path: Path, since: float = 0.0) -> MetricsTail:
+    """From the file's last bytes; the pace is that of lines written after `since`, the start of the attempt."""
+    lines = last_lines(path, TAIL_BYTES)
+    train = [found for line in lines[-PACE_LINES:] if (found := _of_split(line, "train")) is not None]
+    return MetricsTail(
+        train=train[-1] if train else {},
+        val_error=_error(lines, "val"),
+        test_error=_error(lines, "test"),
+        pace=_pace([line for line in train if line["time"] >= since]),
+    )
+
+
+def _of_split(line: bytes, split: str) -> dict[str, Any] | None:
+    """The line as an object if it is of this split; others are not parsed."""
+    found = parse_object(line) if split.encode() in line else None
+    match found:
+        case {"split": found_split, "step": int(), "time": int() | float()} if found_split == split:
+            return found
+    return None
+
+
+def _error(lines: list[bytes], split: str) -> float | None:
+    newest = next((found for line in reversed(lines) if (found := _of_split(line, split)) is not None), {})
+    accuracy = newest.get("accuracy")  # null where the network gave NaN
+    return 1 - accuracy if isinstance(accuracy, (int, float)) else None
+
+
+def _pace(train: list[dict[str, Any]]) -> float | None:
+    steps = train[-1]["step"] - train[0]["step"] if train else 0
+    return (train[-1]["time"] - train[0]["time"]) / steps if steps > 0 else None

@@ -21,25 +21,29 @@ NARROW = 120
 OLD_SECONDS = 86400.0
 
 
-def watch(read: Callable[[], tuple[str, bool]], seconds: float) -> None:
-    """Show what `read` returns while it says that there is more: over the last text on a terminal, else after it."""
+def show(
+    read: Callable[[], tuple[list[RunState], Queue]], folders: Sequence[Path], *, everything: bool, every: float | None
+) -> None:
+    """Print the runs in `folders`; with `every` so many seconds, until all ended: on a terminal over the last text."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     console = Console()
-    redraws = console.is_terminal and not console.is_dumb_terminal
+    redraws = every is not None and console.is_terminal and not console.is_dumb_terminal
     live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") if redraws else None
     with live or nullcontext():
         while True:
-            text, more = read()
+            runs, queue = read()
+            text = text_of(runs, queue, folders, everything=everything)
+            more = every is not None and any(run.active for run in runs)
             if live is not None:
                 live.update(Text(text), refresh=True)
             else:
                 print(text, end="\n\n" if more else "\n", flush=True)
-            if not more:
+            if every is None or not more:
                 return
-            time.sleep(seconds)
+            time.sleep(every)
 
 
 def text_of(runs: Sequence[RunState], queue: Queue, folders: Sequence[Path], *, everything: bool) -> str:

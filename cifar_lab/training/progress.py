@@ -13,7 +13,6 @@ from cifar_lab.cli.printable import duration
 
 REDRAW_SECONDS = 0.1
 PLAIN_SECONDS = 30.0
-BAR_WIDTH = 20
 
 FORMATS = {"epoch": "epoch {:.1f}", "loss": "loss {:.4f}", "lr": "lr {:.2e}", "images_per_second": "{:,.0f} images/s"}
 
@@ -56,12 +55,12 @@ class Progress:
             self._show(now)
 
     def message(self, text: str) -> None:
-        """Print a line of its own; the bar comes back with the next update."""
+        """Print a line of its own; the progress comes back with the next update."""
         self._clear()
         self._write(text + "\n")
 
     def close(self) -> None:
-        """Clear the bar, or in a log say where it ended; may be called twice, and messages still get through."""
+        """Clear the line, or in a log say where it ended; may be called twice, and messages still get through."""
         if self._redraws:
             self._clear()
         elif self._step > self._first_step and self._due < math.inf:
@@ -70,12 +69,12 @@ class Progress:
 
     def _show(self, now: float) -> None:
         if self._redraws:
-            self._write("\r" + self._line(now, self._columns() - 1, bar=True) + "\x1b[K")
+            self._write("\r" + self._line(now, self._columns() - 1) + "\x1b[K")
             self._drawn = True
         else:
-            self._write(self._line(now, 1000, bar=False) + "\n")
+            self._write(self._line(now, 1000) + "\n")
 
-    def _line(self, now: float, width: int, *, bar: bool) -> str:
+    def _line(self, now: float, width: int) -> str:
         """As many fields as fit into `width` characters, the most telling ones first."""
         part = self._step / self._total if self._total else 1.0
         fields = [f"{100 * part:3.0f}%", f"step {self._step}/{self._total}"]
@@ -90,9 +89,6 @@ class Progress:
             if len(line) + 2 + len(field) > width:
                 break
             line += "  " + field
-        if bar and len(line) + BAR_WIDTH + 3 <= width:
-            filled = min(BAR_WIDTH, int(BAR_WIDTH * part))
-            line = line.replace("%", f"% [{'#' * filled}{'.' * (BAR_WIDTH - filled)}]", 1)
         return line[: max(width, 0)]
 
     def _columns(self) -> int:
@@ -113,8 +109,6 @@ class Progress:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except UnicodeEncodeError:
-            self._write(text.encode("ascii", "replace").decode())
         except (OSError, ValueError) as error:
             # A full disk under a log may have room again; a reader that is gone never comes back.
             if isinstance(error, ValueError) or error.errno in (errno.EPIPE, errno.EBADF, errno.EIO):

@@ -54,7 +54,6 @@ def start(world: World, recipe: Recipe, flag: StopFlag, place: Place) -> Outcome
 
 def _claim(run_dir: RunDir, recipe: Recipe) -> Attempt:
     """Take the directory over from whoever left it, or make it."""
-    run_dir.make()
     attempt = claim(run_dir.path)
     run_dir.create(recipe)
     return attempt

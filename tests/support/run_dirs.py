@@ -24,7 +24,7 @@ LEAVE = (
 def run_dir(path: Path, state: State, *, step: int = 40, reason: str | None = None, attempt: int = 1) -> RunDir:
     """A run of 100 steps with a status and two validations."""
     made = RunDir(path)
-    made.make()
+    path.mkdir(parents=True, exist_ok=True)
     (path / "recipe.yaml").write_text("name: x\n")
     made.write_status(state, step, 100, reason=reason, attempt=attempt)
     for done in range(1, step + 1):
