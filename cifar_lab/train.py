@@ -10,11 +10,12 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.cli.argument_types import at_least_one
+from cifar_lab.cli.command import answer, is_main, make_parser
 from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.rundir.directory import Outcome
@@ -24,7 +25,7 @@ from cifar_lab.runtime.orphans import die_with_parent
 from cifar_lab.runtime.signals import stop_flag
 from cifar_lab.training.hang import longest_allowance
 
-EXIT_COMPLETED, EXIT_DIVERGED, EXIT_STOPPED = 0, 3, 75
+EXIT_STOPPED = 75
 
 EPILOG = """\
 examples:
@@ -54,7 +55,7 @@ def run(
     """Train `recipe` (a Recipe, its mapping, or the path of a YAML file) on the processes of this launch.
 
     Continues the recipe's run if there is one; of a completed one only says so. Raises UserError (RecipeError,
-    DataError, ...) and NonFiniteError, both with messages for the user.
+    DataError, NonFiniteError, ...) with a message for the user.
     """
     if isinstance(recipe, (str, Path)):
         recipe = load_recipe(recipe, list(overrides))
@@ -94,47 +95,9 @@ def _check_launch(environ: Mapping[str, str]) -> None:
         )
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    arguments = _parser().parse_intermixed_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("cifar_lab").setLevel(logging.INFO)
-    place = {"runs": arguments.runs, "run_dir": arguments.run_dir, "fresh": arguments.fresh}
-    try:
-        if arguments.dry_run:
-            from cifar_lab.planning import dry_run
-
-            return dry_run.show(
-                arguments.recipe, arguments.overrides, world_size=arguments.world_size, as_json=arguments.json, **place
-            )
-        outcome = run(arguments.recipe, overrides=arguments.overrides, **place)
-    except UserError as error:
-        return _fail(error, error.exit_status)
-    except ArithmeticError as error:
-        return _fail(error, EXIT_DIVERGED)
-    if not outcome.completed:
-        return EXIT_STOPPED
-    if os.environ.get("RANK", "0") == "0":
-        print(outcome.run_dir.path)
-    return EXIT_COMPLETED
-
-
-def _fail(error: Exception, status: int) -> int:
-    """Print what to mend, once for all processes of this launch."""
-    if os.environ.get("RANK", "0") == "0":
-        print(error, file=sys.stderr)
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab train",
-        description="Train a recipe, or continue its run.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, such as recipes/resnet18.yaml")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as optim.lr=0.05")
+    parser = make_parser("train", "Train a recipe, or continue its run.", EPILOG, recipe=True)
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where run directories are made (default: runs)")
     parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
     parser.add_argument("--fresh", action="store_true", help="start a new run beside those that are there")
@@ -147,7 +110,25 @@ def _parser() -> argparse.ArgumentParser:
         default=1,
         help="with --dry-run: for so many processes (default: 1)",
     )
-    return parser
+    return answer(parser, _train, argv)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("cifar_lab").setLevel(logging.INFO)
+    place = {"runs": arguments.runs, "run_dir": arguments.run_dir, "fresh": arguments.fresh}
+    if arguments.dry_run:
+        from cifar_lab.planning import dry_run
+
+        return dry_run.show(
+            arguments.recipe, arguments.overrides, world_size=arguments.world_size, as_json=arguments.json, **place
+        )
+    outcome = run(arguments.recipe, overrides=arguments.overrides, **place)
+    if not outcome.completed:
+        return EXIT_STOPPED
+    if is_main():
+        print(outcome.run_dir.path)
+    return 0
 
 
 if __name__ == "__main__":

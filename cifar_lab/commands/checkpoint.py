@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_header, read_state, verify
-from cifar_lab.errors import UserError
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.rundir.directory import RunDir
 
 EPILOG = """\
@@ -23,29 +22,21 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab checkpoint",
-        description="What checkpoints a run has, whether they are whole, and what they hold.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = "What checkpoints a run has, whether they are whole, and what they hold."
+    parser = make_parser("checkpoint", about, EPILOG)
     parser.add_argument("action", choices=("ls", "verify", "show"))
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of step N (show: default the newest)")
-    options = parser.parse_args(argv)
-    try:
-        chosen = _choose(RunDir.open(options.run), options.step)
-        if options.action == "show":
-            print(_show(chosen[-1]))
-            return 0
-        if options.action == "verify":
-            return _verify(chosen)
-        for checkpoint in chosen:
-            print(_line(checkpoint))
-        return 0
-    except UserError as error:
-        print(f"cifar-lab checkpoint: {error}", file=sys.stderr)
-        return error.exit_status
+    return answer(parser, _answer, argv)
+
+
+def _answer(options: argparse.Namespace) -> int:
+    chosen = _choose(RunDir.open(options.run), options.step)
+    if options.action == "verify":
+        return _verify(chosen)
+    lines = [_show(chosen[-1])] if options.action == "show" else map(_line, chosen)
+    print(*lines, sep="\n")
+    return 0
 
 
 def _choose(run_dir: RunDir, step: int | None) -> list[Path]:

@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
 
 from cifar_lab import __version__
-from cifar_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
 from cifar_lab.cli.printable import shown
 
 EXIT_USAGE = 2
-EXIT_BROKEN_PIPE = 128 + 13
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
-
-@dataclass(frozen=True)
-class Command:
-    """A module with `main(argv) -> int`, imported only when it is asked for, and its line in the help."""
-
-    module: str
-    help: str
-
-
+# Their modules, which have a `main(argv) -> int`, are imported only when they are asked for.
 COMMANDS = {
-    "train": Command("cifar_lab.train", "train a recipe, or continue its run; --dry-run only says what would be done"),
-    "plan": Command(
-        "cifar_lab.commands.plan", "what fits on which GPUs, how long it takes, how to start it; needs no GPU"
-    ),
-    "status": Command(
-        "cifar_lab.commands.status", "what runs and their jobs do now: progress, pace, and why one ended"
-    ),
-    "sync": Command("cifar_lab.commands.sync", "send to W&B what it has not got yet of runs"),
-    "checkpoint": Command("cifar_lab.commands.checkpoint", "list, verify and show the checkpoints of a run"),
-    "verify-resume": Command("cifar_lab.commands.verify_resume", "prove that kill -9 and resuming change nothing"),
-    "profile": Command("cifar_lab.commands.profile", "where a training step's time goes, as a table and a trace"),
-    "doctor": Command("cifar_lab.commands.doctor", "can training run here, on these nodes, and what to do if not"),
-    "evaluate": Command("cifar_lab.commands.evaluate", "how good a trained model is: classes, calibration, confusions"),
-    "predict": Command(
-        "cifar_lab.commands.predict", "what a trained model sees in picture files, with a contact sheet"
-    ),
-    "export": Command(
-        "cifar_lab.commands.export", "a trained model as a folder for timm and the hub, or as an ONNX file"
-    ),
-    "recipes": Command("cifar_lab.commands.recipes", "list, show, compare and begin recipes; what they cost and reach"),
-    "report": Command("cifar_lab.commands.report", "runs on one page: ranked, drawn, claims checked; or in a terminal"),
+    "train": "train a recipe, or continue its run; --dry-run only says what would be done",
+    "plan": "what fits on which GPUs, how long it takes, how to start it; needs no GPU",
+    "status": "what runs and their jobs do now: progress, pace, and why one ended",
+    "sync": "send to W&B what it has not got yet of runs",
+    "checkpoint": "list, verify and show the checkpoints of a run",
+    "verify-resume": "prove that kill -9 and resuming change nothing",
+    "profile": "where a training step's time goes, as a table and a trace",
+    "doctor": "can training run here, on these nodes, and what to do if not",
+    "evaluate": "how good a trained model is: classes, calibration, confusions",
+    "predict": "what a trained model sees in picture files, with a contact sheet",
+    "export": "a trained model as a folder for timm and the hub, or as an ONNX file",
+    "recipes": "list, show, compare and begin recipes; what they cost and reach",
+    "report": "runs on one page: ranked, drawn, claims checked; or in a terminal",
 }
 
 USAGE = f"""\
@@ -57,7 +42,7 @@ usage: cifar-lab COMMAND [arguments]
 Train image classifiers from recipes: a recipe says what is trained, the launcher on what.
 
 commands:
-{chr(10).join(f"  {name:14}{command.help}" for name, command in COMMANDS.items())}
+{chr(10).join(f"  {name:14}{what}" for name, what in COMMANDS.items())}
 
   cifar-lab COMMAND --help    the arguments of a command
   cifar-lab --version
@@ -71,28 +56,35 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status, 130 after Ctrl-C, 141 when the reader of the output went away.
+    """Run a command; returns its exit status, 141 when the reader of the output went away.
 
-    Without `argv` it is the process's own command: Ctrl-C after its end does nothing more.
+    Without `argv` it is the process's own command, which ends with 130 after Ctrl-C.
     """
     _open_closed_streams()
-    _print_any_text()
-    words = list(sys.argv[1:] if argv is None else argv)
-    with interrupts() as interrupt:
-        try:
-            status = _answer(words)
-            if interrupt.came:  # and was lost: torch goes on without numpy when that cannot be imported
-                raise KeyboardInterrupt
+    if argv is not None:
+        return _answer(list(argv))
+    interrupts: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell ignores it for `&`
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        status = _answer(sys.argv[1:])
+        if not interrupts:  # else it was lost: torch goes on without numpy when that cannot be imported
             return status
-        except BaseException as error:
-            # What is interrupted may fail in other ways: numpy's import ends in a RecursionError.
-            if not (interrupt.came or isinstance(error, KeyboardInterrupt)):
-                raise
-            print("interrupted", file=sys.stderr)
-            return EXIT_INTERRUPTED
-        finally:
-            if argv is None:
-                interrupt.ignore()
+    except BaseException:  # what is interrupted may fail in other ways: numpy's import ends in a RecursionError
+        if not interrupts:
+            raise
+    finally:
+        if (
+            signal.getsignal(signal.SIGINT) is interrupt
+        ):  # what the end does, such as joining threads, would print errors
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print("interrupted", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 def _answer(words: list[str]) -> int:
@@ -119,28 +111,11 @@ def _leave_stdout() -> None:
 
 def _open_closed_streams() -> None:
     """What the shell closed (`>&-`) goes nowhere; else the next file that is opened would get its descriptor."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
-
-
-def _print_any_text() -> None:
-    """Names of files that are not text are printed as the bytes that they are, and nothing fails to be printed."""
-    codecs.register_error("cifar_lab", _as_it_is)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="cifar_lab")
-
-
-def _as_it_is(error: UnicodeError) -> tuple[str | bytes, int]:
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.lookup_error("backslashreplace")(error)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that is not text is printed, too
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -159,8 +134,8 @@ def _dispatch(argv: list[str]) -> int:
     if name not in COMMANDS:
         print(f"cifar-lab: {_unknown(name)}", file=sys.stderr)
         return EXIT_USAGE
-    module = importlib.import_module(COMMANDS[name].module)
-    status: int = module.main(rest)
+    module = "cifar_lab.train" if name == "train" else f"cifar_lab.commands.{name.replace('-', '_')}"
+    status: int = importlib.import_module(module).main(rest)
     return status
 
 

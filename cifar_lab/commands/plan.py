@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 
-from cifar_lab.errors import UserError
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.planning.describe import describe, render
 from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, UTILISATION, PlanError
 from cifar_lab.planning.make import make_plan, make_setup
@@ -29,32 +29,10 @@ Exit status: 0 if a way to run it was found, 2 with the nearest set-up that work
 """
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    arguments = _parser().parse_intermixed_args(argv)
-    try:
-        setup = make_setup(arguments.gpus, arguments.gpu, arguments.nodes, arguments.link, arguments.mfu)
-        recipe = load_recipe(arguments.recipe, arguments.overrides, check_files=False)
-        plan = make_plan(recipe, setup, arguments.strategy, arguments.micro_batch)
-        if plan.fastest is None:
-            raise PlanError(nearest_that_works(recipe, plan.footprint, plan.sizes, setup, plan.options))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    description = describe(plan, arguments.recipe, arguments.overrides)
-    print(json.dumps(description, indent=2) if arguments.json else render(description))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab plan",
-        description="What fits on which GPUs, how long a run takes, and the command to start it; needs no GPU.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, such as recipes/eva02_large.yaml")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as optim.lr=0.05")
+    about = "What fits on which GPUs, how long a run takes, and the command to start it; needs no GPU."
+    parser = make_parser("plan", about, EPILOG, recipe=True)
     parser.add_argument("--gpus", metavar="N", type=int, default=1, help="GPUs of one node (default: 1)")
     parser.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="their kind (default: h100-80gb)")
     parser.add_argument("--nodes", metavar="N", type=int, default=1, help="nodes (default: 1)")
@@ -67,4 +45,15 @@ def _parser() -> argparse.ArgumentParser:
         "--mfu", metavar="PART", type=float, default=UTILISATION, help=f"utilisation (default: {UTILISATION})"
     )
     parser.add_argument("--json", action="store_true", help="for machines")
-    return parser
+    return answer(parser, _plan, argv)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    setup = make_setup(arguments.gpus, arguments.gpu, arguments.nodes, arguments.link, arguments.mfu)
+    recipe = load_recipe(arguments.recipe, arguments.overrides, check_files=False)
+    plan = make_plan(recipe, setup, arguments.strategy, arguments.micro_batch)
+    if plan.fastest is None:
+        raise PlanError(nearest_that_works(recipe, plan.footprint, plan.sizes, setup, plan.options))
+    description = describe(plan, arguments.recipe, arguments.overrides)
+    print(json.dumps(description, indent=2) if arguments.json else render(description))
+    return 0

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.errors import UserError
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.find import find_runs
@@ -35,14 +36,16 @@ class SyncError(UserError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_args(argv)
-    try:
-        runs = find_runs(map(Path, options.runs))
-    except UserError as error:
-        print(f"cifar-lab sync: {error}", file=sys.stderr)
-        return error.exit_status
+    parser = make_parser("sync", "Send to Weights & Biases what it has not got yet of runs.", EPILOG)
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run directory, or a folder of them")
+    parser.add_argument("--project", metavar="NAME", help="for runs whose recipe names none")
+    parser.add_argument("--entity", metavar="NAME", help="team or user (default: the recipe's, else that of the key)")
+    return answer(parser, _sync, argv)
+
+
+def _sync(options: argparse.Namespace) -> int:
     failed = 0
-    for run in runs:
+    for run in find_runs(options.runs):
         try:
             print(f"{run}: {_send(run, options)}", flush=True)
         except UserError as error:
@@ -78,16 +81,3 @@ def _send(folder: Path, options: argparse.Namespace) -> str:
     if done.returncode:
         raise SyncError(said or f"status {done.returncode}, see {folder / 'wandb.log'}")
     return said
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab sync",
-        description="Send to Weights & Biases what it has not got yet of runs.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run directory, or a folder of them")
-    parser.add_argument("--project", metavar="NAME", help="for runs whose recipe names none")
-    parser.add_argument("--entity", metavar="NAME", help="team or user (default: the recipe's, else that of the key)")
-    return parser

@@ -7,43 +7,40 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.cli.argument_types import at_least_one
-from cifar_lab.errors import UserError
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.recipe import load_recipe
 from cifar_lab.verify.kills import Trial, empty_folder, verify
+
+EPILOG = """\
+example:
+  cifar-lab verify-resume recipes/demo.yaml data.name=shapes data.val_size=1000 --kills 5
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 if nothing changed, 1 if something did."""
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab verify-resume",
-        description="Prove that killing and resuming a run changes nothing: kill -9 at random moments, then compare.",
-        epilog="example:\n  cifar-lab verify-resume recipes/demo.yaml data.name=shapes data.val_size=1000 --kills 5",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("overrides", metavar="key=value", nargs="*")
+    about = "Prove that killing and resuming a run changes nothing: kill -9 at random moments, then compare."
+    parser = make_parser("verify-resume", about, EPILOG, recipe=True)
     parser.add_argument("--kills", type=at_least_one, default=3, metavar="N", help="how often to kill (default: 3)")
     parser.add_argument(
         "--processes", type=at_least_one, default=1, metavar="N", help="processes of each run (default: 1)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random moments (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the runs there (default: a temporary folder)")
-    options = parser.parse_intermixed_args(argv)
-    try:
-        load_recipe(options.recipe, options.overrides)
-        with tempfile.TemporaryDirectory(prefix="verify-resume-") as temporary:
-            folder = empty_folder(options.out or Path(temporary))
-            trial = Trial(options.recipe, tuple(options.overrides), options.processes, folder)
-            verdict = verify(trial, options.kills, random.Random(options.seed))
-    except UserError as error:
-        print(f"cifar-lab verify-resume: {error}", file=sys.stderr)
-        return error.exit_status
+    return answer(parser, _prove, argv)
+
+
+def _prove(options: argparse.Namespace) -> int:
+    load_recipe(options.recipe, options.overrides)
+    with tempfile.TemporaryDirectory(prefix="verify-resume-") as temporary:
+        folder = empty_folder(options.out or Path(temporary))
+        trial = Trial(options.recipe, tuple(options.overrides), options.processes, folder)
+        verdict = verify(trial, options.kills, random.Random(options.seed))
     for line in verdict.lines():
         print(line)
     return 0 if verdict.holds else 1

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cifar_lab.checkpoint.files import list_checkpoints
 from cifar_lab.data.randomness import torch_seed
+from cifar_lab.errors import UserError
 from cifar_lab.rundir.directory import State
 from cifar_lab.runtime.engine import Health
 from cifar_lab.runtime.vote import Save
@@ -23,8 +24,10 @@ SPIKE = 3.0
 SPIKE_WINDOW = 20
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteError(UserError, ArithmeticError):
     """The gradient became infinite or NaN; the weights are those of the last good step."""
+
+    exit_status = 3
 
 
 @dataclass

@@ -36,7 +36,7 @@ CALLS = [
 ]
 # N is no number, or none that makes sense.
 NUMBERS = [
-    *("sync run --timeout N", "doctor good.yaml --nproc N", "profile good.yaml --steps N", "evaluate run --batch N"),
+    *("doctor good.yaml --nproc N", "profile good.yaml --steps N", "evaluate run --batch N"),
     *("verify-resume good.yaml --kills N", "verify-resume good.yaml --processes N", "predict run picture.png --top N"),
     *("plan good.yaml --gpus N", "plan good.yaml --nodes N", "plan good.yaml --micro-batch N"),
     *(

@@ -65,7 +65,7 @@ def test_one_bad_run_does_not_hide_the_next(tmp_path: Path, capsys: pytest.Captu
 
 def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sync.main([str(tmp_path / "nowhere")]) == 2
-    assert "cifar-lab sync: " in capsys.readouterr().err
+    assert "is not a directory" in capsys.readouterr().err
 
 
 def test_a_server_that_never_answers(

@@ -104,8 +104,9 @@ def _import_all() -> None:
     from cifar_lab.commands.dispatch import COMMANDS
 
     names = ["trained.measure", "trained.export_timm", "training.start", "runtime.start", "report.files"]
-    for module in [*(command.module for command in COMMANDS.values()), *(f"cifar_lab.{name}" for name in names)]:
-        importlib.import_module(module)
+    names += ["train", *(f"commands.{name.replace('-', '_')}" for name in COMMANDS if name != "train")]
+    for name in names:
+        importlib.import_module(f"cifar_lab.{name}")
 
 
 def _wait(child: int, call: Mapping[str, Any]) -> int | None:
