@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cifar_lab.cluster.place import PlaceError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,29 +41,32 @@ def interfaces() -> list[Interface]:
     return found
 
 
-def named_interface(variable: str, names: str, *, found: Sequence[Interface], alone: bool) -> Interface:
-    """The first that `names` (comma-separated) of an environment variable lists.
+def chosen_interface(environ: Mapping[str, str], *, alone: bool) -> Interface | None:
+    """The one that the user named with GLOO_SOCKET_IFNAME, the first of several.
 
     Raises PlaceError where one does not exist, is down, has no address or, unless `alone`, leads nowhere.
     """
+    names = environ.get("GLOO_SOCKET_IFNAME", "")
+    found = interfaces() if names else []
     chosen = []
     for name in filter(None, names.split(",")):
         usable = [interface for interface in found if interface.name == name]
-        there = "here are " + ", ".join(str(i) for i in found if i.address and (alone or not i.loopback))
-        way_out = f"unset {variable}, or choose one that leads to the other nodes; {there}"
-        if not usable:
-            raise PlaceError(f"{variable}={names}: there is no interface {name}: {way_out}")
-        interface = max(usable, key=lambda i: (i.up, i.address != ""))
-        if not interface.up:
-            raise PlaceError(f"{variable}={names}: {name} is down: {way_out}")
-        if not interface.address:
-            raise PlaceError(f"{variable}={names}: {name} has no IPv4 address: {way_out}")
-        if interface.loopback and not alone:
-            raise PlaceError(f"{variable}={names}: {name} is the loopback, which leads to no other node: {way_out}")
-        chosen.append(interface)
-    if not chosen:
-        raise PlaceError(f"{variable}={names} names no interface: unset it")
-    return chosen[0]
+        best = max(usable, key=lambda i: (i.up, i.address != ""), default=None)
+        if best is None:
+            problem = f"there is no interface {name}"
+        elif not best.up:
+            problem = f"{name} is down"
+        elif not best.address:
+            problem = f"{name} has no IPv4 address"
+        elif best.loopback and not alone:
+            problem = f"{name} is the loopback, which leads to no other node"
+        else:
+            chosen.append(best)
+            continue
+        there = ", ".join(str(i) for i in found if i.address and (alone or not i.loopback))
+        way_out = f"unset it, or choose one that leads to the other nodes; here are {there}"
+        raise PlaceError(f"GLOO_SOCKET_IFNAME={names}: {problem}: {way_out}")
+    return chosen[0] if chosen else None
 
 
 def interface_towards(address: str) -> Interface:
@@ -79,21 +87,30 @@ def interface_of(address: str) -> Interface:
 
 def resolve(host: str, seconds: float) -> str:
     """The IPv4 address of a name. Raises OSError, also when no answer came in time, for which there is no option."""
-    answer: list[str | OSError] = []
 
-    def ask() -> None:
+    def ask() -> str:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+
+    try:
+        return within(seconds, ask)
+    except TimeoutError:
+        raise OSError(f"the name {host} was not looked up within {seconds:.0f} s") from None
+    except UnicodeError:
+        raise OSError(f"{host!r} is no host name") from None
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """What `work` returns or raises; TimeoutError where it takes longer, in a thread that is left to itself."""
+    future: Future[T] = Future()
+
+    def run() -> None:
         try:
-            answer.append(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])  # type: ignore[arg-type]
-        except OSError as error:
-            answer.append(error)
-        except UnicodeError:
-            answer.append(OSError(f"{host!r} is no host name"))
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(seconds)
-    if not answer:
-        raise TimeoutError(f"the name {host} was not looked up within {seconds:.0f} s")
-    if isinstance(answer[0], OSError):
-        raise answer[0]
-    return answer[0]
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return future.result(seconds)
+    except FutureTimeoutError:
+        raise TimeoutError from None  # another class until Python 3.11

@@ -14,14 +14,15 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from cifar_lab.cli.argument_types import duration
-from cifar_lab.cluster.interfaces import Interface, interfaces, named_interface
-from cifar_lab.cluster.meeting import MEETING_SECONDS, MEND, MeetingError, Offer, meet
+from cifar_lab.cluster.interfaces import chosen_interface
+from cifar_lab.cluster.meeting import MEETING_SECONDS, meeting
 from cifar_lab.cluster.place import Node, PlaceError, find_node
+from cifar_lab.cluster.reach import MEND, MeetingError
 from cifar_lab.errors import UserError
-
-PATIENCE = "CIFAR_LAB_MEETING_SECONDS"  # how long a node waits for the others
+from cifar_lab.recipe import load_recipe
+from cifar_lab.rundir.directory import RunDir
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,98 +35,64 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("SLURM_LOCALID", "0") == "0":
             print(f"{socket.gethostname()}: {error}", file=sys.stderr)
         return error.exit_status
-    recipe_problem = _recipe_problem(options) if options.recipe else None
-    if recipe_problem and node.rank == 0:
-        print(recipe_problem, file=sys.stderr)  # before the others are waited for
-    problem, interface = recipe_problem, None
+    interface, problem = None, None
     try:
+        _check_recipe(options)
         interface = chosen_interface(os.environ, alone=node.num_nodes == 1)
-    except PlaceError as error:
-        problem = problem or str(error)
-    try:
-        where = (
-            _alone(node, interface, problem) if node.num_nodes == 1 else _meet(node, Offer(interface, given, problem))
-        )
     except UserError as error:
-        told = recipe_problem is not None and (node.rank == 0 or (isinstance(error, MeetingError) and error.common))
-        for line in _news(node, error, problem, told):
+        problem = str(error)
+    if problem and node.rank == 0:
+        print(problem, file=sys.stderr)  # before the others are waited for
+    if node.num_nodes == 1:
+        if problem:
+            return MEND
+        # A host name that leads nowhere does not matter to the loopback.
+        name = interface.name if interface else "lo" if sys.platform == "linux" else ""
+        _print(node, name, node.master_addr, free_port(node.master_port))
+        return 0
+    try:
+        with meeting(node, given, interface=interface, problem=problem, seconds=patience(os.environ)) as met:
+            name, address = met.me.interface, met.master_addr
+    except MeetingError as error:
+        for line in _news(node, error.lines, problem):
             print(f"{node.host}: {line}", file=sys.stderr)
         return MEND if problem else error.exit_status
-    print("\n".join(f"{key}={value}" for key, value in where.items()))
+    _print(node, name, address, node.master_port)
     return 0
 
 
-def _news(node: Node, error: UserError, problem: str | None, told: bool) -> list[str]:
-    """What this node says of an error: its own problem alone, unless it is node 0 or could not reach it."""
-    lines = error.lines if isinstance(error, MeetingError) else [str(error)]
-    others = [line for line in lines if problem is None or problem not in line]
-    own = [problem] if problem and not told else []
-    return own + others if node.rank == 0 or problem is None or error.exit_status != MEND else own
-
-
-def _alone(node: Node, interface: Interface | None, problem: str | None) -> dict[str, str | int]:
-    if problem:
-        raise PlaceError(problem)
-    # A host name that leads nowhere does not matter to the loopback.
-    name = interface.name if interface else "lo" if sys.platform == "linux" else ""
-    return _lines(node, name, node.master_addr, free_port(node.master_port))
-
-
-def _meet(node: Node, offer: Offer) -> dict[str, str | int]:
-    met = meet(node, offer, patience(os.environ))
-    return _lines(node, met.me.interface, met.master_addr, node.master_port)
+def _news(node: Node, lines: list[str], problem: str | None) -> list[str]:
+    """What of a meeting's lines nobody has told: node 0 told its problem before, and for all what all have."""
+    if problem is None:
+        return lines
+    if node.rank == 0 or lines == [problem]:
+        return [line for line in lines if problem not in line]
+    return lines if any(problem in line for line in lines) else [*lines, problem]
 
 
 def patience(environ: Mapping[str, str]) -> float:
-    """Seconds that a node waits for the others. Raises PlaceError."""
-    try:
-        return duration(environ.get(PATIENCE) or str(MEETING_SECONDS))
-    except argparse.ArgumentTypeError as error:
-        raise PlaceError(f"{PATIENCE}: {error}") from None
-
-
-def chosen_interface(environ: Mapping[str, str], *, alone: bool) -> Interface | None:
-    """The one that the user named with GLOO_SOCKET_IFNAME. Raises PlaceError where it cannot be used."""
-    names = environ.get("GLOO_SOCKET_IFNAME")
-    found = interfaces() if names else []
-    return named_interface("GLOO_SOCKET_IFNAME", names, found=found, alone=alone) if names and found else None
+    """Seconds that a node waits for the others."""
+    return float(environ.get("CIFAR_LAB_MEETING_SECONDS") or MEETING_SECONDS)
 
 
 def free_port(wanted: int) -> int:
     """`wanted` if nobody listens there, else any free port of this machine."""
     for port in (wanted, 0):
-        try:
-            with socket.create_server(("", port)) as server:
-                found: int = server.getsockname()[1]
-                return found
-        except OSError:
-            if port == 0:
-                raise
-    raise AssertionError
+        with suppress(OSError), socket.create_server(("", port)) as server:
+            return int(server.getsockname()[1])
+    raise OSError("no port of this machine is free")
 
 
-def _lines(node: Node, interface: str, address: str, port: int) -> dict[str, str | int]:
-    return {
-        "num_nodes": node.num_nodes,
-        "node_rank": node.rank,
-        "host": node.host,
-        "interface": interface,
-        "master_addr": address,
-        "master_port": port,
-    }
+def _print(node: Node, interface: str, address: str, port: int) -> None:
+    print(f"num_nodes={node.num_nodes}\nnode_rank={node.rank}\nhost={node.host}\ninterface={interface}")
+    print(f"master_addr={address}\nmaster_port={port}")
 
 
-def _recipe_problem(options: argparse.Namespace) -> str | None:
-    """What is wrong with the recipe or its run directory: behind a launcher its exit status would be lost."""
-    from cifar_lab.recipe import load_recipe
-    from cifar_lab.rundir.directory import RunDir
-
-    try:
+def _check_recipe(options: argparse.Namespace) -> None:
+    """Raises UserError for the recipe or its run directory: behind a launcher the exit status would be lost."""
+    if options.recipe:
         recipe = load_recipe(options.recipe, options.overrides)
         RunDir.locate(recipe, runs=options.runs, run_dir=options.run_dir, fresh=options.fresh)
-    except UserError as error:
-        return str(error)
-    return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cifar_lab.errors import UserError
@@ -74,7 +74,7 @@ def _by_hand(environ: Mapping[str, str], host: str) -> Node:
         raise PlaceError(f"NNODES={num_nodes} needs MASTER_ADDR, the name or address of node 0")
     port = _port(environ, 29500)
     _check_address(address, "set it to the name of node 0, as the others know it")
-    return Node(num_nodes, rank, host, address, port, (), _token(address, port))
+    return Node(num_nodes, rank, host, address, port, (), f"{address}-{port}")
 
 
 def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
@@ -94,8 +94,8 @@ def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
     address = environ.get("MASTER_ADDR") or hosts[0]
     _check_address(address, f"unset it, and the first node of the job ({hosts[0]}) is taken")
     port = _port(environ, port)
-    cluster = environ.get("SLURM_CLUSTER_NAME", "")
-    return Node(num_nodes, rank, host, address, port, hosts, _token(cluster, job, step, restart))
+    token = "-".join(map(str, (environ.get("SLURM_CLUSTER_NAME", ""), job, step, restart)))
+    return Node(num_nodes, rank, host, address, port, hosts, token)
 
 
 def _check_address(address: str, fix: str) -> None:
@@ -117,26 +117,18 @@ def _port(environ: Mapping[str, str], default: int) -> int:
     return port
 
 
-def _token(*parts: object) -> str:
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
-
-
 def expand_hosts(text: str) -> list[str]:
     """The names of a Slurm host list in its order: `gpu[01-03,7],login` is gpu01 gpu02 gpu03 gpu7 login."""
     names: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
-        names += _expand(part)
+        literals, ranges = re.split(r"\[[^\]]*\]", part), re.findall(r"\[([^\]]*)\]", part)
+        for numbers in itertools.product(*map(_numbers, ranges)):
+            names.append("".join(itertools.chain(*itertools.zip_longest(literals, numbers, fillvalue=""))))
     return names
 
 
-def _expand(part: str) -> list[str]:
-    """One element, with any number of brackets."""
-    match = re.fullmatch(r"([^\[]*)\[([^\]]*)\](.*)", part)
-    if not match:
-        return [part]
-    head, ranges, tail = match.groups()
-    numbers: list[str] = []
+def _numbers(ranges: str) -> Iterator[str]:
+    """`01-03,7` is 01 02 03 7."""
     for piece in ranges.split(","):
         first, _, last = piece.partition("-")
-        numbers += [str(n).zfill(len(first)) for n in range(int(first), int(last or first) + 1)]
-    return [head + number + rest for number in numbers for rest in _expand(tail)]
+        yield from (str(n).zfill(len(first)) for n in range(int(first), int(last or first) + 1))

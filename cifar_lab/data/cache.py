@@ -63,13 +63,18 @@ class Decoded:
     classes: tuple[str, ...]
 
 
+def place(cache_dir: Path, name: str, key: str) -> tuple[Path, str]:
+    """The folder of decoded data, complete where it holds meta.json, and the digest of what they depend on."""
+    digest = hashlib.sha256(f"{FORMAT}\n{name}\n{key}".encode()).hexdigest()
+    return Path(cache_dir) / "data" / f"{name}-{digest[:8]}", digest
+
+
 def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: float) -> Decoded:
     """The data that `read` returns, decoded at most once for each `key` and cache.
 
     Raises DataError for data beyond `max_gib`, and where the cache cannot be written.
     """
-    digest = hashlib.sha256(f"{FORMAT}\n{name}\n{key}".encode()).hexdigest()
-    folder = Path(cache_dir) / "data" / f"{name}-{digest[:8]}"
+    folder, digest = place(cache_dir, name, key)
     decoded = _load(folder, digest, max_gib)
     if decoded is not None:
         return decoded

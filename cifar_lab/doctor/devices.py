@@ -1,16 +1,10 @@
-"""What torch finds on this machine: the program that imports it, and the checks of what it says.
-
-As a program: {"arch"} on standard input; on standard output the devices and where the weights of that timm
-architecture are.
-"""
+"""The checks of what torch finds on this machine."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,41 +69,3 @@ def _driver() -> str | None:
         return None
     versions = done.stdout.split()
     return f"NVIDIA driver {versions[0]}" if done.returncode == 0 and versions else None
-
-
-def main() -> int:
-    """Answer the question on standard input, a line a step, so that what was found survives a crash."""
-    arch = json.load(sys.stdin)["arch"]
-    import torch
-
-    print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads()}))
-    print(json.dumps({"devices": [], "cuda_error": None}), flush=True)
-    try:
-        if torch.version.cuda:
-            torch.cuda.init()  # type: ignore[no-untyped-call]
-        devices = [_device(number) for number in range(torch.cuda.device_count())]
-        print(json.dumps({"devices": devices}), flush=True)
-    except (RuntimeError, AssertionError) as error:
-        print(json.dumps({"cuda_error": str(error).splitlines()[0]}), flush=True)
-    if arch:
-        from cifar_lab.models.factory import ModelError
-        from cifar_lab.models.families.timm_zoo import pretrained_file
-
-        try:
-            print(json.dumps({"weights": str(pretrained_file(arch, local_only=True))}))
-        except ModelError as error:
-            print(json.dumps({"no_weights": str(error)}))
-    return 0
-
-
-def _device(number: int) -> dict[str, Any]:
-    import torch
-
-    free, memory = torch.cuda.mem_get_info(number)
-    with torch.cuda.device(number):
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return {"name": torch.cuda.get_device_name(number), "free": free, "memory": memory, "bf16": bf16}
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +12,7 @@ from cifar_lab.doctor.check import Check, State
 from cifar_lab.files.cache import CacheRootError, cache_root
 
 GIB = 2**30
-SHARED_MEMORY = 1 * GIB  # below it NCCL's buffers between the GPUs of a node may not fit
-OPEN_FILES = 1024
+SHARED_MEMORY = 1 * GIB
 
 
 def disk_checks(runs: Path, checkpoint_bytes: int | None) -> Iterator[Check]:
@@ -41,28 +39,23 @@ def beacon(runs: Path, token: str) -> Path:
     return existing(runs) / f".cifar_lab-doctor-{token}"
 
 
-def shared_check(runs: Path, token: str) -> Check:
-    """Whether this node sees what node 0 wrote."""
-    if beacon(runs, token).exists():
-        return Check("shared runs", "ok", f"{existing(runs)} is the same folder as on node 0")
-    says = f"{existing(runs)} is not the folder that node 0 writes"
+def shared_check(mark: Path) -> Check:
+    """Whether this node sees the beacon that node 0 made."""
+    if mark.exists():
+        return Check("shared runs", "ok", f"{mark.parent} is the same folder as on node 0")
+    says = f"{mark.parent} is not the folder that node 0 writes"
     return Check("shared runs", "FAIL", says, "name a folder on a shared file system with --runs DIR")
 
 
-def limit_checks(*, gpus: int) -> Iterator[Check]:
-    """Shared memory and open files."""
-    if Path("/dev/shm").is_dir():
+def shared_memory_check(gpus: int) -> Iterator[Check]:
+    """Room for NCCL's buffers between the GPUs of a node."""
+    if gpus > 1 and Path("/dev/shm").is_dir():
         size = shutil.disk_usage("/dev/shm").total
-        if gpus > 1 and size < SHARED_MEMORY:
+        if size < SHARED_MEMORY:
             fix = "start the container with --shm-size=8g or --ipc=host"
             yield Check("/dev/shm", "warning", f"{size / GIB:.2f} GiB: NCCL may fail between the GPUs of a node", fix)
         else:
             yield Check("/dev/shm", "ok", f"{size / GIB:.1f} GiB")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
-        yield Check("open files", "warning", f"the limit is {soft}", f"ulimit -n {min(hard, 65536)}")
-    else:
-        yield Check("open files", "ok", f"the limit is {soft}")
 
 
 def _size(num_bytes: int) -> str:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from cifar_lab.cluster.reach import MeetingError
 from cifar_lab.doctor.check import Check
-from cifar_lab.doctor.child import Child
+from cifar_lab.doctor.child import ask
 from cifar_lab.doctor.devices import device_checks
-from cifar_lab.doctor.disk import beacon, disk_checks, limit_checks, shared_check
-from cifar_lab.doctor.inputs import Hub, data_check, weights_check
-from cifar_lab.doctor.network import Links, all_reduces, find_links, share, share_checks
+from cifar_lab.doctor.disk import beacon, disk_checks, shared_check, shared_memory_check
+from cifar_lab.doctor.network import Links, all_reduces, find_links
 from cifar_lab.doctor.packages import package_checks
-from cifar_lab.doctor.recipe import checkpoint_bytes, layout_checks
+from cifar_lab.doctor.recipe import checkpoint_bytes, data_check, layout_checks, weights_check
 from cifar_lab.doctor.wandb_mode import wandb_check
 from cifar_lab.recipe import Recipe
 
@@ -27,54 +27,54 @@ DEVICE_SECONDS = 120.0
 def examine(options: argparse.Namespace, recipe: Recipe | None) -> tuple[Links, dict[str, list[Check]]]:
     """This node's place, and the checks of each host that could be heard."""
     arch = recipe.model.args.get("arch") if recipe and recipe.model.pretrained else None
-    asking, begun = Child("devices", {"arch": arch}), time.monotonic()
-    links = find_links(os.environ)
-    runs = Path(options.run_dir or options.runs)
     extras = {"deepspeed"} if options.strategy != "ddp" else set()
-    hub = Hub()
-    needed = checkpoint_bytes(recipe) if recipe else None
-    checks = [
-        *_guarded("packages", lambda: package_checks(extras)),
-        *links.checks,
-        *_guarded("data", lambda: [data_check(recipe, hub)]),
-        *_guarded("W&B", lambda: [wandb_check(recipe)]),
-        *_guarded("disk", lambda: disk_checks(runs, needed)),
-    ]
-    found = asking.answer(begun + DEVICE_SECONDS)
-    gpus = len(found.get("devices", []))
-    nproc = options.nproc or max(1, gpus)
-    bf16 = recipe is not None and recipe.train.precision == "bf16"
-    checks += _guarded("torch", lambda: device_checks(found, nproc=nproc, bf16=bf16))
-    checks += _guarded("limits", lambda: limit_checks(gpus=gpus))
-    if recipe:
-        how: dict[str, Any] = {"world_size": links.num_nodes * nproc, "strategy": options.strategy}
-        checks += _guarded("weights", lambda: weights_check(recipe, found, hub))
-        checks += _guarded("batch", lambda: layout_checks(recipe, device="cuda" if gpus else "cpu", **how))
-    return links, _together(links, runs, gpus, checks)
+    runs = Path(options.run_dir or options.runs)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, {"arch": arch}, DEVICE_SECONDS)  # torch takes its time, beside what follows
+        with find_links(os.environ) as links:
+            checks = [
+                *_guarded("packages", lambda: package_checks(extras)),
+                *links.checks,
+                *_guarded("data", lambda: [data_check(recipe)]),
+                *_guarded("W&B", lambda: [wandb_check(recipe)]),
+                *_guarded("disk", lambda: disk_checks(runs, checkpoint_bytes(recipe) if recipe else None)),
+            ]
+            found = asking.result()
+            gpus = len(found.get("devices", []))
+            nproc = options.nproc or max(1, gpus)
+            bf16 = recipe is not None and recipe.train.precision == "bf16"
+            checks += _guarded("torch", lambda: device_checks(found, nproc=nproc, bf16=bf16))
+            checks += _guarded("/dev/shm", lambda: shared_memory_check(gpus))
+            if recipe:
+                world_size, device = links.num_nodes * nproc, "cuda" if gpus else "cpu"
+                checks += _guarded("weights", lambda: weights_check(recipe, found))
+                checks += _guarded("batch", lambda: layout_checks(recipe, world_size, options.strategy, device))
+            return links, _together(links, runs, gpus, checks)
 
 
 def _together(links: Links, runs: Path, gpus: int, checks: list[Check]) -> dict[str, list[Check]]:
     """What only the nodes of a job together can find out, if they reach each other."""
-    if links.meeting is None or links.node is None:
+    met = links.meeting
+    if met is None:
         return {links.host: checks}
-    token = links.node.token
+    mark = beacon(runs, met.node.token)
     try:
         if links.is_main:
             with suppress(OSError):  # a finding of the disk's check
-                beacon(runs, token).touch()
-        counts = share(links, [gpus])
-        if counts is None:
-            checks.append(Check("nodes", "FAIL", "the others were lost meanwhile", "look at what they say"))
-            return {links.host: checks}
+                mark.touch()
+        counts = links.share("gpus", gpus)
         if not links.is_main:
-            checks += _guarded("shared runs", lambda: [shared_check(runs, token)])
-        backends = ("gloo", "nccl") if all(count for (count,) in counts.values()) else ("gloo",)
-        checks += _guarded("all-reduce", lambda: all_reduces(links, backends))
-        return share_checks(links, checks)
+            checks += _guarded("shared runs", lambda: [shared_check(mark)])
+        backends = ("gloo", "nccl") if all(counts.values()) else ("gloo",)
+        checks += _guarded("all-reduce", lambda: all_reduces(met, backends))
+        shared = links.share("checks", [asdict(check) for check in checks])
+        return {host: [Check(**check) for check in found] for host, found in shared.items()}
+    except MeetingError as error:
+        return {links.host: [*checks, Check("nodes", "FAIL", str(error), "look at what the others say")]}
     finally:
         if links.is_main:
             with suppress(OSError):
-                beacon(runs, token).unlink()
+                mark.unlink()
 
 
 def _guarded(name: str, work: Callable[[], Iterable[Check]]) -> list[Check]:

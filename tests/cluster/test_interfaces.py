@@ -1,22 +1,33 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from cifar_lab.cluster.interfaces import interfaces, named_interface, resolve
+from cifar_lab.cluster.interfaces import chosen_interface, interfaces, resolve, within
 from cifar_lab.cluster.place import PlaceError
 
 
 def test_interfaces_by_name() -> None:
-    found = interfaces()
-    assert any(i.name == "lo" and i.address == "127.0.0.1" and i.up and i.loopback for i in found)
-    assert named_interface("X", "lo", found=found, alone=True).name == "lo"
+    assert any(i.name == "lo" and i.address == "127.0.0.1" and i.up and i.loopback for i in interfaces())
+    assert chosen_interface({"GLOO_SOCKET_IFNAME": "lo"}, alone=True).name == "lo"
+    assert chosen_interface({}, alone=True) is None
     for names, alone, message in (
-        ("ethx", True, "X=ethx: there is no interface ethx: unset X.*lo \\(127.0.0.1\\)"),
+        ("ethx", True, "GLOO_SOCKET_IFNAME=ethx: there is no interface ethx: unset it.*lo \\(127.0.0.1\\)"),
         ("lo", False, "lo is the loopback, which leads to no other node"),
         ("lo,ethx", True, "there is no interface ethx"),
-        (",", True, "names no interface"),
     ):
         with pytest.raises(PlaceError, match=message):
-            named_interface("X", names, found=found, alone=alone)
+            chosen_interface({"GLOO_SOCKET_IFNAME": names}, alone=alone)
+
+
+def test_what_has_no_time_limit_gets_one() -> None:
     with pytest.raises(OSError, match=r"not known|resolution|No address"):
         resolve("no-such-host.invalid", 10)
+    assert within(10, lambda: 3) == 3
+    with pytest.raises(KeyError):
+        within(10, {}.popitem)
+    never = threading.Event()
+    with pytest.raises(TimeoutError):
+        within(0.1, never.wait)
+    never.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,11 +13,12 @@ import pytest
 from support.own_address import own_address
 from torch.distributed import TCPStore
 
+from cifar_lab.cluster import reach
 from cifar_lab.cluster.interfaces import Interface, interface_towards
 from cifar_lab.cluster.links import free_port
-from cifar_lab.cluster.meeting import Meeting, MeetingError, Offer, meet
-from cifar_lab.cluster.meeting.channel import Channel
-from cifar_lab.cluster.place import Node, PlaceError
+from cifar_lab.cluster.meeting import Meeting, meeting
+from cifar_lab.cluster.place import Node
+from cifar_lab.cluster.reach import MeetingError
 
 
 @pytest.fixture
@@ -35,38 +36,41 @@ def nodes(address: str) -> Callable[..., list[Node]]:
     return make
 
 
-def gather(nodes: list[Node], offers: list[Offer], seconds: float = 5.0) -> list[Meeting | Exception]:
-    """What comes of a meeting of these nodes, each in a thread."""
+def gather(
+    nodes: list[Node],
+    arguments: list[list[str]] | None = None,
+    offers: list[dict[str, Any]] | None = None,
+    seconds: float = 5,
+) -> list[Meeting | MeetingError]:
+    """What comes of a meeting of these nodes, each in a thread; those that met have told each other their ranks."""
 
-    def one(node: Node, offer: Offer) -> Meeting | Exception:
+    def one(node: Node, own: list[str], offer: dict[str, Any]) -> Meeting | MeetingError:
         try:
-            return meet(node, offer, seconds)
-        except (MeetingError, PlaceError) as error:
+            with meeting(node, own, seconds=seconds, **offer) as met:
+                assert met.gather("ranks", node.rank, 10) == list(range(node.num_nodes))
+                return met
+        except MeetingError as error:
             return error
 
     with ThreadPoolExecutor(len(nodes)) as pool:
-        return list(pool.map(one, nodes, offers))
+        return list(pool.map(one, nodes, arguments or [[]] * len(nodes), offers or [{}] * len(nodes)))
 
 
 def test_three_meet_and_leave_the_port_to_the_launcher(nodes, address) -> None:
     made = nodes()
-    met = gather(made, [Offer(None, ["same"], notes=(rank,)) for rank in range(3)])
-    assert all(isinstance(one, Meeting) for one in met), met
-    for one in met:
-        assert [(card.rank, card.host, card.notes) for card in one.cards] == [
-            (rank, f"host{rank}", [rank]) for rank in range(3)
-        ]
-        assert one.master_addr == address
-        assert one.me.interface == interface_towards(address).name
-        assert abs(one.skews["host1"]) < 5
+    found = gather(made, [["same"]] * 3)
+    assert all(isinstance(met, Meeting) for met in found), found
+    for rank, met in enumerate(found):
+        assert [(card.rank, card.host) for card in met.cards] == [(rank, f"host{rank}") for rank in range(3)]
+        assert met.master_addr == address
+        assert {card.interface for card in met.cards} == {interface_towards(address).name}
+        assert {card.address for card in met.cards} == {address}
+        assert met.me.rank == rank
     TCPStore("127.0.0.1", made[0].master_port, 1, is_master=True)
 
 
 def test_one_that_does_not_come_is_named(nodes) -> None:
-    begun = time.monotonic()
-    found = gather(nodes()[:2], [Offer(None, [])] * 2, seconds=2)
-    assert 1.5 < time.monotonic() - begun < 10
-    for error in found:  # the one that came is told too
+    for error in gather(nodes()[:2], seconds=2):  # the one that came is told too
         assert isinstance(error, MeetingError)
         assert error.exit_status == 75
         assert "node 2 (host2) did not come to port" in str(error)
@@ -75,7 +79,7 @@ def test_one_that_does_not_come_is_named(nodes) -> None:
 
 def test_node_0_that_is_not_there_is_named(nodes) -> None:
     made = nodes()
-    (error,) = gather(made[1:2], [Offer(None, [])], seconds=1)
+    (error,) = gather(made[1:2], seconds=1)
     assert isinstance(error, MeetingError)
     assert error.exit_status == 75
     for word in ("node 1 (host1) cannot reach node 0 (host0)", made[0].master_addr, f"port {made[0].master_port}"):
@@ -83,19 +87,22 @@ def test_node_0_that_is_not_there_is_named(nodes) -> None:
     assert "Connection refused" in str(error)
 
 
-def test_a_problem_of_one_is_told_to_all_at_once(nodes) -> None:
-    begun = time.monotonic()
-    found = gather(nodes(), [Offer(None, []), Offer(None, [], problem="eth7 is down"), Offer(None, [])], seconds=30)
-    assert time.monotonic() - begun < 10
-    for error in found:
+def test_a_name_of_node_0_that_is_each_nodes_own_is_refused(nodes) -> None:
+    (error,) = gather([replace(nodes()[1], master_addr="127.0.1.1")])
+    assert (error.exit_status, "which is host1 itself: set it to" in str(error)) == (2, True)
+
+
+def test_problems_are_told_to_all(nodes) -> None:
+    for error in gather(nodes(), offers=[{}, {"problem": "eth7 is down"}, {}]):
         assert isinstance(error, MeetingError)
-        assert (str(error), error.exit_status, error.common) == ("node 1 (host1): eth7 is down", 2, False)
-    found = gather(nodes(), [Offer(None, [], problem="bad recipe")] * 3)
-    assert all(isinstance(error, MeetingError) and error.common for error in found)
+        assert (error.lines, error.exit_status) == (["node 1 (host1): eth7 is down"], 2)
+    for error in gather(nodes(), offers=[{"problem": "bad recipe"}] * 3):
+        assert isinstance(error, MeetingError)
+        assert (error.lines, error.exit_status) == (["bad recipe"], 2)
 
 
 def test_different_arguments_are_refused(nodes) -> None:
-    for error in gather(nodes(2), [Offer(None, ["seed=0"]), Offer(None, ["seed=1"])]):
+    for error in gather(nodes(2), [["seed=0"], ["seed=1"]]):
         assert isinstance(error, MeetingError)
         assert error.exit_status == 2
         assert "seed=0 on host0, seed=1 on host1" in str(error)
@@ -109,61 +116,70 @@ def test_different_arguments_are_refused(nodes) -> None:
     ],
     ids=["rank", "number"],
 )
-def test_a_wrong_rank_or_number_is_refused(nodes, monkeypatch, change, message) -> None:
-    monkeypatch.setattr("cifar_lab.cluster.meeting.hosting.PROBLEM_SECONDS", 2.0)
+def test_a_wrong_rank_or_number_is_refused(nodes, change, message) -> None:
     made = nodes(3)
     made[2] = replace(made[2], **change)
-    begun = time.monotonic()
-    found = gather(made, [Offer(None, [])] * 3, seconds=30)
-    assert time.monotonic() - begun < 20
-    assert all(isinstance(error, MeetingError) and error.exit_status == 2 for error in found)
-    assert sum(message in str(error) for error in found) == 3
+    for error in gather(made, seconds=4):
+        assert isinstance(error, MeetingError)
+        assert (error.exit_status, message in str(error)) == (2, True)
+
+
+def test_one_node_more_than_node_0_knows_is_told(nodes) -> None:
+    made = nodes(3)
+    *found, error = gather([*made[:2], replace(made[2], rank=3, num_nodes=4), made[2]])
+    del error
+    assert "host2 says that there are 4 nodes, host0 that there are 3" in str(found[2])
 
 
 def test_strangers_do_not_disturb(nodes) -> None:
-    """A scanner of ports, another job, and a node that lost its connection and came again."""
+    """A scanner of ports, one that babbles, and another job."""
     made = nodes(2)
-    with ThreadPoolExecutor(3) as pool:
-        hosting = pool.submit(meet, made[0], Offer(None, []), 20)
-        time.sleep(0.3)
+    with ThreadPoolExecutor(2) as pool:
+        hosting = pool.submit(gather, made[:1], seconds=30)
         address = (made[0].master_addr, made[0].master_port)
-        with socket.create_connection(address) as scanner, socket.create_connection(address) as babbler:
+        while True:
+            try:
+                scanner = socket.create_connection(address)
+                break
+            except ConnectionRefusedError:
+                threading.Event().wait(0.1)
+        with scanner, socket.create_connection(address) as babbler:
             babbler.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            stranger = Node(2, 1, "stranger", *address, (), "another job")
-            error = pool.submit(gather, [stranger], [Offer(None, [])], 1).result()[0]
+            (error,) = gather([Node(2, 1, "stranger", *address, (), "another-job")], seconds=1)
             assert "another job listens there" in str(error)
-            assert pool.submit(meet, made[1], Offer(None, []), 20).result().cards[1].host == "host1"
-            assert hosting.result().cards[0].host == "host0"
-            scanner.close()
+            (met,) = gather(made[1:], seconds=20)
+            assert met.cards[1].host == "host1"
+            assert isinstance(hosting.result()[0], Meeting)
 
 
-def test_a_port_in_use_is_named(nodes) -> None:
-    with socket.create_server(("", 0)) as taken:
+def test_a_port_in_use_is_named(nodes, monkeypatch) -> None:
+    monkeypatch.setattr(reach, "ANSWER_SECONDS", 1.0)
+    with socket.create_server(("", 0)) as taken:  # one that keeps silent, for which a store waits without end
         made = nodes(2, port=taken.getsockname()[1])
-        here, there = gather(made, [Offer(None, [])] * 2, seconds=2)
+        here, there = gather(made, seconds=2)
         assert (here.exit_status, there.exit_status) == (75, 75)
         assert f"port {made[0].master_port} of host0 is in use by another program" in str(here)
-        assert "something else than node 0 listens there" in str(there)
+        assert "something else than a node of this job listens there" in str(there)
 
 
 @pytest.mark.parametrize("interface", [("docker0", "127.0.0.1"), ("eth9", "192.0.2.77")], ids=["twin", "nowhere"])
 def test_a_link_that_leads_elsewhere_is_named(nodes, monkeypatch, interface) -> None:
-    """Each node announces an address at which another machine answers, or nobody."""
-    monkeypatch.setattr("cifar_lab.cluster.meeting.mesh.REACH_SECONDS", 0.5)
+    """Node 1 announces an address at which another machine answers, or nobody."""
+    monkeypatch.setattr(reach, "ANSWER_SECONDS", 1.0)
     name, announced = interface
-    wrong = Offer(Interface(name, announced, up=True, loopback=False), [])
-    made = nodes(2)
-    if name == "docker0":  # on a real node the own listener of another port number would answer, or nobody
-        monkeypatch.setattr("cifar_lab.cluster.meeting.mesh.Answerer._answer", _answer_as_node_9)
-    for error in gather(made, [Offer(None, []), wrong]):
+    wrong = {"interface": Interface(name, announced, up=True, loopback=False)}
+    if name == "docker0":
+        serve = reach.serve
+        monkeypatch.setattr("cifar_lab.cluster.meeting.serve", lambda node: _as_node_9(node, serve(node)))
+    for error in gather(nodes(2), offers=[{}, wrong]):
         assert isinstance(error, MeetingError)
         assert error.exit_status == 75
         assert f"cannot reach node 1 (host1) at {announced} ({name}): " in str(error)
+        assert ("is another machine, seen from here" in str(error)) == (name == "docker0")
         assert "GLOO_SOCKET_IFNAME" in str(error)
 
 
-def _answer_as_node_9(self: Any, connection: socket.socket) -> None:
-    with connection:
-        channel = Channel(connection)
-        channel.receive(5)
-        channel.send(token="token", rank=9)
+def _as_node_9(node: Node, store: TCPStore) -> TCPStore:
+    if node.rank == 1:
+        store.set("who", f"{node.token} 9 .")
+    return store

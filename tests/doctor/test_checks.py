@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from support.small import small
 
 from cifar_lab.doctor.check import Check, table
 from cifar_lab.doctor.devices import device_checks
-from cifar_lab.doctor.disk import beacon, disk_checks, limit_checks, shared_check
-from cifar_lab.doctor.inputs import Hub, data_check, weights_check
+from cifar_lab.doctor.disk import beacon, disk_checks, shared_check, shared_memory_check
 from cifar_lab.doctor.network import find_links
 from cifar_lab.doctor.packages import package_checks
-from cifar_lab.doctor.recipe import checkpoint_bytes, layout_checks
+from cifar_lab.doctor.recipe import checkpoint_bytes, data_check, hub_problem, layout_checks, weights_check
 from cifar_lab.doctor.wandb_mode import wandb_check
 from cifar_lab.recipe import Recipe, parse_recipe
 
@@ -51,27 +49,26 @@ def test_data(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
-    hub = Hub()
-    assert not hub.reachable  # HF_HUB_OFFLINE is set for all tests
+    assert hub_problem() == "HF_HUB_OFFLINE is set"  # it is for all tests
     cifar10 = recipe(data={"name": "cifar10"})
-    missing = data_check(cifar10, hub)
+    missing = data_check(cifar10)
     assert (missing.state, "HF_HUB_OFFLINE is set" in missing.says) == ("FAIL", True)
-    assert data_check(None, hub).state == "warning"  # perhaps no recipe will ask for it
-    assert data_check(recipe(), hub).says == "shapes needs no files"
+    assert data_check(None).state == "warning"  # perhaps no recipe will ask for it
+    assert data_check(recipe()).says == "shapes needs no files"
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("CIFAR_LAB_DATA", str(tmp_path / "empty"))
-    assert "CIFAR_LAB_DATA=" in data_check(None, hub).says
-    assert data_check(None, hub).state == "FAIL"
+    assert "CIFAR_LAB_DATA=" in data_check(None).says
+    assert data_check(None).state == "FAIL"
     (tmp_path / "empty" / "cifar-10-batches-py").mkdir()
     (tmp_path / "empty" / "cifar-10-batches-py" / "batches.meta").write_bytes(b"x")
-    assert data_check(None, hub).state == "ok"
+    assert data_check(None).state == "ok"
     monkeypatch.delenv("CIFAR_LAB_DATA")
     hub_recipe = recipe(data={"name": "hub", "args": {"id": "a/b"}})
-    assert data_check(hub_recipe, hub).state == "FAIL"
+    assert data_check(hub_recipe).state == "FAIL"
     prepared = tmp_path / "hf" / "datasets" / "a___b" / "default" / "0.0.0" / "0123"
     prepared.mkdir(parents=True)
     (prepared / "dataset_info.json").write_text("{}")
-    assert data_check(hub_recipe, hub).says == "a/b in the cache of `datasets`"
+    assert data_check(hub_recipe).says == "a/b in the cache of `datasets`"
 
 
 def test_weights() -> None:
@@ -81,11 +78,11 @@ def test_weights() -> None:
         ({"no_weights": "not in the cache"}, "FAIL"),
         ({"error": "it did not answer in time"}, "FAIL"),
     ):
-        (check,) = weights_check(pretrained, found, Hub())
+        (check,) = weights_check(pretrained, found)
         assert check.state == state
-    (missing,) = weights_check(pretrained, {"no_weights": "not in the cache"}, Hub())
+    (missing,) = weights_check(pretrained, {"no_weights": "not in the cache"})
     assert "scripts/fetch_weights.py RECIPE" in missing.fix
-    assert list(weights_check(recipe(), {}, Hub())) == []
+    assert list(weights_check(recipe(), {})) == []
 
 
 def test_wandb(tmp_path: Path, monkeypatch) -> None:
@@ -103,9 +100,7 @@ def test_wandb(tmp_path: Path, monkeypatch) -> None:
         (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login user password {'k' * 40}\n")
         assert wandb_check(tracked).says == f"online: {url} (project p)"
         monkeypatch.setenv("WANDB_BASE_URL", silent)
-        begun = time.monotonic()
-        assert wandb_check(tracked).state == "warning"
-        assert time.monotonic() - begun < 8
+        assert "does not answer" in wandb_check(tracked).says
     assert "cannot be reached" in wandb_check(tracked).says
     monkeypatch.delenv("WANDB_BASE_URL")
     (tmp_path / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
@@ -126,10 +121,11 @@ def test_disk(tmp_path: Path, monkeypatch) -> None:
     assert by_name([*disk_checks(tmp_path, 2 * free)])["disk"].state == "FAIL"
     assert by_name([*disk_checks(tmp_path, free * 2 // 3)])["disk"].state == "warning"
     assert not beacon(tmp_path, "t").exists()
-    assert shared_check(tmp_path, "t").state == "FAIL"
+    assert shared_check(beacon(tmp_path, "t")).state == "FAIL"
     beacon(tmp_path, "t").touch()
-    assert shared_check(tmp_path, "t").state == "ok"
-    assert all(check.state in ("ok", "warning") for check in limit_checks(gpus=0))
+    assert shared_check(beacon(tmp_path, "t")).state == "ok"
+    assert list(shared_memory_check(1)) == []
+    assert all(check.state in ("ok", "warning") for check in shared_memory_check(2))
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -146,12 +142,12 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_batch_and_options() -> None:
-    how = {"strategy": "ddp", "device": "cpu"}
-    (check,) = layout_checks(recipe(), world_size=2, **how)
+    how = ("ddp", "cpu")
+    (check,) = layout_checks(recipe(), 2, *how)
     assert (check.state, check.says) == ("ok", "16 = 2 processes x 1 x 8, ddp on cpu")
-    (check,) = layout_checks(recipe(), world_size=3, **how)
+    (check,) = layout_checks(recipe(), 3, *how)
     assert (check.state, "does not divide over 3 processes" in check.says) == ("FAIL", True)
-    found = by_name([*layout_checks(recipe(train__sync_batchnorm=True), world_size=2, **how)])
+    found = by_name([*layout_checks(recipe(train__sync_batchnorm=True), 2, *how)])
     assert found["options"].state == "FAIL"
     assert "sync_batchnorm" in found["options"].says
     adamw, sgd = recipe(), recipe(optim={"name": "sgd", "lr": 0.1, "momentum": 0.0}, checkpoint={"keep_last": 4})
@@ -180,11 +176,12 @@ def test_devices(monkeypatch) -> None:
 
 
 def test_place() -> None:
-    found = find_links({"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "localhost"})
-    assert found.meeting is None
-    assert by_name(found.checks)["place"].state == "FAIL"
-    assert "MASTER_ADDR=localhost" in by_name(found.checks)["place"].says
-    assert by_name(find_links({}).checks)["nodes"].state == "ok"
+    with find_links({"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "localhost"}) as found:
+        assert found.meeting is None
+        (place,) = found.checks
+        assert (place.name, place.state, "MASTER_ADDR=localhost" in place.says) == ("place", "FAIL", True)
+    with find_links({}) as found:
+        assert by_name(found.checks)["nodes"].state == "ok"
 
 
 def test_table() -> None:

@@ -6,17 +6,19 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from support.commands import write_recipe
+from support.own_address import own_address
 from support.servers import silent_server
 from support.small import small
 
-from cifar_lab.doctor.child import Child
-from cifar_lab.doctor.collective import collective_check
+from cifar_lab.cluster.links import free_port
+from cifar_lab.doctor.child import ask
+from cifar_lab.doctor.network import all_reduce_check
 
 INHERITED = ("SLURM", "NNODES", "NODE_RANK", "MASTER_", "GLOO_", "NCCL_")
 PRETRAINED = {"name": "timm_zoo", "args": {"arch": "vit_tiny_patch16_224"}, "pretrained": True}
@@ -65,7 +67,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "training can run" in done.stdout
     rows = {line[8:].split("  ")[0].strip(): line for line in done.stdout.splitlines() if line[:2] in ("ok", "wa")}
-    for name in ("python", "packages", "nodes", "data", "W&B", "runs", "disk", "cache", "torch", "open files", "batch"):
+    for name in ("python", "packages", "nodes", "data", "W&B", "runs", "disk", "cache", "torch", "batch"):
         assert rows[name].startswith("ok"), rows[name]
     assert "2 processes x 1 x 8, zero2 on cpu" in rows["batch"]
     assert "deepspeed" in rows["packages"]
@@ -123,16 +125,27 @@ def test_what_is_the_callers_mistake(tmp_path: Path, hidden) -> None:
 
 
 @pytest.mark.launch
-def test_children_that_fail_are_findings(hidden) -> None:
-    found = Child("devices", {"arch": None}, PYTHONPATH=hidden("torch")).answer(time.monotonic() + 60)
-    assert "No module named 'torch'" in found["error"]
-    begun = time.monotonic()
+def test_programs_that_fail_are_findings(hidden) -> None:
+    assert "No module named 'torch'" in ask({"arch": None}, 60, PYTHONPATH=hidden("torch"))["error"]
     alone = {"backend": "gloo", "rank": 1, "world_size": 2, "address": "127.0.0.1", "port": 1}
-    found = Child("collective", alone).answer(begun + 6)  # its node 0 never comes
-    assert time.monotonic() - begun < 10
-    check = collective_check("gloo", found, {"127.0.0.1": "node1"})
-    assert check.state == "FAIL"
-    named = collective_check(
+    found = ask(alone, 1)  # its node 0 never comes
+    assert found == {"error": "it did not answer in time"}
+    assert all_reduce_check("gloo", found, {"127.0.0.1": "node1"}).state == "FAIL"
+    named = all_reduce_check(
         "gloo", {"joined": True, "error": "timed out connecting to [10.0.0.2]:44"}, {"10.0.0.2": "n2"}
     )
     assert named.says.endswith("(10.0.0.2 is n2)")
+
+
+@pytest.mark.launch
+def test_two_nodes_are_examined_together(tmp_path: Path) -> None:
+    place = {"NNODES": "2", "MASTER_ADDR": own_address(), "MASTER_PORT": str(free_port(0))}
+    with ThreadPoolExecutor(2) as pool:
+        examined = [pool.submit(doctor, tmp_path, "--json", NODE_RANK=rank, **place) for rank in "01"]
+    first, second = (done.result() for done in examined)
+    assert (first.returncode, second.returncode, first.stderr, second.stdout) == (0, 0, "", ""), first.stdout
+    (checks,) = json.loads(first.stdout)["hosts"].values()  # both have the name of this machine
+    found = {check["name"]: check for check in checks}
+    assert {found[name]["state"] for name in ("links", "clocks", "shared runs", "all-reduce (gloo)")} == {"ok"}
+    assert "MB/s" in found["all-reduce (gloo)"]["says"]
+    assert os.listdir(tmp_path) == []

@@ -18,7 +18,7 @@ ROOMS: dict[str, str] = {
     "rundir": "files recipe",
     "data": "files recipe models",
     "planning": "files cli recipe models rundir data",
-    "cluster": "cli recipe rundir",
+    "cluster": "recipe rundir",
     "report": "files cli recipe",
     "tracking": "files recipe rundir",
     "runtime": "recipe optim data",
