@@ -21,8 +21,7 @@ from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.rundir.directory import Outcome
 from cifar_lab.rundir.placement import Place
 from cifar_lab.runtime import host
-from cifar_lab.runtime.orphans import die_with_parent
-from cifar_lab.runtime.signals import stop_flag
+from cifar_lab.runtime.signals import die_with_parent, stop_flag
 from cifar_lab.training.hang import longest_allowance
 
 EXIT_STOPPED = 75

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -60,12 +59,9 @@ def _gpu_checks(devices: list[dict[str, Any]], nproc: int, bf16: bool) -> Iterat
 
 def _driver() -> str | None:
     """The driver as nvidia-smi tells it, None where there is none."""
-    if not shutil.which("nvidia-smi"):
-        return None
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        versions = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
         return None
-    versions = done.stdout.split()
-    return f"NVIDIA driver {versions[0]}" if done.returncode == 0 and versions else None
+    return f"NVIDIA driver {versions[0]}" if versions else None

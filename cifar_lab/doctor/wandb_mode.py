@@ -7,17 +7,16 @@ import contextlib
 import importlib.util
 import netrc
 import os
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cifar_lab.cluster.interfaces import within
 from cifar_lab.doctor.check import Check
 from cifar_lab.recipe import Recipe
 
 SECONDS = 5.0
-SILENT = f"does not answer within {SECONDS:.0f} s"
 LATER = "nothing if that is meant; `cifar-lab sync` sends the run later"
 
 
@@ -66,25 +65,16 @@ def _in_netrc(host: str) -> bool:
 
 
 def _unreachable(url: str) -> str | None:
-    """Why nothing answers at `url` within SECONDS; in a thread, since looking a name up has no time limit."""
-    answers: list[str | None] = []
+    """Why nothing answers at `url` within SECONDS."""
 
     def ask() -> None:
-        try:
+        with contextlib.suppress(urllib.error.HTTPError):  # an answer, whatever it says
             urllib.request.urlopen(url, timeout=SECONDS).close()
-        except urllib.error.HTTPError:
-            answers.append(None)  # an answer, whatever it says
-        except TimeoutError:
-            answers.append(SILENT)
-        except urllib.error.URLError as error:
-            late = isinstance(error.reason, TimeoutError)
-            answers.append(SILENT if late else f"cannot be reached: {error.reason}")
-        except (OSError, ValueError) as error:
-            answers.append(f"cannot be reached: {error}")
-        else:
-            answers.append(None)
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(SECONDS + 0.5)
-    return answers[0] if answers else SILENT
+    try:
+        within(SECONDS + 0.5, ask)  # looking a name up has no time limit
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        silent = isinstance(reason, TimeoutError)
+        return f"does not answer within {SECONDS:.0f} s" if silent else f"cannot be reached: {reason}"
+    return None

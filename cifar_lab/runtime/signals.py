@@ -1,7 +1,8 @@
-"""Signals that ask a run to stop: they set a flag and nothing else; the loop saves and ends at a step boundary."""
+"""What asks a run to stop: signals, and the end of its launcher. The loop saves and ends at a step boundary."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+GRACE_SECONDS = 40.0
+POLL_SECONDS = 1.0
 
 
 class StopFlag:
@@ -35,3 +38,34 @@ def stop_flag() -> Iterator[StopFlag]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def die_with_parent(grace: float = GRACE_SECONDS) -> None:
+    """When the launcher dies, get SIGTERM (so save and stop), and SIGKILL `grace` seconds later.
+
+    After `kill -9` of torchrun its workers would train, and write, on. Does nothing where no launcher started us.
+    """
+    parent = os.getppid()
+    if "LOCAL_RANK" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ or _is_accelerate(parent):
+        threading.Thread(target=_end_after, args=(parent, grace), name="launcher watch", daemon=True).start()
+
+
+def _end_after(parent: int, grace: float) -> None:
+    """Wait until `parent` is gone, then end this process, hard if it does not end by itself."""
+    wait = threading.Event().wait
+    while os.getppid() == parent:
+        wait(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait(grace)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_accelerate(pid: int) -> bool:
+    """Whether `pid` is `accelerate launch`, which sets no variable of its own for a single process."""
+    import psutil
+
+    try:
+        names = {os.path.basename(argument) for argument in psutil.Process(pid).cmdline()}
+    except psutil.Error:  # it is gone, or not ours to look at
+        return False
+    return bool(names & {"accelerate", "accelerate-launch", "accelerate.commands.launch"})

@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_lab.runtime.orphans import PR_SET_PDEATHSIG
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.status.state import read_run
 from cifar_lab.study.members import Member
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 90.0
+PR_SET_PDEATHSIG = 1
 EXIT_DONE, EXIT_FAILED, EXIT_STOPPED = 0, 1, 75
 
 

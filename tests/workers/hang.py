@@ -18,8 +18,7 @@ import torch.distributed as dist
 from cifar_lab.rundir.attempt import claim
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import Heartbeat
-from cifar_lab.runtime.orphans import die_with_parent
-from cifar_lab.runtime.signals import stop_flag
+from cifar_lab.runtime.signals import die_with_parent, stop_flag
 from cifar_lab.training.watchdog import Watchdog
 
 

@@ -23,14 +23,14 @@ def test_workers_of_a_killed_launcher_save_themselves_and_leave(tmp_path):
 
 ORPHAN = """
 import os, pathlib, signal, subprocess, sys, time
-from cifar_lab.runtime import orphans
+from cifar_lab.runtime import signals
 if sys.argv[1] == "launcher":
     child = subprocess.Popen([sys.executable, *sys.argv[2:]], env={**os.environ, "LOCAL_RANK": "0"})
     time.sleep(60)
 told = pathlib.Path(__file__).with_name("told")
 signal.signal(signal.SIGTERM, lambda *_: told.touch())  # a worker that hangs
-orphans.POLL_SECONDS = 0.1
-orphans.die_with_parent(grace=1.0)
+signals.POLL_SECONDS = 0.1
+signals.die_with_parent(grace=1.0)
 print(os.getpid(), flush=True)
 time.sleep(60)
 """
