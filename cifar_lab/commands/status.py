@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.cli.argument_types import duration
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.errors import UserError
 from cifar_lab.rundir.find import SIGNS_OF_A_JOB, runs_below
 from cifar_lab.rundir.placement import Place
@@ -37,34 +37,46 @@ class StatusError(UserError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_intermixed_args(argv)
-    try:
-        _check(options)
-        if options.where:
-            print(requeue.located(options.what[0], options.what[1:], _place(options)))
-            return 0
+    about = "What runs and their jobs do now: step, validation error, pace, time left, and why one ended."
+    parser = make_parser("status", about, EPILOG)
+    parser.add_argument(
+        "what",
+        metavar="RUN|FOLDER|RECIPE [key=value ...]",
+        nargs="*",
+        help="run directories, folders of them, or a recipe with its overrides (default: the folder of --runs)",
+    )
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs are (default: runs)")
+    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
+    parser.add_argument("--fresh", action="store_true", help="the run that --fresh of this job started, or would start")
+    parser.add_argument("--all", action="store_true", help="also runs that ended more than a day ago")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument(
+        "--watch", metavar="SECONDS", type=duration, nargs="?", const=2.0, help="again until all ended (default: 2)"
+    )
+    forms.add_argument("--json", action="store_true", help="for machines; of a folder all runs, however old")
+    forms.add_argument("--where", action="store_true", help="only print the run directory of a recipe")
+    forms.add_argument("--decide", choices=("start", "end"), help="for batch jobs: whether to start, or to come back")
+    parser.add_argument("--exit-status", metavar="N", type=int, default=0, help="with --decide end: that of the step")
+    for option in ("--nproc", "--with", "--strategy"):  # a batch job hands on all that it was given
+        parser.add_argument(option, dest="ignored", help=argparse.SUPPRESS)
+    return answer(parser, _status, argv)
+
+
+def _status(options: argparse.Namespace) -> int:
+    place = Place(options.runs, options.run_dir, options.fresh)
+    if options.where or options.decide:
+        if not options.what:
+            raise StatusError("--decide and --where are about one run: give its RECIPE [key=value ...]")
+        recipe, *overrides = options.what
         if options.decide:
-            return requeue.answer(
-                options.what[0], options.what[1:], _place(options), options.decide, options.exit_status
-            )
-        return _show(options)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-
-
-def _show(options: argparse.Namespace) -> int:
-    single = _single(options)
-    folders = [single] if single else [Path(name).absolute() for name in options.what or [options.runs]]
-    for folder in folders:
-        if options.what and not single and not folder.is_dir():
-            raise StatusError(
-                f"{folder} is no directory and no recipe; give a run, a folder of runs, or a recipe (.yaml)"
-            )
+            return requeue.answer(recipe, overrides, place, options.decide, options.exit_status)
+        print(requeue.located(recipe, overrides, place))
+        return 0
+    single, folders = _asked(options.what, place)
 
     def read() -> tuple[list[RunState], Queue]:
         queue = read_queue()
-        paths = folders if single else runs_below(folders, SIGNS_OF_A_JOB)  # the single one may not be there yet
+        paths = folders if single else runs_below(folders, SIGNS_OF_A_JOB)
         return [read_run(path, queue) for path in paths], queue
 
     if options.json:
@@ -75,59 +87,16 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _single(options: argparse.Namespace) -> Path | None:
-    """The one run that is asked for, by its recipe or its directory; None for folders."""
-    if not options.what:
-        return Path(options.run_dir).absolute() if options.run_dir else None
-    first = Path(options.what[0])
-    if not first.is_dir() and (first.suffix in (".yaml", ".yml") or first.is_file()):
-        return requeue.located(options.what[0], options.what[1:], _place(options))
-    if len(options.what) == 1 and first.is_dir():
-        return first.absolute() if runs_below([first], SIGNS_OF_A_JOB) == [first.absolute()] else None
-    return None
-
-
-def _place(options: argparse.Namespace) -> Place:
-    return Place(options.runs, options.run_dir, options.fresh)
-
-
-def _check(options: argparse.Namespace) -> None:
-    if (options.decide or options.where) and not options.what:
-        raise StatusError("--decide and --where are about one run: give its RECIPE [key=value ...]")
-    if options.watch is not None and (options.json or options.decide or options.where):
-        raise StatusError("--watch is for people: leave --json, --decide and --where out")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab status",
-        description="What runs and their jobs do now: step, validation error, pace, time left, and why one ended.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "what",
-        metavar="RUN|FOLDER|RECIPE [key=value ...]",
-        nargs="*",
-        help="run directories, folders of them, or a recipe with its overrides (default: the folder of --runs)",
-    )
-    parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs are (default: runs)")
-    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
-    parser.add_argument("--fresh", action="store_true", help="the run that --fresh of this job started, or would start")
-    parser.add_argument(
-        "--watch",
-        metavar="SECONDS",
-        type=duration,
-        nargs="?",
-        const=2.0,
-        help="again until all ended (default: 2)",
-    )
-    parser.add_argument("--json", action="store_true", help="for machines; of a folder all runs, however old")
-    parser.add_argument("--all", action="store_true", help="also runs that ended more than a day ago")
-    parser.add_argument("--where", action="store_true", help="only print the run directory of a recipe")
-    parser.add_argument("--decide", choices=("start", "end"), help="for batch jobs: whether to start, or to come back")
-    parser.add_argument("--exit-status", metavar="N", type=int, default=0, help="with --decide end: that of the step")
-    for option in ("--nproc", "--with", "--strategy"):  # a batch job hands on all that it was given
-        parser.add_argument(option, dest="ignored", help=argparse.SUPPRESS)
-    return parser
+def _asked(what: Sequence[str], place: Place) -> tuple[bool, list[Path]]:
+    """Whether it is about one run, by its recipe or its directory; that run, or the folders of many."""
+    if not what and place.run_dir:
+        return True, [Path(place.run_dir).absolute()]
+    folders = [Path(name).absolute() for name in what or [place.runs]]
+    if what and not folders[0].is_dir() and (folders[0].suffix in (".yaml", ".yml") or folders[0].is_file()):
+        return True, [requeue.located(what[0], what[1:], place)]
+    for folder in folders:
+        if what and not folder.is_dir():
+            raise StatusError(
+                f"{folder} is no directory and no recipe; give a run, a folder of runs, or a recipe (.yaml)"
+            )
+    return len(folders) == 1 and runs_below(folders, SIGNS_OF_A_JOB) == folders, folders

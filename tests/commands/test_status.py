@@ -140,8 +140,9 @@ def test_watch_redraws_a_terminal_and_ends_quietly(tmp_path):
     environ = environment(PYTHONPATH=str(ROOT), TERM="xterm", COLUMNS="60", LINES="12")
     # A shell starts commands in the background with the signal ignored.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from cifar_lab.commands.dispatch import main; sys.exit(main(['status', 'runs', '--watch', '0.2']))"
-    with subprocess.Popen([PYTHON, "-c", code], stdout=follower, stderr=follower, env=environ) as watch:
+    code += "from cifar_lab.commands.dispatch import main; sys.exit(main())"
+    command = [PYTHON, "-c", code, "status", "runs", "--watch", "0.2"]
+    with subprocess.Popen(command, stdout=follower, stderr=follower, env=environ) as watch:
         os.close(follower)
         text = b""
         while text.count(b"images/s") < 3:
