@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 
 from cifar_lab.cli.command import answer, make_parser
+from cifar_lab.errors import UsageError
 from cifar_lab.planning.describe import describe, render
-from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, UTILISATION, PlanError
+from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, UTILISATION
 from cifar_lab.planning.make import make_plan, make_setup
 from cifar_lab.planning.memory import STRATEGIES
 from cifar_lab.planning.remedy import nearest_that_works
@@ -53,7 +54,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides, check_files=False)
     plan = make_plan(recipe, setup, arguments.strategy, arguments.micro_batch)
     if plan.fastest is None:
-        raise PlanError(nearest_that_works(recipe, plan.footprint, plan.sizes, setup, plan.options))
+        raise UsageError(nearest_that_works(recipe, plan.footprint, plan.sizes, setup, plan.options))
     description = describe(plan, arguments.recipe, arguments.overrides)
     print(json.dumps(description, indent=2) if arguments.json else render(description))
     return 0

@@ -5,14 +5,8 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
-
-
-class DataSizesError(UserError):
-    """More pictures are asked for than there are."""
-
-    exit_status = 2
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class DataSizes:
 
 
 def data_sizes(recipe: Recipe) -> DataSizes | None:
-    """The sizes, None where only the data can tell. Raises DataSizesError."""
+    """The sizes, None where only the data can tell. Raises UsageError."""
     data = recipe.data
     info = importlib.import_module(f"cifar_lab.data.sources.{data.name}").info(**data.args)
     if info is None:
@@ -36,11 +30,11 @@ def data_sizes(recipe: Recipe) -> DataSizes | None:
     left = info.num_train - data.val_size
     if left < (data.limit or 1):
         limit = "" if data.limit is None else f" and data.limit={data.limit}"
-        raise DataSizesError(
+        raise UsageError(
             f"data.val_size={data.val_size}{limit} are too many: there are {info.num_train} training images"
         )
     if info.num_test < (data.test_limit or 1):
-        raise DataSizesError(f"data.test_limit={data.test_limit} is more than the {info.num_test} test images")
+        raise UsageError(f"data.test_limit={data.test_limit} is more than the {info.num_test} test images")
     return DataSizes(
         num_train=data.limit or left,
         num_val=data.val_size,

@@ -91,14 +91,14 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
     bf16 = precision == "bf16"
     with FakeTensorMode(allow_non_fake_inputs=True):
         network.to_empty(device="cpu")  # it is built on "meta": timm reads values then, which fake tensors refuse
-        evaluation = _evaluation(network.eval(), image_size, bf16)
-        passes["plain"] = _training(network.train(), num_classes, image_size, bf16)
+        evaluation = _curve(_passes(network.eval(), image_size, bf16, training=False), gradients=False)
+        passes["plain"] = _training(network.train(), image_size, bf16)
         try:
             network.set_grad_checkpointing(True)
         except (AttributeError, AssertionError):
             pass  # no such method, or one of timm that refuses
         else:
-            passes["checkpointed"] = _training(network, num_classes, image_size, bf16)
+            passes["checkpointed"] = _training(network, image_size, bf16)
     return Footprint(
         num_parameters=sum(sizes),
         num_trainable=sum(p.numel() for p in network.parameters() if p.requires_grad),
@@ -112,35 +112,27 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
     )
 
 
-def _training(network: nn.Module, num_classes: int, image_size: int, bf16: bool) -> Pass:
+def _passes(network: nn.Module, image_size: int, bf16: bool, *, training: bool) -> list[AllocationLog]:
+    """The pass at each of BATCHES, with the backward pass if it is for training."""
     logs = []
     for batch in BATCHES:
-        labels = torch.zeros(batch, dtype=torch.int64)
-        log, images = _log(network, batch, image_size, [labels])
-        with _marking(network, log), log:
+        images, labels = torch.empty(batch, 3, image_size, image_size), torch.zeros(batch, dtype=torch.int64)
+        log = AllocationLog([*network.parameters(), *network.buffers(), images, labels])
+        with _marking(network, log), torch.set_grad_enabled(training), log:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
                 logits = network(images)
-            loss = soft_cross_entropy(logits.float(), labels)
-            del logits
-            loss.backward()
+            if training:
+                loss = soft_cross_entropy(logits.float(), labels)
+                del logits
+                loss.backward()
         network.zero_grad()
         logs.append(log)
+    return logs
+
+
+def _training(network: nn.Module, image_size: int, bf16: bool) -> Pass:
+    logs = _passes(network, image_size, bf16, training=True)
     return Pass(_curve(logs, gradients=False), _curve(logs, gradients=True))
-
-
-def _evaluation(network: nn.Module, image_size: int, bf16: bool) -> Curve:
-    logs = []
-    for batch in BATCHES:
-        log, images = _log(network, batch, image_size, [])
-        with torch.no_grad(), log, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            network(images)
-        logs.append(log)
-    return _curve(logs, gradients=False)
-
-
-def _log(network: nn.Module, batch: int, image_size: int, more: list[torch.Tensor]) -> tuple[AllocationLog, Any]:
-    images = torch.empty(batch, 3, image_size, image_size)
-    return AllocationLog([*network.parameters(), *network.buffers(), images, *more]), images
 
 
 @contextmanager

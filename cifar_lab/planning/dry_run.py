@@ -47,7 +47,7 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
 
     `recipe` (dotted key to value and origin), `experiment_id`, `run_dir`, `state`, `world_size`, `data` (num_train
     after the validation split and limits, num_val, num_test, num_classes, source_size, image_size), `batch` (fields of
-    Schedule) and `model` (num_parameters, flops_per_image). Raises ScheduleError for a topology that does not divide.
+    Schedule) and `model` (num_parameters, flops_per_image). Raises UsageError for a topology that does not divide.
     """
     sizes = data_sizes(recipe)
     status = run.status()

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from cifar_lab.data.sizes import DataSizes, data_sizes
+from cifar_lab.errors import UsageError
 from cifar_lab.planning import kept_answer
-from cifar_lab.planning.hardware import PlanError
 from cifar_lab.recipe import Recipe
 
 Line = tuple[float, float]
@@ -67,10 +67,10 @@ class Footprint:
 
 
 def known_sizes(recipe: Recipe) -> DataSizes:
-    """The sizes of the data. Raises PlanError where only the data can tell, DataSizesError."""
+    """The sizes of the data. Raises UsageError where only the data can tell, and for more pictures than there are."""
     sizes = data_sizes(recipe)
     if sizes is None:
-        raise PlanError(
+        raise UsageError(
             f"data.name={recipe.data.name}: its sizes are known only after the data are read, so nothing can be "
             "planned; plan with a source of known sizes (data.name=cifar10) and the same data.image_size"
         )
@@ -78,7 +78,7 @@ def known_sizes(recipe: Recipe) -> DataSizes:
 
 
 def model_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint:
-    """The footprint as a child process measures it, or as one did before. Raises NoAnswerError."""
+    """The footprint as a child process measures it, or as one did before. Raises UsageError."""
     return TypeAdapter(Footprint).validate_python(kept_answer.ask(*_question(recipe, sizes)))
 
 

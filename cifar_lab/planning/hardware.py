@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe.errors import did_you_mean
 
 GIB = 2**30
@@ -18,12 +18,6 @@ FILL = 0.95
 UTILISATION = 0.4
 # Between nodes, where nothing else is said: one slow but common card a node.
 DEFAULT_NODE_LINK = "ib-200g"
-
-
-class PlanError(UserError):
-    """A set-up that cannot be planned or does not fit; the message names the nearest that works."""
-
-    exit_status = 2
 
 
 @dataclass(frozen=True)
@@ -100,20 +94,20 @@ class Setup:
 
 
 def find_gpu(name: str) -> Gpu:
-    """The GPU of that name. Raises PlanError."""
+    """The GPU of that name. Raises UsageError."""
     found: Gpu = _find(name, GPUS, f"--gpu {name}: there is no such GPU")
     return found
 
 
 def find_link(name: str) -> Link:
-    """The link of that name, or of so many Gbit/s a node over TCP. Raises PlanError."""
+    """The link of that name, or of so many Gbit/s a node over TCP. Raises UsageError."""
     try:
         gigabits = float(name)
     except ValueError:
         found: Link = _find(name, LINKS, f"--link {name}: there is no such link (or a number of Gbit/s)")
         return found
     if not 0 < gigabits < float("inf"):
-        raise PlanError(f"--link {name}: a link has more than 0 Gbit/s")
+        raise UsageError(f"--link {name}: a link has more than 0 Gbit/s")
     return Link(f"{name} Gbit/s", gigabits / 8, LINKS["eth-1g"].efficiency, LINKS["eth-1g"].microseconds)
 
 
@@ -121,5 +115,5 @@ def _find(name: str, table: dict[str, Any], problem: str) -> Any:
     key = name.lower().replace("_", "-").replace(" ", "-")
     if key not in table:
         known = ", ".join(table)
-        raise PlanError(f"{problem}{did_you_mean(key, table) or f'; there are {known}'}")
+        raise UsageError(f"{problem}{did_you_mean(key, table) or f'; there are {known}'}")
     return table[key]

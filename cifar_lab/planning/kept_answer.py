@@ -14,19 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.data.sizes import DataSizes
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.files import atomic
 from cifar_lab.files.cache import cache_root
 from cifar_lab.recipe.schema import Model
 
 # What can be asked: a module of cifar_lab, and its function of a model and the rest of the content.
 FUNCTIONS = {"models.size": "model_size", "planning.activations": "footprint"}
-
-
-class NoAnswerError(UserError):
-    """The model cannot be built or measured."""
-
-    exit_status = 2
 
 
 def about(module: str, model: Model, sizes: DataSizes, **more: str) -> tuple[str, dict[str, Any]]:
@@ -45,17 +39,17 @@ def kept(module: str, content: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def ask(module: str, content: dict[str, Any]) -> dict[str, Any]:
-    """The answer, kept or new. Raises NoAnswerError."""
+    """The answer, kept or new. Raises UsageError."""
     known = kept(module, content)
     if known is not None:
         return known
     command = [sys.executable, "-m", "cifar_lab.planning.kept_answer", module]
     child = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True, check=False)
     if child.returncode != 0:
-        raise NoAnswerError(f"the model cannot be measured: {(child.stderr.strip().splitlines() or ['?'])[-1]}")
+        raise UsageError(f"the model cannot be measured: {(child.stderr.strip().splitlines() or ['?'])[-1]}")
     answer: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     if "error" in answer:
-        raise NoAnswerError(answer["error"])
+        raise UsageError(answer["error"])
     with suppress(OSError):  # an answer that cannot be kept is asked for again
         place = _place(module, content)
         place.parent.mkdir(parents=True, exist_ok=True)

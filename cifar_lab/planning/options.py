@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cifar_lab.data.sizes import DataSizes
+from cifar_lab.errors import UsageError
 from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import GIB, PlanError, Setup
+from cifar_lab.planning.hardware import GIB, Setup
 from cifar_lab.planning.memory import STRATEGIES, Layout, Memory, memory
 from cifar_lab.planning.speed import Timing, Traffic, timing, traffic
 from cifar_lab.recipe import Recipe
@@ -45,14 +46,14 @@ def options(
     strategies: tuple[str, ...] = STRATEGIES,
     micro_batch: int | None = None,
 ) -> list[Option]:
-    """All combinations that make sense, with `micro_batch` alone if given; PlanError where it does not divide."""
+    """All combinations that make sense, with `micro_batch` alone if given; UsageError where it does not divide."""
     world = setup.world_size
     candidates = divisors(recipe, world, micro_batch)
     possible = ALONE if world == 1 else TOGETHER
     meaningful = [strategy for strategy in strategies if strategy in possible]
     if not meaningful:
         processes = "one process" if world == 1 else f"{world} processes"
-        raise PlanError(f"--strategy {strategies[0]} is not for {processes}: use {' or '.join(possible)}")
+        raise UsageError(f"--strategy {strategies[0]} is not for {processes}: use {' or '.join(possible)}")
     smallest = min(candidates[0], recipe.eval.batch)
     layouts = [
         Layout(strategy, mode == "checkpointed", world, candidates[0], smallest, setup.device)
@@ -63,14 +64,14 @@ def options(
 
 
 def divisors(recipe: Recipe, world_size: int, micro_batch: int | None = None) -> list[int]:
-    """Micro-batches to choose from, ascending: up to the recipe's, or `micro_batch` alone. Raises PlanError."""
+    """Micro-batches to choose from, ascending: up to the recipe's, or `micro_batch` alone. Raises UsageError."""
     parts = micro_batches(recipe, world_size)
     if micro_batch is None:
         return [b for b in parts if b <= (recipe.train.micro_batch or b)]
     if micro_batch not in parts:
         near = sorted(sorted(parts, key=lambda b: abs(b - micro_batch))[:2])
         pairs = ", in pairs for mixing," if mixes(recipe.data.augment) else ""
-        raise PlanError(
+        raise UsageError(
             f"--micro-batch {micro_batch} does not divide the {parts[-1]} images{pairs} that a process has "
             f"of train.global_batch {recipe.train.global_batch}: use {' or '.join(map(str, near))}"
         )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import fmean, stdev
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe, experiment_id
 from cifar_lab.recipe.errors import did_you_mean
 from cifar_lab.recipe.schema import NAME
@@ -21,23 +21,17 @@ NOT_RECIPES = ("sweeps",)  # folders of other YAML files
 SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
 
 
-class RecipeBookError(UserError):
-    """There is no such recipe, or no place for a new one."""
-
-    exit_status = 2
-
-
 def recipes_folder(named: Path | None = None) -> Path:
-    """`named`, else ./recipes, else the checkout's. Raises RecipeBookError."""
+    """`named`, else ./recipes, else the checkout's. Raises UsageError."""
     places = [named] if named is not None else [Path("recipes"), SHIPPED]
     for place in places:
         if os.path.isdir(place):
             return place
-    raise RecipeBookError(f"there is no folder {places[0]}: name that of the recipes with --recipes DIR")
+    raise UsageError(f"there is no folder {places[0]}: name that of the recipes with --recipes DIR")
 
 
 def list_recipes(folder: Path) -> dict[str, Path]:
-    """Files by their names, paths below `folder` without the suffix; strong/ after the rest. Raises RecipeBookError."""
+    """Files by their names, paths below `folder` without the suffix; strong/ after the rest. Raises UsageError."""
     found = {}
     for top, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in NOT_RECIPES and not name.startswith("."))
@@ -46,19 +40,19 @@ def list_recipes(folder: Path) -> dict[str, Path]:
             if path.suffix in SUFFIXES and not name.startswith("."):
                 found[str(path.relative_to(folder).with_suffix(""))] = path
     if not found:
-        raise RecipeBookError(f"there is no recipe in {folder}")
+        raise UsageError(f"there is no recipe in {folder}")
     return found
 
 
 def find_recipe(name: str, named: Path | None = None) -> Path:
-    """A recipe file, that of a run directory, or the one of that name. Raises RecipeBookError."""
+    """A recipe file, that of a run directory, or the one of that name. Raises UsageError."""
     path = Path(name)
     for file in (path / "recipe.yaml", path):
         if os.path.isfile(file):
             return file
     known = list_recipes(recipes_folder(named))
     if name not in known:
-        raise RecipeBookError(
+        raise UsageError(
             f"there is no recipe {name!r}{did_you_mean(name, known)}; `cifar-lab recipes` lists those that there are"
         )
     return known[name]
@@ -101,9 +95,9 @@ def mean_and_spread(accuracies: list[float]) -> str:
 
 
 def write_template(path: Path) -> None:
-    """Write a recipe of the file's name, each line with what it means, where nothing is. Raises RecipeBookError."""
+    """Write a recipe of the file's name, each line with what it means, where nothing is. Raises UsageError."""
     if path.suffix not in SUFFIXES or not re.fullmatch(NAME, path.stem) or not str(path).isprintable():
-        raise RecipeBookError(
+        raise UsageError(
             f"{str(path)!r}: name a file of letters, digits, `_`, `-` and `.` that ends with .yaml, such as mine.yaml"
         )
     template = string.Template(Path(__file__).with_name("template.yaml").read_text(encoding="utf-8"))
@@ -115,6 +109,6 @@ def write_template(path: Path) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise RecipeBookError(f"{path} exists already: name another file, or edit that one") from None
+        raise UsageError(f"{path} exists already: name another file, or edit that one") from None
     except OSError as error:
-        raise RecipeBookError(f"cannot write {path}: {error.strerror}") from None
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None

@@ -51,15 +51,13 @@ def identity_fields(recipe: Recipe) -> dict[str, Any]:
 
 def experiment_id(recipe: Recipe) -> str:
     """Eight hexadecimal digits, the same for every seed of an experiment: sha256 of its identity and SCHEMA_VERSION."""
-    fields = {key: _canonical(value) for key, value in identity_fields(recipe).items() if key != "seed"}
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **fields}, sort_keys=True)
+    identity = {key: value for key, value in identity_fields(recipe).items() if key != "seed"}
+    # 4 and 4.0 are equal, so they must read the same.
+    canonical = json.loads(json.dumps(identity), parse_float=_whole_if_equal)
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **canonical}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _canonical(value: Any) -> Any:
-    """The same JSON for 4 and 4.0, which are equal."""
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _whole_if_equal(text: str) -> int | float:
+    number = float(text)
+    return int(number) if number.is_integer() else number

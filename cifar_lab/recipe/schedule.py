@@ -5,15 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schema import Augment, Optim
-
-
-class ScheduleError(UserError):
-    """The recipe cannot be laid out on this many images or processes."""
-
-    exit_status = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +33,24 @@ class Schedule:
 
     @classmethod
     def make(cls, recipe: Recipe, num_train: int, world_size: int = 1) -> Schedule:
-        """Lay `recipe` out for `num_train` training images on `world_size` processes, or raise ScheduleError."""
+        """Lay `recipe` out for `num_train` training images on `world_size` processes, or raise UsageError."""
         train, optim = recipe.train, recipe.optim
         steps_per_epoch = num_train // train.global_batch
         if steps_per_epoch == 0:
-            raise ScheduleError(
+            raise UsageError(
                 f"train.global_batch is {train.global_batch} but there are only {num_train} training images: no step "
                 f"fits into an epoch. Use a global batch of at most {num_train}, or more images (data.limit)."
             )
         largest = micro_batch(recipe, world_size)
         total_steps = train.steps if train.steps is not None else round((train.epochs or 0) * steps_per_epoch)
         if total_steps < 1:
-            raise ScheduleError(
+            raise UsageError(
                 f"train.epochs is {train.epochs}, less than one step of {train.global_batch} images: "
                 f"use at least {1 / steps_per_epoch:.3g} epochs, or train.steps."
             )
         warmup_steps = round(optim.warmup_epochs * steps_per_epoch)
         if warmup_steps >= total_steps:
-            raise ScheduleError(
+            raise UsageError(
                 f"optim.warmup_epochs is {optim.warmup_epochs:g} ({warmup_steps} steps) but the whole run has "
                 f"{total_steps} steps: shorten the warm-up or lengthen the run."
             )
@@ -120,7 +114,7 @@ def mixes(augment: Augment) -> bool:
 
 
 def micro_batches(recipe: Recipe, world_size: int) -> list[int]:
-    """Micro-batches that divide a process's share of the global batch, ascending. Raises ScheduleError."""
+    """Micro-batches that divide a process's share of the global batch, ascending. Raises UsageError."""
     global_batch, unit = recipe.train.global_batch, 2 if mixes(recipe.data.augment) else 1
     if global_batch % (unit * world_size):
         worlds = [w for w in range(1, global_batch + 1) if global_batch % (unit * w) == 0]
@@ -128,7 +122,7 @@ def micro_batches(recipe: Recipe, world_size: int) -> list[int]:
         below = global_batch - global_batch % (unit * world_size)
         pairs = " in pairs (mixup and CutMix need them)" if unit == 2 else ""
         processes = "process" if world_size == 1 else "processes"
-        raise ScheduleError(
+        raise UsageError(
             f"train.global_batch {global_batch} does not divide over {world_size} {processes}{pairs}. "
             + (f"It does over {_either(near)}; " if near else "")
             + f"{world_size} {processes} can take a global batch of {_either([below, below + unit * world_size])}."
@@ -138,11 +132,11 @@ def micro_batches(recipe: Recipe, world_size: int) -> list[int]:
 
 
 def micro_batch(recipe: Recipe, world_size: int) -> int:
-    """The largest micro-batch up to the recipe's. Raises ScheduleError."""
+    """The largest micro-batch up to the recipe's. Raises UsageError."""
     cap = recipe.train.micro_batch
     fitting = [b for b in micro_batches(recipe, world_size) if cap is None or b <= cap]
     if not fitting:
-        raise ScheduleError(f"train.micro_batch is {cap}, but mixup and CutMix need at least 2: set it to 2 or more.")
+        raise UsageError(f"train.micro_batch is {cap}, but mixup and CutMix need at least 2: set it to 2 or more.")
     return fitting[-1]
 
 

@@ -94,14 +94,10 @@ def _mapping(document: Document, key: str, node: yaml.MappingNode) -> dict[str, 
     values: dict[str, Any] = {}
     for name_node, value_node in node.value:
         name, line = name_node.value, name_node.start_mark.line + 1
-        if not isinstance(name_node, yaml.ScalarNode):
-            document.problems.append((line, key, "a key must be plain text"))
-            continue
-        if name_node.style is None and not isinstance(scalar(name), str):
-            document.problems.append((line, key, f"the key `{name}` is not text; keys are names"))
-            continue
-        if name_node.style is None and name == "<<":
-            document.problems.append((line, key, "merging with `<<` is refused; write the keys out"))
+        plain = isinstance(name_node, yaml.ScalarNode) and name_node.style is None
+        if not isinstance(name, str) or (plain and (name == "<<" or not isinstance(scalar(name), str))):
+            found = f"`{name}`" if isinstance(name, str) else "this"
+            document.problems.append((line, key, f"{found} is no key; keys are names (and nothing is merged)"))
             continue
         child = f"{key}.{name}" if key else name
         if name in values:

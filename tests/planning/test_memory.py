@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.data.sizes import DataSizes
+from cifar_lab.errors import UsageError
 from cifar_lab.planning import memory as planned
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
-from cifar_lab.planning.hardware import PlanError, Setup, find_gpu
+from cifar_lab.planning.hardware import Setup, find_gpu
 from cifar_lab.planning.memory import Layout, Memory, memory
 from cifar_lab.planning.options import divisors, fastest, options
 from cifar_lab.planning.remedy import nearest_that_works
@@ -150,10 +151,10 @@ def test_the_fastest_does_not_recompute_in_vain() -> None:
 def test_micro_batches_are_those_of_the_schedule() -> None:
     assert divisors(recipe(96), 4) == [1, 2, 3, 4, 6, 8, 12, 24]
     assert divisors(recipe(96, micro_batch=6), 4) == [1, 2, 3, 4, 6]
-    with pytest.raises(PlanError, match=r"--micro-batch 5 .* use 4 or 6"):
+    with pytest.raises(UsageError, match=r"--micro-batch 5 .* use 4 or 6"):
         divisors(recipe(96), 4, 5)
     for strategy, gpus in (("single", 4), ("ddp", 1)):
-        with pytest.raises(PlanError, match=f"--strategy {strategy} is not for"):
+        with pytest.raises(UsageError, match=f"--strategy {strategy} is not for"):
             options(recipe(), made(), SIZES, setup(gpus=gpus), strategies=(strategy,))
 
 

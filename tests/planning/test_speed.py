@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cifar_lab.errors import UsageError
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
-from cifar_lab.planning.hardware import GPUS, LINKS, PlanError, Setup, find_gpu, find_link
+from cifar_lab.planning.hardware import GPUS, LINKS, Setup, find_gpu, find_link
 from cifar_lab.planning.memory import Layout
 from cifar_lab.planning.speed import Traffic, exposed_seconds, timing, traffic
 from cifar_lab.recipe import Recipe, parse_recipe
@@ -97,7 +98,7 @@ def test_what_the_backward_pass_hides() -> None:
     ],
 )
 def test_unknown_names(find, name: str, message: str) -> None:
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(UsageError) as error:
         find(name)
     assert message in str(error.value)
 

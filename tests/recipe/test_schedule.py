@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import parse_recipe
-from cifar_lab.recipe.schedule import Schedule, ScheduleError
+from cifar_lab.recipe.schedule import Schedule
 
 
 def recipe(train=None, optim=None, **sections):
@@ -39,13 +40,13 @@ def test_every_micro_batch_belongs_to_one_process():
 
 
 def test_a_topology_that_does_not_divide_is_refused_with_the_nearest_that_do():
-    with pytest.raises(ScheduleError, match=r"512 does not divide over 3 processes.*over 1 or 2 or 4.*510 or 513"):
+    with pytest.raises(UsageError, match=r"512 does not divide over 3 processes.*over 1 or 2 or 4.*510 or 513"):
         Schedule.make(recipe(), 45_000, 3)
 
 
 def test_mixing_needs_pairs():
     mixing = {"data": {"augment": {"mixup_alpha": 0.2}}}
-    with pytest.raises(ScheduleError, match="in pairs"):
+    with pytest.raises(UsageError, match="in pairs"):
         Schedule.make(recipe({"global_batch": 6}, **mixing), 45_000, 2)
     assert Schedule.make(recipe({"global_batch": 12, "micro_batch": 4}, **mixing), 45_000, 2).micro_batch == 2
 
@@ -59,7 +60,7 @@ def test_mixing_needs_pairs():
     ],
 )
 def test_impossible_durations(train, optim, num_train, message):
-    with pytest.raises(ScheduleError, match=message):
+    with pytest.raises(UsageError, match=message):
         Schedule.make(recipe(train, optim), num_train, 1)
 
 
@@ -92,5 +93,5 @@ def test_what_is_due():
 
 
 def test_a_huge_global_batch_is_refused_at_once():
-    with pytest.raises(ScheduleError, match="at most 100"):
+    with pytest.raises(UsageError, match="at most 100"):
         Schedule.make(recipe({"global_batch": 99_999_999_999}), 100)
