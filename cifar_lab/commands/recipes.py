@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.cli.command import make_parser
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.cli.table import table
 from cifar_lab.errors import UserError
@@ -129,12 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--recipes", type=Path, metavar="DIR", help="their folder (default: ./recipes)")
     shared.add_argument("--runs", metavar="DIR", type=Path, default="runs", help="where runs are (default: runs)")
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab recipes",
-        description="The recipes that there are: list, show, compare, begin one.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("recipes", "The recipes that there are: list, show, compare, begin one.", EPILOG)
     actions = parser.add_subparsers(dest="action", metavar="ls | show | diff | new", required=True)
     listing = actions.add_parser("ls", parents=[shared], help="all of them, a line each; what no action means")
     listing.add_argument("--json", action="store_true", help="for machines")
