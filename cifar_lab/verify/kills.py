@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import psutil
 
 from cifar_lab.errors import UserError
 from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.heartbeat import read_beat
 from cifar_lab.verify.verdict import Verdict, compare
 
 AIMS = ("step", "save", "evaluation", "any moment")
@@ -31,15 +33,6 @@ ORPHAN_SECONDS = 30.0
 
 class VerifyResumeError(UserError):
     """The runs that were to be compared did not get through, or have no place."""
-
-
-@dataclass(frozen=True)
-class Kill:
-    """One kill -9: what it was aimed at, whom it hit, and the step of the last metrics line."""
-
-    aim: str
-    victim: str
-    step: int
 
 
 @dataclass(frozen=True)
@@ -61,10 +54,6 @@ class Trial:
             environment.setdefault("OMP_NUM_THREADS", "1")
         with open(self.folder / f"{name}.log", "ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-
-    def run_dir(self, name: str) -> RunDir:
-        """The directory of the run `name`."""
-        return RunDir(self.folder / name)
 
     def finish(self, name: str, process: subprocess.Popen[bytes]) -> None:
         """Wait for the end of a run that nobody disturbs. Raises VerifyResumeError if it fails."""
@@ -88,25 +77,22 @@ def verify(trial: Trial, kills: int, chance: random.Random) -> Verdict:
     began = time.monotonic()
     trial.finish("undisturbed", trial.start("undisturbed"))
     seconds = time.monotonic() - began
-    print(f"undisturbed: {trial.run_dir('undisturbed').path}, {seconds:.0f} s")
-    done = 0
+    print(f"undisturbed: {trial.folder / 'undisturbed'}, {seconds:.0f} s")
     for number in range(kills):
         victim = VICTIMS[number % len(VICTIMS)] if trial.processes > 1 else "group"
-        kill = _disturb(trial, AIMS[number % len(AIMS)], victim, chance, seconds)
-        if kill is None:
-            print(f"kill {number + 1}: the run completed first")
+        told = _disturb(trial, AIMS[number % len(AIMS)], victim, chance, seconds)
+        print(f"kill {number + 1}: {told or 'the run completed first'}", flush=True)
+        if told is None:
+            if number == 0:
+                raise VerifyResumeError("nothing was proven: make the run longer, so that it can be killed")
             break
-        done += 1
-        print(f"kill {done}: {kill.victim} during {kill.aim}, after step {kill.step}", flush=True)
-    if not done:
-        raise VerifyResumeError("the run completed before it could be killed, so nothing was proven: make it longer")
     trial.finish("killed", trial.start("killed"))
     return compare(trial.folder, exact=trial.processes == 1)
 
 
-def _disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds: float) -> Kill | None:
-    """Start or continue the run and kill it once it has made progress; None if it ended before."""
-    run_dir = trial.run_dir("killed")
+def _disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds: float) -> str | None:
+    """Start or continue the run and kill it once it has made progress: who, when; None if it ended before."""
+    run_dir = RunDir(trial.folder / "killed")
     metrics = run_dir.path / "metrics.jsonl"
     process = trial.start("killed")
     try:
@@ -116,20 +102,20 @@ def _disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds
         if aim == "save":
             hit = _until(process, lambda: any(run_dir.checkpoints.glob("*.partial/*")))
         elif aim == "evaluation":
-            hit = _until(process, lambda: _evaluating(run_dir))
+            hit = _until(process, lambda: (beat := read_beat(run_dir.path, 0)) and beat.phase == "validation")
         else:
             time.sleep(chance.uniform(0.0, 0.1))
             hit = True
         if process.poll() is not None:
             return None
         _kill(process, victim, chance)
-        steps = [line["step"] for line in run_dir.metrics()]
-        return Kill(aim if hit else AIMS[-1], victim, max(steps, default=0))
+        step = max((line["step"] for line in run_dir.metrics()), default=0)
+        return f"{victim} during {aim if hit else AIMS[-1]}, after step {step}"
     finally:
         _end_group(process)
 
 
-def _until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> bool:
+def _until(process: subprocess.Popen[bytes], condition: Callable[[], object]) -> bool:
     """Wait until `condition()` holds, the process ends, or a minute is over; whether it held."""
     deadline = time.monotonic() + AIM_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
@@ -137,14 +123,6 @@ def _until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> b
             return True
         time.sleep(POLL_SECONDS)
     return False
-
-
-def _evaluating(run_dir: RunDir) -> bool:
-    """Whether the main process said so in its last heartbeat, of the last half second."""
-    try:
-        return '"validation"' in (run_dir.path / "heartbeat" / "0.json").read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 def _kill(process: subprocess.Popen[bytes], victim: str, chance: random.Random) -> None:
@@ -160,16 +138,9 @@ def _kill(process: subprocess.Popen[bytes], victim: str, chance: random.Random) 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Wait for the workers that outlive their launcher. Raises VerifyResumeError if they do not end by themselves."""
     deadline = time.monotonic() + ORPHAN_SECONDS
-    while _group_lives(process.pid):
-        if time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise VerifyResumeError(f"workers outlived their launcher by {ORPHAN_SECONDS:g} s and were killed")
-        time.sleep(0.05)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    with suppress(ProcessLookupError):  # nobody of the group is left
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        raise VerifyResumeError(f"workers outlived their launcher by {ORPHAN_SECONDS:g} s and were killed")
