@@ -85,7 +85,7 @@ def meeting(
         met.master_addr = hellos[1]["master_addr"]
         way = interface or (interface_of if node.rank == 0 else interface_towards)(met.master_addr)
         card = Card(node.rank, node.host, way.name, way.address, own.port, clock)
-        met.cards = [Card(**card) for card in met.gather("card", asdict(card), ANSWER_SECONDS)]
+        met.cards = [Card(**card) for card in met.gather("card", asdict(card), 4 * ANSWER_SECONDS)]
         found = met.gather("links", unreachable(node, met.cards), 4 * ANSWER_SECONDS)
         if lines := [line for of_node in found for line in of_node]:
             raise MeetingError([*lines, PAIRS], TRY_AGAIN)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from cifar_lab.cli.argument_types import at_least_one
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.doctor.check import Check, table
 from cifar_lab.doctor.packages import SET_UP, package_checks
 
@@ -25,20 +26,29 @@ STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    options = _parser().parse_intermixed_args(argv)
+    parser = make_parser("doctor", "Whether training can run here, and what is to be done if not.", EPILOG)
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check what this recipe needs")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as data.root=DIR")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="ddp", help="what is to be launched (default: ddp)")
+    parser.add_argument(
+        "--nproc", metavar="N", type=at_least_one, help="processes on each node (default: its GPUs, else 1)"
+    )
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs will be made (default: runs)")
+    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    return answer(parser, _run, argv)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         # Of what these import, any package may be missing.
         from cifar_lab.doctor.examine import examine
-        from cifar_lab.recipe import RecipeError, load_recipe
+        from cifar_lab.recipe import load_recipe
     except ImportError as error:
         missing = Check("import", "FAIL", str(error), SET_UP)
         print(table([*package_checks({"deepspeed"} if options.strategy != "ddp" else ()), missing]))
         return 1
-    try:
-        recipe = load_recipe(options.recipe, options.overrides) if options.recipe is not None else None
-    except RecipeError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    recipe = load_recipe(options.recipe, options.overrides) if options.recipe is not None else None
     links, by_host = examine(options, recipe)
     failed = any(check.state == "FAIL" for checks in by_host.values() for check in checks)
     if not links.is_main:
@@ -62,25 +72,6 @@ def _print(by_host: dict[str, list[Check]], host: str, failed: bool) -> None:
     wrong = [check for checks in by_host.values() for check in checks if check.state == "warning"]
     warnings = f", {len(wrong)} warning{'s' * (len(wrong) != 1)}" if wrong else ""
     print(f"\ntraining {'cannot run: see FAIL' if failed else 'can run'}{warnings}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab doctor",
-        description="Whether training can run here, and what is to be done if not.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check what this recipe needs")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as data.root=DIR")
-    parser.add_argument("--strategy", choices=STRATEGIES, default="ddp", help="what is to be launched (default: ddp)")
-    parser.add_argument(
-        "--nproc", metavar="N", type=at_least_one, help="processes on each node (default: its GPUs, else 1)"
-    )
-    parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs will be made (default: runs)")
-    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
-    parser.add_argument("--json", action="store_true", help="for machines")
-    return parser
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import importlib.metadata
 import platform
 from collections.abc import Collection, Iterator
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from cifar_lab.doctor.check import Check
 
 OURS = "cifar-lab"
@@ -14,12 +17,6 @@ SET_UP = "scripts/setup, or pip install -e '.[deepspeed,wandb]' in the checkout"
 
 def package_checks(extras: Collection[str]) -> Iterator[Check]:
     """Python and every package; of an extra that is not in `extras` only what is installed and does not fit."""
-    try:
-        from packaging.requirements import Requirement
-        from packaging.specifiers import SpecifierSet
-    except ImportError:
-        yield Check("packages", "FAIL", "packaging, which accelerate brings along, is not installed", SET_UP)
-        return
     try:
         metadata = importlib.metadata.metadata(OURS)
         required = importlib.metadata.requires(OURS) or []
@@ -34,13 +31,9 @@ def package_checks(extras: Collection[str]) -> Iterator[Check]:
         yield Check("python", "FAIL", f"{version}, but {python} is needed", "make a new environment: scripts/setup")
     fitting = []
     for requirement in map(Requirement, required):
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            asked = any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
-            ours = any(requirement.marker.evaluate({"extra": extra}) for extra in ("deepspeed", "wandb"))
-            if not ours:
-                continue
-        else:
-            asked = True
+        asked = _belongs(requirement, extras)
+        if not asked and not _belongs(requirement, ("deepspeed", "wandb")):
+            continue
         found = _version(requirement.name)
         command = f"pip install '{requirement.name}{requirement.specifier}'"
         if found is None:
@@ -52,6 +45,12 @@ def package_checks(extras: Collection[str]) -> Iterator[Check]:
             says = f"{found}, but {requirement.specifier} is what the tests ran with"
             yield Check(requirement.name, "FAIL" if asked else "warning", says, command)
     yield Check("packages", "ok", ", ".join(fitting))
+
+
+def _belongs(requirement: Requirement, extras: Collection[str]) -> bool:
+    """Whether it is required without any extra, or by one of these."""
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras))
 
 
 def _version(name: str) -> str | None:
