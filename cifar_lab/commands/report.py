@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.report.contents import contents
 from cifar_lab.report.files import told, write_report
 from cifar_lab.report.read import read_run
@@ -22,24 +23,17 @@ results.csv and plots/ (SVG).
 """
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and write the report, or with --terminal print the claims instead; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab report",
-        description="Table, figures and checked claims from run directories alone.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("report", "Table, figures and checked claims from run directories alone.", EPILOG)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory, or a folder of them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: see below)")
     parser.add_argument("--terminal", action="store_true", help="print the checked claims too, and write no files")
-    options = parser.parse_args(argv)
-    try:
-        records = [read_run(path) for path in find_runs(options.runs)]
-    except ReportError as error:
-        print(f"cifar-lab report: {error}", file=sys.stderr)
-        return error.exit_status
-    found = contents(records)
+    return answer(parser, _report, argv)
+
+
+def _report(options: argparse.Namespace) -> int:
+    found = contents([read_run(path) for path in find_runs(options.runs)])
     print(told(found, claims=options.terminal))
     if options.terminal:
         return 0
@@ -47,11 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     common = os.path.relpath(os.path.commonpath([path.absolute() for path in options.runs]))
     out = options.out or (options.runs[0] if len(options.runs) == 1 else Path(common)) / "report"
     try:
-        path = write_report(found, out)
+        print(f"report: {write_report(found, out)}")
     except OSError as error:
-        print(f"cannot write {error.filename or out}: {error.strerror}; name a folder with --out DIR", file=sys.stderr)
-        return 1
-    print(f"report: {path}")
+        where = error.filename or out
+        raise ReportError(f"cannot write {where}: {error.strerror}; name a folder with --out DIR") from error
     return 0
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.cli.argument_types import at_least_one
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.commands import report
-from cifar_lab.errors import UserError
 from cifar_lab.runtime.signals import stop_flag
 from cifar_lab.status.state import read_run
 from cifar_lab.study.collect import collect
@@ -36,12 +36,32 @@ Exit status: 0 all completed, 1 a run failed (the others were trained), 2 the ca
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_intermixed_args(argv)
-    try:
-        return _run(options)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    about = "Train the whole study at one scale, one run after the other, and report on it."
+    parser = make_parser("study", about, EPILOG)
+    parser.prog = "scripts/study"
+    add = parser.add_argument
+    add("overrides", metavar="key=value", nargs="*", help="change every run, such as data.root=DIR")
+    add("--scale", metavar="cpu|full|FILE.yaml", required=True, help="a file of cifar_lab/study, or one of your own")
+    add("--only", metavar="NAME,...", type=_list, action="extend", default=[], help="recipes or groups of the study")
+    add("--seeds", metavar="0,1,2", type=_seeds, help="instead of the study's")
+    add("--runs", metavar="DIR", help="where run directories are made (default: runs/study_SCALE)")
+    add(
+        "--weights",
+        metavar="DIR",
+        default=os.environ.get("CIFAR_LAB_WEIGHTS", "../shared/weights"),
+        help="folder of published weights (default: $CIFAR_LAB_WEIGHTS, else ../shared/weights)",
+    )
+    add("--nproc", metavar="N", type=at_least_one, default=1, help="processes of a run, one a GPU (default: 1)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--collect", metavar="DIR", help="train nothing; copy small files of completed runs, and report")
+    what.add_argument(
+        "--slurm",
+        metavar="OPTIONS",
+        type=shlex.split,
+        help='queue each recipe\'s seeds as an array by launch/submit.py with these options: --slurm="--partition gpu"',
+    )
+    add("--dry-run", action="store_true", help="list the runs, or with --slurm the calls, and start nothing")
+    return answer(parser, _run, argv)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -105,41 +125,5 @@ def _seeds(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="scripts/study",
-        description="Train the whole study at one scale, one run after the other, and report on it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("overrides", metavar="key=value", nargs="*", help="change every run, such as data.root=DIR")
-    add("--scale", metavar="cpu|full|FILE.yaml", required=True, help="a file of cifar_lab/study, or one of your own")
-    add("--only", metavar="NAME,...", type=_list, action="extend", default=[], help="recipes or groups of the study")
-    add("--seeds", metavar="0,1,2", type=_seeds, help="instead of the study's")
-    add("--runs", metavar="DIR", help="where run directories are made (default: runs/study_SCALE)")
-    add(
-        "--weights",
-        metavar="DIR",
-        default=os.environ.get("CIFAR_LAB_WEIGHTS", "../shared/weights"),
-        help="folder of published weights (default: $CIFAR_LAB_WEIGHTS, else ../shared/weights)",
-    )
-    add("--nproc", metavar="N", type=at_least_one, default=1, help="processes of a run, one a GPU (default: 1)")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--collect", metavar="DIR", help="train nothing; copy small files of completed runs, and report")
-    what.add_argument(
-        "--slurm",
-        metavar="OPTIONS",
-        type=shlex.split,
-        help='queue each recipe\'s seeds as an array by launch/submit.py with these options: --slurm="--partition gpu"',
-    )
-    add("--dry-run", action="store_true", help="list the runs, or with --slurm the calls, and start nothing")
-    return parser
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    raise SystemExit(main())

@@ -54,7 +54,7 @@ def test_mistakes_are_answered_in_one_line(tmp_path: Path, capsys: pytest.Captur
     assert "is not a directory" in capsys.readouterr().err
     run = written(tmp_path / "runs", "plain18")
     (tmp_path / "file").touch()
-    assert main([str(run.path), "--out", str(tmp_path / "file" / "below")]) == 1
+    assert main([str(run.path), "--out", str(tmp_path / "file" / "below")]) == 2
     assert "--out DIR" in capsys.readouterr().err
 
 

@@ -121,10 +121,7 @@ def test_dry_run_lists_and_starts_nothing(
         ("about: x\nseeds: [zero]\nruns: {plain18: {}}", ":2: seeds.0: "),
         ("about: x\nruns: {}", ":2: runs: "),
         ("about: [", ": expected the node content"),
-        (
-            "about: x\nruns: {plain19: {}}",
-            "'plain19' is no file, no run and no name of a recipe (did you mean",
-        ),
+        ("about: x\nruns: {plain19: {}}", "(did you mean `plain18`?)"),
         ("about: x\nruns: {plain18: {overrides: train.epoch=1}}", "plain18: override: train.epoch: unknown"),
         ("- x", ":1: Input should be a valid dictionary"),
     ],
