@@ -1,9 +1,11 @@
-"""Names of files and durations in a form that every terminal can print and everybody reads."""
+"""What is printed: names of files and durations as every terminal shows them, and streams that nobody reads."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 
 def shown(path: str | Path) -> str:
@@ -19,3 +21,9 @@ def duration(seconds: float) -> str:
     if hours >= 24:
         return f"{hours // 24}d {hours % 24:02}:{minutes:02}"
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def leave(stream: TextIO) -> None:
+    """Point a standard stream whose reader is gone at the null device: Python flushes it once more at its exit."""
+    with suppress(OSError, ValueError):  # one that has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

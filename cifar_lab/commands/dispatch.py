@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from cifar_lab import __version__
-from cifar_lab.cli.printable import shown
+from cifar_lab.cli.printable import leave, shown
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -93,20 +93,14 @@ def _answer(words: list[str]) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        _leave_stdout()
+        leave(sys.stdout)
         return EXIT_BROKEN_PIPE
     except OSError as error:  # a disk that is full, a file that went away between two looks
-        _leave_stdout()
+        leave(sys.stdout)
         where = os.fsdecode(error.filename) if error.filename else "the output cannot be written"
         with contextlib.suppress(OSError):
             print(f"cifar-lab {' '.join(words[:1])}: {shown(where)}: {error.strerror or error}", file=sys.stderr)
         return 1
-
-
-def _leave_stdout() -> None:
-    """Python flushes standard output once more at exit, which must not fail again."""
-    with contextlib.suppress(OSError, ValueError):  # one that has no descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_closed_streams() -> None:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.cli.command import answer, make_parser
+from cifar_lab.errors import UsageError
 from cifar_lab.report.contents import contents
 from cifar_lab.report.files import told, write_report
 from cifar_lab.report.read import read_run
-from cifar_lab.rundir.find import ReportError, find_runs
+from cifar_lab.rundir.find import find_runs
 
 EPILOG = """\
 examples:
@@ -44,7 +45,7 @@ def _report(options: argparse.Namespace) -> int:
         print(f"report: {write_report(found, out)}")
     except OSError as error:
         where = error.filename or out
-        raise ReportError(f"cannot write {where}: {error.strerror}; name a folder with --out DIR") from error
+        raise UsageError(f"cannot write {where}: {error.strerror}; name a folder with --out DIR") from error
     return 0
 
 

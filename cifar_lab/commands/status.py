@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cifar_lab.cli.argument_types import duration
 from cifar_lab.cli.command import answer, make_parser
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.rundir.find import SIGNS_OF_A_JOB, runs_below
 from cifar_lab.rundir.placement import Place
 from cifar_lab.status import requeue
@@ -27,12 +27,6 @@ States: running, starting, queued (a job waits), completed, stopped, interrupted
 alive), failed, corrupt, new. For scripts: with --decide start 0 go, 3 completed already, 1 do not, 2 recipe or usage;
 with --decide end 0 nothing more to do, 75 requeue, 1 failed.
 """
-
-
-class StatusError(UserError):
-    """Nothing to show; the message names the way out."""
-
-    exit_status = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +60,7 @@ def _status(options: argparse.Namespace) -> int:
     place = Place(options.runs, options.run_dir, options.fresh)
     if options.where or options.decide:
         if not options.what:
-            raise StatusError("--decide and --where are about one run: give its RECIPE [key=value ...]")
+            raise UsageError("--decide and --where are about one run: give its RECIPE [key=value ...]")
         recipe, *overrides = options.what
         if options.decide:
             return requeue.answer(recipe, overrides, place, options.decide, options.exit_status)
@@ -96,7 +90,7 @@ def _asked(what: Sequence[str], place: Place) -> tuple[bool, list[Path]]:
         return True, [requeue.located(what[0], what[1:], place)]
     for folder in folders:
         if what and not folder.is_dir():
-            raise StatusError(
+            raise UsageError(
                 f"{folder} is no directory and no recipe; give a run, a folder of runs, or a recipe (.yaml)"
             )
     return len(folders) == 1 and runs_below(folders, SIGNS_OF_A_JOB) == folders, folders

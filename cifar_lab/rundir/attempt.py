@@ -33,10 +33,6 @@ JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 log = logging.getLogger("cifar_lab")
 
 
-class AttemptError(UserError):
-    """The run directory is another attempt's, or cannot be written."""
-
-
 @dataclass(frozen=True)
 class Attempt:
     """One hold on the run directory `folder`, as attempt.json says it; times are Unix seconds.
@@ -63,9 +59,9 @@ class Attempt:
         )
 
     def check(self) -> None:
-        """Raise AttemptError if the directory was taken over; call it before every rename of a file of the run."""
+        """Raise UserError if the directory was taken over; call it before every rename of a file of the run."""
         if not self.still_ours():
-            raise AttemptError(
+            raise UserError(
                 f"{self.folder} was taken over by {read_attempt(self.folder) or 'another process'}: attempt "
                 f"{self.number} ends without writing anything more"
             )
@@ -91,7 +87,7 @@ ATTEMPT = TypeAdapter(Attempt)
 def claim(folder: Path) -> Attempt:
     """Make the run directory `folder` ours, as the next attempt; makes it if need be.
 
-    Raises AttemptError at once while its holder lives. Where that cannot be told from here (another machine, or
+    Raises UserError at once while its holder lives. Where that cannot be told from here (another machine, or
     peers of a dead rank 0 on their way out), watches their heartbeats for up to SILENT_SECONDS first.
     """
     try:
@@ -104,7 +100,7 @@ def claim(folder: Path) -> Attempt:
             if attempt is not None:
                 return attempt
     except OSError as error:
-        raise AttemptError(
+        raise UserError(
             f"cannot claim the run directory {folder}: {error.strerror}; make room there or choose another place with "
             "--runs DIR"
         ) from error
@@ -158,7 +154,7 @@ def _try_next(folder: Path, number: int) -> Attempt | None:
 
 
 def _await_end(folder: Path, number: int) -> None:
-    """Return when attempt `number` is over or no longer the latest; raise AttemptError while it lives."""
+    """Return when attempt `number` is over or no longer the latest; raise UserError while it lives."""
     begun = time.monotonic()
     first: dict[int, int] | None = None
     told = False
@@ -198,12 +194,12 @@ def _silence(folder: Path, number: int, beats: list[Beat]) -> float:
     return now - max(last_sign(folder, beats), last_written([_marker(folder, number)]))
 
 
-def _refusal(folder: Path, number: int, holder: Attempt | None, beats: list[Beat]) -> AttemptError:
+def _refusal(folder: Path, number: int, holder: Attempt | None, beats: list[Beat]) -> UserError:
     processes = [beat.process for beat in beats]
     if holder is not None and holder.ended is None and holder.process.alive() is not False:
         processes.insert(0, holder.process)
     end = f". If it hangs, end it with `kill -9 {processes[0].pid}` on {processes[0].host}" if processes else ""
-    return AttemptError(
+    return UserError(
         f"{folder} is in use by {holder or f'attempt {number}'}: wait for it, ask it to stop with "
         f"`touch {folder / 'STOP'}`, or start another run beside it with --fresh{end}"
     )

@@ -12,16 +12,15 @@ from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter
 
+from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
 from cifar_lab.files.jsonl import parse_object
 from cifar_lab.recipe import Recipe, load_recipe, to_yaml
-from cifar_lab.rundir.placement import RunDirError, check_identity, default_path
+from cifar_lab.rundir.placement import check_identity, default_path
 
 State = Literal["running", "completed", "stopped", "interrupted", "failed"]
 STATES: tuple[State, ...] = get_args(State)
 STOP_CHARACTERS = 200
-
-__all__ = ["STATES", "RunDir", "RunDirError", "State", "Status"]
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,20 @@ class RunDir:
 
         That is the latest of `runs/<name>/<seed>-<experiment id>`, `.2`, `.3`, ..., with `fresh` the one after it, or
         `run_dir` itself. Several processes ask once and share the answer: `fresh` differs after `create`.
-        Raises RunDirError where another experiment lives.
+        Raises UsageError where another experiment lives.
         """
         if run_dir is not None and fresh:
-            raise RunDirError("--fresh and --run-dir exclude each other: name an empty directory with --run-dir")
+            raise UsageError("--fresh and --run-dir exclude each other: name an empty directory with --run-dir")
         located = cls(run_dir if run_dir is not None else default_path(recipe, Path(runs), fresh=fresh))
         check_identity(located.path, recipe, named=run_dir is not None)
         return located
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunDir:
-        """An existing run; raises RunDirError when `path` holds none."""
+        """An existing run; raises UsageError when `path` holds none."""
         run = cls(path)
         if not (run.path / "recipe.yaml").is_file():
-            raise RunDirError(f"{path} is not a run directory: it has no recipe.yaml")
+            raise UsageError(f"{path} is not a run directory: it has no recipe.yaml")
         return run
 
     def create(self, recipe: Recipe) -> None:
@@ -76,7 +75,7 @@ class RunDir:
             self._remove_leftovers()
             atomic.write_text(self.path / "recipe.yaml", to_yaml(recipe))
         except OSError as error:
-            raise RunDirError(
+            raise UsageError(
                 f"cannot write the run directory {self.path}: {error.strerror}; choose another place with --runs DIR"
             ) from error
 
@@ -114,7 +113,7 @@ class RunDir:
         self.write_status(state, max(step, done), total, reason=reason, world_size=world_size, attempt=attempt)
 
     def status(self) -> Status | None:
-        """Where the run stands, None before its start; raises RunDirError when status.json is damaged."""
+        """Where the run stands, None before its start; raises UsageError when status.json is damaged."""
         fields = self._read_json("status.json")
         if fields is None:
             return None
@@ -122,7 +121,7 @@ class RunDir:
             return STATUS.validate_python(fields)
         except ValueError as error:
             problem = f"{self.path / 'status.json'} is damaged; delete it, and the next start writes it anew"
-            raise RunDirError(problem) from error
+            raise UsageError(problem) from error
 
     def append_metrics(self, **fields: Any) -> None:
         """Append one line to metrics.jsonl with the time in Unix seconds; NaN and infinities become null.
@@ -138,12 +137,12 @@ class RunDir:
             data = data[os.write(self._metrics, data) :]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All complete lines of metrics.jsonl; raises RunDirError for an unreadable one that is not the last."""
+        """All complete lines of metrics.jsonl; raises UsageError for an unreadable one that is not the last."""
         records = []
         for number, line in enumerate(self._metrics_lines(), start=1):
             record = parse_object(line)
             if record is None:
-                raise RunDirError(f"{self.path / 'metrics.jsonl'}:{number}: not a JSON object; delete that line")
+                raise UsageError(f"{self.path / 'metrics.jsonl'}:{number}: not a JSON object; delete that line")
             records.append(record)
         return records
 
@@ -169,7 +168,7 @@ class RunDir:
         atomic.write_json(self.path / "summary.json", summary)
 
     def summary(self) -> dict[str, Any] | None:
-        """Final numbers, None before the end; raises RunDirError when summary.json is damaged."""
+        """Final numbers, None before the end; raises UsageError when summary.json is damaged."""
         return self._read_json("summary.json")
 
     @property
@@ -204,9 +203,9 @@ class RunDir:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise RunDirError(f"{path} cannot be read: {error}") from error
+            raise UsageError(f"{path} cannot be read: {error}") from error
         if not isinstance(value, dict):
-            raise RunDirError(f"{path} is damaged: it holds no JSON object")
+            raise UsageError(f"{path} is damaged: it holds no JSON object")
         return value
 
     def _remove_leftovers(self) -> None:

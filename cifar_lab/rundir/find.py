@@ -6,32 +6,26 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 
 # Any of them makes a run directory: a recipe that was lost must not hide the rest.
 SIGNS = ("recipe.yaml", "status.json", "metrics.jsonl", "summary.json")
 SIGNS_OF_A_JOB = (*SIGNS, "attempt.json", "job.json", "requeues.jsonl")  # which may be all that is there yet
 
 
-class ReportError(UserError):
-    """Nothing to report on; the message names the way out."""
-
-    exit_status = 2
-
-
 def find_runs(paths: Collection[Path]) -> list[Path]:
-    """Run directories among `paths` and below them, in order, each once; raises ReportError where there is none.
+    """Run directories among `paths` and below them, in order, each once; raises UsageError where there is none.
 
     Symbolic links are followed, each directory once. A report's own folder, which `runs/*` names too, is passed over.
     """
     for path in paths:
         if not path.is_dir():
-            raise ReportError(f"{path} is not a directory; give run directories, or a folder of them such as runs")
+            raise UsageError(f"{path} is not a directory; give run directories, or a folder of them such as runs")
         if not runs_below([path]) and not (path / "report.html").exists():
-            raise ReportError(f"no run in {path}: no recipe.yaml in it or below it")
+            raise UsageError(f"no run in {path}: no recipe.yaml in it or below it")
     found = runs_below(paths)
     if not found:
-        raise ReportError("no run there: give run directories, or a folder of them such as runs")
+        raise UsageError("no run there: give run directories, or a folder of them such as runs")
     return found
 
 

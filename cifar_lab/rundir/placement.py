@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe, experiment_id, identity_fields, load_recipe
 from cifar_lab.recipe.identity import flatten
 
@@ -15,12 +15,6 @@ from cifar_lab.recipe.identity import flatten
 EXPECTED_BEFORE_START = re.compile(
     r"STOP|heartbeat|attempt\.json|job\.json|requeues\.jsonl|logs?|.*\.(log|out|err)|\..*"
 )
-
-
-class RunDirError(UserError):
-    """A run directory that cannot be used; the message names the way out."""
-
-    exit_status = 2
 
 
 @dataclass(frozen=True)
@@ -43,22 +37,22 @@ def default_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:
 
 
 def check_identity(path: Path, recipe: Recipe, *, named: bool) -> None:
-    """Raise RunDirError where another experiment lives, or, in a place the user named, something else entirely."""
+    """Raise UsageError where another experiment lives, or, in a place the user named, something else entirely."""
     way_out = "choose another --run-dir" if named else "continue beside it with --fresh"
     if not (path / "recipe.yaml").exists():
         if path.exists() and not path.is_dir():
-            raise RunDirError(f"{path} is a file, not a directory; {way_out}")
+            raise UsageError(f"{path} is a file, not a directory; {way_out}")
         foreign = _foreign_files(path) if named else []
         if foreign:
-            raise RunDirError(f"{path} has no recipe.yaml but holds {', '.join(foreign)}; {way_out}")
+            raise UsageError(f"{path} has no recipe.yaml but holds {', '.join(foreign)}; {way_out}")
         return
     try:
         stored = load_recipe(path / "recipe.yaml", check_files=False)
     except ValueError as error:
-        raise RunDirError(f"the recipe of the run in {path} cannot be read; {way_out}\n{error}") from error
+        raise UsageError(f"the recipe of the run in {path} cannot be read; {way_out}\n{error}") from error
     differences = _differences(stored, recipe)
     if differences:
-        raise RunDirError(f"{path} holds another experiment; {way_out}\n" + "\n".join(f"  {d}" for d in differences))
+        raise UsageError(f"{path} holds another experiment; {way_out}\n" + "\n".join(f"  {d}" for d in differences))
 
 
 def _foreign_files(path: Path) -> list[str]:

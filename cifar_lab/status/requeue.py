@@ -31,7 +31,7 @@ Verdict = Literal["go", "completed", "stopped", "requeue", "failed", "busy"]
 
 
 def located(recipe: str, overrides: Sequence[str], place: Place) -> Path:
-    """The run directory of a recipe file. Raises RecipeError and RunDirError.
+    """The run directory of a recipe file. Raises RecipeError and UsageError.
 
     With `fresh`, a job that has begun already finds the directory that it began: it must not begin another each time
     it comes back.
@@ -46,7 +46,7 @@ def located(recipe: str, overrides: Sequence[str], place: Place) -> Path:
 
 
 def answer(recipe: str, overrides: Sequence[str], place: Place, when: When, exit_status: int) -> int:
-    """Decide, keep the decision, print it; returns the answer's exit status. Raises RecipeError and RunDirError."""
+    """Decide, keep the decision, print it; returns the answer's exit status. Raises RecipeError and UsageError."""
     path = located(recipe, overrides, place)
     asking = Asking.here(when, exit_status)
     now = read_standing(path)

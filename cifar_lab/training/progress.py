@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TextIO
 
-from cifar_lab.cli.printable import duration
+from cifar_lab.cli.printable import duration, leave
 
 REDRAW_SECONDS = 0.1
 PLAIN_SECONDS = 30.0
@@ -112,7 +112,7 @@ class Progress:
         except (OSError, ValueError) as error:
             # A full disk under a log may have room again; a reader that is gone never comes back.
             if isinstance(error, ValueError) or error.errno in (errno.EPIPE, errno.EBADF, errno.EIO):
-                _silence(self._stream)
+                leave(self._stream)
                 self._stream = None
 
 
@@ -121,14 +121,3 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     except ValueError:  # A closed file.
         return False
-
-
-def _silence(stream: TextIO) -> None:
-    """Point a standard stream whose reader is gone at the null device, or Python's exit flush fails with status 120."""
-    if stream in (sys.stdout, sys.stderr):
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, stream.fileno())
-            os.close(null)
-        except (OSError, ValueError):
-            pass  # There is no descriptor either, so nothing that could fail later.

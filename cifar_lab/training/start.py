@@ -6,10 +6,10 @@ import errno
 import logging
 import sys
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.recipe import Recipe
 from cifar_lab.rundir.attempt import Attempt, claim, read_attempt
-from cifar_lab.rundir.directory import Outcome, RunDir, RunDirError, State
+from cifar_lab.rundir.directory import Outcome, RunDir, State
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.rundir.placement import Place
 from cifar_lab.runtime import host
@@ -113,7 +113,7 @@ def _check_shared(world: World, run_dir: RunDir, attempt: Attempt) -> None:
 
     def read() -> None:
         if read_attempt(run_dir.path) != attempt:
-            raise RunDirError(
+            raise UsageError(
                 f"the run directory {run_dir.path} is not shared: process {world.rank} does not see what process 0 "
                 "wrote there; name a folder on a shared file system with --runs DIR"
             )

@@ -12,6 +12,7 @@ import pytest
 from support.written_runs import write_curves, written
 
 from cifar_lab.commands.report import main
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.report.contents import Contents, contents
 from cifar_lab.report.curves import epoch_means, read_metrics, thinned
@@ -19,7 +20,7 @@ from cifar_lab.report.files import markdown, results_csv, told
 from cifar_lab.report.page import page
 from cifar_lab.report.read import read_run
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.rundir.find import ReportError, find_runs
+from cifar_lab.rundir.find import find_runs
 
 RECIPE = {
     "name": "young",
@@ -198,7 +199,7 @@ def test_runs_are_found_once_through_links_and_loops(tmp_path: Path) -> None:
 def test_where_there_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for nothing in (tmp_path / "empty", tmp_path / "absent"):
-        with pytest.raises(ReportError, match=nothing.name):
+        with pytest.raises(UsageError, match=nothing.name):
             find_runs([nothing])
 
 

@@ -13,9 +13,10 @@ import time
 
 import pytest
 
+from cifar_lab.errors import UserError
 from cifar_lab.files.process import ProcessId
 from cifar_lab.rundir import attempt as attempts
-from cifar_lab.rundir.attempt import AttemptError, claim, read_attempt
+from cifar_lab.rundir.attempt import claim, read_attempt
 from cifar_lab.rundir.heartbeat import Heartbeat, read_beats
 
 CLAIM = (
@@ -62,7 +63,7 @@ def test_first_attempt_says_who_it_is(tmp_path, monkeypatch):
 
 def test_living_holder_is_named_and_refuses(tmp_path, sleeps):
     claim(tmp_path)
-    with pytest.raises(AttemptError, match=rf"attempt 1 \(process {os.getpid()} on .*STOP.*--fresh.*kill -9"):
+    with pytest.raises(UserError, match=rf"attempt 1 \(process {os.getpid()} on .*STOP.*--fresh.*kill -9"):
         claim(tmp_path)
     assert not sleeps
     assert read_attempt(tmp_path).number == 1
@@ -74,7 +75,7 @@ def test_killed_holder_is_taken_over(tmp_path, reaped):
         assert holder.stdout.readline() == "1\n"
         first = attempts.Attempt(tmp_path, 1, read_attempt(tmp_path).process, None, 0.0)
         assert first.still_ours()
-        with pytest.raises(AttemptError):
+        with pytest.raises(UserError):
             claim(tmp_path)
         holder.kill()
         if reaped:
@@ -83,7 +84,7 @@ def test_killed_holder_is_taken_over(tmp_path, reaped):
             time.sleep(0.2)  # a zombie keeps its pid
         second = claim(tmp_path)
     assert (second.number, second.still_ours(), first.still_ours()) == (2, True, False)
-    with pytest.raises(AttemptError, match=r"taken over by attempt 2"):
+    with pytest.raises(UserError, match=r"taken over by attempt 2"):
         first.check()
     third = dataclasses.replace(second, number=3)
     second.release()
@@ -115,7 +116,7 @@ def test_released_attempt_is_free_at_once_wherever_it_was(tmp_path, sleeps):
 def test_beating_holder_elsewhere_refuses_whatever_the_clocks_say(tmp_path, monkeypatch):
     heartbeat = held_elsewhere(tmp_path, monkeypatch, 60)
     heartbeat._thread.start()
-    with pytest.raises(AttemptError, match=r"process 1234 on node7"):
+    with pytest.raises(UserError, match=r"process 1234 on node7"):
         claim(tmp_path)
     heartbeat.close()
 
@@ -178,7 +179,8 @@ def test_slow_starter_looks_again_at_who_holds(tmp_path, sleeps):
 RACE = """
 import sys, time
 from pathlib import Path
-from cifar_lab.rundir.attempt import AttemptError, claim
+from cifar_lab.errors import UserError
+from cifar_lab.rundir.attempt import claim
 rounds, folder = int(sys.argv[1]), Path(sys.argv[2])
 print("ready", flush=True)
 begin = float(sys.stdin.readline())
@@ -186,7 +188,7 @@ for number in range(rounds):
     time.sleep(max(0.0, begin + 0.1 * number - time.time()))
     try:
         print(number, claim(folder / str(number)).number)
-    except AttemptError:
+    except UserError:
         pass
 print("done", flush=True)
 sys.stdin.read()  # the winners live on until all have tried
@@ -218,7 +220,7 @@ def test_of_eight_simultaneous_claims_one_wins(tmp_path):
 
 def test_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(AttemptError, match=r"cannot claim the run directory .*Not a directory.*--runs DIR"):
+    with pytest.raises(UserError, match=r"cannot claim the run directory .*Not a directory.*--runs DIR"):
         claim(tmp_path / "file" / "run")
 
 
@@ -226,9 +228,7 @@ def test_full_disk_leaves_nothing_claimed(tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "  # the marker is empty, the rest not
     done = subprocess.run([sys.executable, "-c", limit + CLAIM, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode != 0
-    assert done.stderr.splitlines()[-1].startswith(
-        "cifar_lab.rundir.attempt.AttemptError: cannot claim the run directory"
-    )
+    assert done.stderr.splitlines()[-1].startswith("cifar_lab.errors.UserError: cannot claim the run directory")
     assert claim(tmp_path).number == 1
 
 
@@ -236,7 +236,7 @@ def test_stopped_holder_still_holds(tmp_path):
     with claimant(tmp_path, "import time; time.sleep(60)") as holder:
         assert holder.stdout.readline() == "1\n"
         holder.send_signal(signal.SIGSTOP)
-        with pytest.raises(AttemptError, match=rf"kill -9 {holder.pid}"):
+        with pytest.raises(UserError, match=rf"kill -9 {holder.pid}"):
             claim(tmp_path)
         holder.kill()
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lab.errors import UsageError
 from cifar_lab.files.atomic import replacing
 from cifar_lab.files.cache import CacheRootError, cache_root
 from cifar_lab.recipe import Recipe, parse_recipe
-from cifar_lab.rundir.directory import RunDir, RunDirError
+from cifar_lab.rundir.directory import RunDir
 
 
 def recipe(**changes: object) -> Recipe:
@@ -68,7 +69,7 @@ def test_named_directory_of_another_experiment_is_refused_with_both_values(tmp_p
     place = str(tmp_path / "place")
     RunDir.locate(recipe(), run_dir=place).create(recipe())
     assert RunDir.locate(recipe(log={"every_steps": 3}), run_dir=place).path == tmp_path / "place"
-    with pytest.raises(RunDirError) as caught:
+    with pytest.raises(UsageError) as caught:
         RunDir.locate(recipe(name="other", seed=4, optim={"lr": 0.2}), run_dir=place)
     message = str(caught.value)
     assert "name: 'tiny' there, 'other' here" in message
@@ -82,25 +83,25 @@ def test_named_directory_with_foreign_files_is_refused_but_logs_are_not(tmp_path
     (tmp_path / ".hidden").touch()
     assert RunDir.locate(recipe(), run_dir=str(tmp_path)).path == tmp_path
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(RunDirError, match=r"thesis\.tex"):
+    with pytest.raises(UsageError, match=r"thesis\.tex"):
         RunDir.locate(recipe(), run_dir=str(tmp_path))
 
 
 def test_fresh_and_a_named_directory_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(RunDirError, match="exclude"):
+    with pytest.raises(UsageError, match="exclude"):
         RunDir.locate(recipe(), run_dir=str(tmp_path), fresh=True)
 
 
 def test_unreadable_stored_recipe_names_the_way_out(run: RunDir, tmp_path: Path) -> None:
     (run.path / "recipe.yaml").write_text("nonsense: [")
-    with pytest.raises(RunDirError, match="--fresh"):
+    with pytest.raises(UsageError, match="--fresh"):
         RunDir.locate(recipe(), runs=str(tmp_path / "runs"))
 
 
 def test_place_that_cannot_be_written_is_one_clear_message(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     unwritable = RunDir.locate(recipe(), runs=str(tmp_path / "runs"))
-    with pytest.raises(RunDirError, match=r"cannot write .*--runs DIR"):
+    with pytest.raises(UsageError, match=r"cannot write .*--runs DIR"):
         unwritable.create(recipe())
 
 
@@ -112,7 +113,7 @@ def test_recipe_is_stored_resolved_and_rewritten_with_operational_changes(run: R
 
 def test_open_needs_a_run(tmp_path: Path, run: RunDir) -> None:
     assert RunDir.open(run.path).path == run.path
-    with pytest.raises(RunDirError, match=r"recipe\.yaml"):
+    with pytest.raises(UsageError, match=r"recipe\.yaml"):
         RunDir.open(tmp_path)
 
 
@@ -127,7 +128,7 @@ def test_status_round_trip_closed_states_and_damage(run: RunDir) -> None:
         run.write_status("finished", 3, 10)  # type: ignore[arg-type]
     for damaged in ("{", '{"state": "running"}', "[]"):
         (run.path / "status.json").write_text(damaged)
-        with pytest.raises(RunDirError, match=r"status\.json"):
+        with pytest.raises(UsageError, match=r"status\.json"):
             run.status()
 
 
@@ -154,7 +155,7 @@ def test_a_torn_last_line_is_ignored_and_gone_after_a_start(run: RunDir) -> None
 
 def test_unreadable_line_in_the_middle_is_named(run: RunDir) -> None:
     (run.path / "metrics.jsonl").write_text('{"step": 1}\n\0\0\n{"step": 2}\n')
-    with pytest.raises(RunDirError, match=r"metrics\.jsonl:2"):
+    with pytest.raises(UsageError, match=r"metrics\.jsonl:2"):
         run.metrics()
 
 

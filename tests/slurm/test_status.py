@@ -48,7 +48,7 @@ def test_a_job_is_shown_pending_running_killed_and_finished(slurm, status, tmp_p
     (run_dir / "job.json").write_text(json.dumps({"job_id": job, "submitted": time.time()}))
 
     table = status(tmp_path / "runs").splitlines()
-    assert table[0].split() == ["run", "state", "job", "last", "message"]
+    assert table[0].split() == ["run", "state", "job"]
     assert table[1].split()[:5] == ["small/0-1", "queued", job, "PENDING", "JobHeldUser"]
 
     slurm.control("release", job)

@@ -15,10 +15,11 @@ from support.commands import write_recipe
 from support.small import small, with_batch_norm
 
 from cifar_lab.data.images import load_images
+from cifar_lab.errors import UsageError
 from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import RecipeError, parse_recipe
 from cifar_lab.recipe.schema import Model
-from cifar_lab.rundir.directory import RunDir, RunDirError
+from cifar_lab.rundir.directory import RunDir
 from cifar_lab.train import main, run
 from cifar_lab.training.evaluation import Predictions
 from cifar_lab.training.sheets import draw_mistakes
@@ -245,5 +246,5 @@ def test_another_experiment_is_refused_and_named(copied, tmp_path, capsys):
         "  seed: 0 there, 3 here",
     ]
     assert snapshot(copied.path) == before
-    with pytest.raises(RunDirError, match="another experiment"):
+    with pytest.raises(UsageError, match="another experiment"):
         run(small(), run_dir=str(copied.path))
