@@ -17,28 +17,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Interface:
-    """One address of an interface, "" where it has none; `up` also says that it has a carrier."""
+    """One address of an interface."""
 
     name: str
     address: str
-    up: bool
-    loopback: bool
+    loopback: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.address or 'no address'}{'' if self.up else ', down'})"
+        return f"{self.name} ({self.address})"
 
 
 def interfaces() -> list[Interface]:
-    """All of this machine, second addresses of an interface included."""
+    """Those of this machine that are up and have an address, second addresses of an interface included."""
     import psutil
 
     addresses = psutil.net_if_addrs()
-    found = []
-    for name, stats in psutil.net_if_stats().items():
-        loopback = "loopback" in stats.flags.split(",")
-        of_name = [a.address for a in addresses.get(name, []) if a.family == socket.AF_INET]
-        found += [Interface(name, address, stats.isup, loopback) for address in of_name or [""]]
-    return found
+    return [
+        Interface(name, address.address, "loopback" in stats.flags.split(","))
+        for name, stats in psutil.net_if_stats().items()
+        for address in addresses.get(name, [])
+        if stats.isup and address.family == socket.AF_INET
+    ]
 
 
 def chosen_interface(environ: Mapping[str, str], *, alone: bool) -> Interface | None:
@@ -46,27 +45,14 @@ def chosen_interface(environ: Mapping[str, str], *, alone: bool) -> Interface | 
 
     Raises PlaceError where one does not exist, is down, has no address or, unless `alone`, leads nowhere.
     """
-    names = environ.get("GLOO_SOCKET_IFNAME", "")
-    found = interfaces() if names else []
-    chosen = []
-    for name in filter(None, names.split(",")):
-        usable = [interface for interface in found if interface.name == name]
-        best = max(usable, key=lambda i: (i.up, i.address != ""), default=None)
-        if best is None:
-            problem = f"there is no interface {name}"
-        elif not best.up:
-            problem = f"{name} is down"
-        elif not best.address:
-            problem = f"{name} has no IPv4 address"
-        elif best.loopback and not alone:
-            problem = f"{name} is the loopback, which leads to no other node"
-        else:
-            chosen.append(best)
-            continue
-        there = ", ".join(str(i) for i in found if i.address and (alone or not i.loopback))
-        way_out = f"unset it, or choose one that leads to the other nodes; here are {there}"
-        raise PlaceError(f"GLOO_SOCKET_IFNAME={names}: {problem}: {way_out}")
-    return chosen[0] if chosen else None
+    names = [name for name in environ.get("GLOO_SOCKET_IFNAME", "").split(",") if name]
+    usable = [interface for interface in interfaces() if alone or not interface.loopback] if names else []
+    kind = "that is up and has an IPv4 address" + ("" if alone else " by which it leads to other nodes")
+    for name in names:
+        if name not in [interface.name for interface in usable]:
+            way_out = f"unset it, or choose one of {', '.join(map(str, usable))}"
+            raise PlaceError(f"GLOO_SOCKET_IFNAME={','.join(names)}: there is no interface {name} {kind}: {way_out}")
+    return next((interface for interface in usable if interface.name == names[0]), None)
 
 
 def interface_towards(address: str) -> Interface:
@@ -82,7 +68,7 @@ def interface_of(address: str) -> Interface:
     for interface in interfaces():
         if interface.address == address:
             return interface
-    return Interface("", address, up=True, loopback=address.startswith("127."))
+    return Interface("", address)
 
 
 def resolve(host: str, seconds: float) -> str:

@@ -41,10 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         interface = chosen_interface(os.environ, alone=node.num_nodes == 1)
     except UserError as error:
         problem = str(error)
-    if problem and node.rank == 0:
-        print(problem, file=sys.stderr)  # before the others are waited for
     if node.num_nodes == 1:
         if problem:
+            print(problem, file=sys.stderr)
             return MEND
         # A host name that leads nowhere does not matter to the loopback.
         name = interface.name if interface else "lo" if sys.platform == "linux" else ""
@@ -54,20 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with meeting(node, given, interface=interface, problem=problem, seconds=patience(os.environ)) as met:
             name, address = met.me.interface, met.master_addr
     except MeetingError as error:
-        for line in _news(node, error.lines, problem):
-            print(f"{node.host}: {line}", file=sys.stderr)
+        alike = error.lines == [problem]  # on all nodes: node 0 tells it for all
+        own = [problem] if problem and problem not in str(error) else []
+        for line in [*error.lines, *own] if node.rank == 0 or not alike else []:
+            print(line if alike else f"{node.host}: {line}", file=sys.stderr)
         return MEND if problem else error.exit_status
     _print(node, name, address, node.master_port)
     return 0
-
-
-def _news(node: Node, lines: list[str], problem: str | None) -> list[str]:
-    """What of a meeting's lines nobody has told: node 0 told its problem before, and for all what all have."""
-    if problem is None:
-        return lines
-    if node.rank == 0 or lines == [problem]:
-        return [line for line in lines if problem not in line]
-    return lines if any(problem in line for line in lines) else [*lines, problem]
 
 
 def patience(environ: Mapping[str, str]) -> float:

@@ -53,7 +53,7 @@ def _devices(arch: str | None) -> Iterator[dict[str, Any]]:
     """Versions, "devices" or "cuda_error", and "weights" or "no_weights"."""
     import torch
 
-    yield {"torch": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads(), "devices": []}
+    yield {"torch": torch.__version__, "cuda": torch.version.cuda, "devices": []}
     try:
         if torch.version.cuda:
             torch.cuda.init()  # type: ignore[no-untyped-call]

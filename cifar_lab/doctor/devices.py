@@ -34,13 +34,8 @@ def device_checks(found: dict[str, Any], *, nproc: int, bf16: bool) -> Iterator[
         says = "torch is built for CUDA, but there is no driver or no visible GPU: training runs on the CPU"
         fix = "nothing if that is meant; else run on a node with GPUs (Slurm: --gpus-per-node)"
         yield Check("GPU", "warning", says, fix)
-    cores, threads = len(os.sched_getaffinity(0)), found["threads"]
-    says = f"{cores} cores, {nproc} {'process' if nproc == 1 else 'processes'}"
-    if "OMP_NUM_THREADS" in os.environ and threads * nproc > cores:  # launch/node.sh sets it where it is not set
-        says += f" of {threads} threads each"
-        yield Check("CPU", "warning", says, f"OMP_NUM_THREADS={max(1, cores // nproc)}, or unset it")
-    else:
-        yield Check("CPU", "ok", says)
+    processes = "1 process" if nproc == 1 else f"{nproc} processes"
+    yield Check("CPU", "ok", f"{len(os.sched_getaffinity(0))} cores for {processes}")
 
 
 def _gpu_checks(devices: list[dict[str, Any]], nproc: int, bf16: bool) -> Iterator[Check]:

@@ -167,7 +167,7 @@ def test_a_link_that_leads_elsewhere_is_named(nodes, monkeypatch, interface) -> 
     """Node 1 announces an address at which another machine answers, or nobody."""
     monkeypatch.setattr(reach, "ANSWER_SECONDS", 1.0)
     name, announced = interface
-    wrong = {"interface": Interface(name, announced, up=True, loopback=False)}
+    wrong = {"interface": Interface(name, announced)}
     if name == "docker0":
         serve = reach.serve
         monkeypatch.setattr("cifar_lab.cluster.meeting.serve", lambda node: _as_node_9(node, serve(node)))

@@ -157,7 +157,7 @@ def test_batch_and_options() -> None:
 
 
 def test_devices(monkeypatch) -> None:
-    cpu = {"torch": "2.14", "cuda": "13.0", "threads": 1, "devices": []}
+    cpu = {"torch": "2.14", "cuda": "13.0", "devices": []}
     monkeypatch.setattr("cifar_lab.doctor.devices._driver", lambda: None)
     found = by_name([*device_checks(cpu, nproc=1, bf16=False)])
     assert (found["GPU"].state, found["CPU"].state) == ("warning", "ok")
