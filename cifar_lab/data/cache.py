@@ -120,10 +120,10 @@ def _read_checked(read: Read, max_gib: float) -> Mapping[str, RawSplit]:
     train, test = (raw[split] for split in SPLITS)
     if train.classes != test.classes:
         raise DataError(f"the splits have different classes: {train.classes} and {test.classes}")
-    if train.shape[1:] != test.shape[1:]:
-        sizes = " and ".join(f"{split.shape[2]} x {split.shape[1]}" for split in (train, test))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        sizes = " and ".join(f"{split.images.shape[2]} x {split.images.shape[1]}" for split in (train, test))
         raise DataError(f"training and test pictures differ in size ({sizes} pixels): use one size, see data.args")
-    check_memory([(split.shape[0], 3, *split.shape[1:3]) for split in (train, test)], max_gib)
+    check_memory([(split.images.shape[0], 3, *split.images.shape[1:3]) for split in (train, test)], max_gib)
     return raw
 
 
@@ -131,7 +131,7 @@ def _write(folder: Path, digest: str, raw: Mapping[str, RawSplit]) -> None:
     """Plain writes, not a writable memory map: on a full disk the latter is a bus error."""
     meta: dict[str, Any] = {"format": FORMAT, "key_sha256": digest, "classes": raw["train"].classes, "splits": {}}
     for split in SPLITS:
-        num, height, width, _ = raw[split].shape
+        num, height, width, _ = raw[split].images.shape
         with (folder / f"{split}_images.npy").open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (num, 3, height, width)}
             np.lib.format.write_array_header_1_0(file, header)
@@ -143,12 +143,12 @@ def _write(folder: Path, digest: str, raw: Mapping[str, RawSplit]) -> None:
 
 def decode_split(raw: RawSplit, file: BinaryIO) -> SplitMeta:
     """Write the split to `file` as planes (N, 3, H, W), and sum it up."""
-    num, height, width, _ = raw.shape
+    num, height, width, _ = raw.images.shape
     digest = hashlib.sha256()
     sums, square_sums = np.zeros(3, np.int64), np.zeros(3, np.int64)
     rows = max(1, _CHUNK_BYTES // (3 * height * width))
     for start in range(0, num, rows):
-        planes = np.ascontiguousarray(raw.rows(start, min(start + rows, num)).transpose(0, 3, 1, 2))
+        planes = np.ascontiguousarray(raw.images[start : start + rows].transpose(0, 3, 1, 2))
         digest.update(planes.data)
         for channel in range(3):
             # float64 holds every partial sum of a chunk exactly, and its dot product is the fast one

@@ -63,19 +63,12 @@ def _absorb(h: int, key: int) -> int:
     return h ^ (h >> 31)
 
 
-def hash64(*keys: int | Tensor) -> Tensor:
-    """Hash integers and int64 tensors, which broadcast, into int64.
+def hash64(*keys: int, ids: Tensor) -> Tensor:
+    """Hash integers, in which the order matters, and then each of `ids`, int64, into int64.
 
-    SplitMix64's finaliser (Steele et al. 2014), chained: the order of the keys matters. Integers give a 0-d tensor.
+    SplitMix64's finaliser (Steele et al. 2014), chained.
     """
-    h: int | Tensor = 0
-    for key in keys:
-        if isinstance(h, int) and isinstance(key, int):
-            h = _absorb(h, key)
-        else:
-            left, right = (torch.tensor(_signed(k)) if isinstance(k, int) else k for k in (h, key))
-            h = _mix((left ^ right).add_(_signed(_GOLDEN)))
-    return torch.tensor(_signed(h)) if isinstance(h, int) else h
+    return _mix((ids ^ _signed(reduce(_absorb, keys, 0))).add_(_signed(_GOLDEN)))
 
 
 def uniform(h: Tensor) -> Tensor:
@@ -90,7 +83,7 @@ def integers(h: Tensor, n: int | Tensor) -> Tensor:
 
 def draw(ids: Tensor, seed: int, epoch: int, purpose: Purpose, index: int = 0) -> Tensor:
     """The hashes of samples `ids` for one purpose in one epoch; `index` tells apart several draws of one purpose."""
-    return hash64(seed, epoch, int(purpose), index, ids)
+    return hash64(seed, epoch, purpose, index, ids=ids)
 
 
 def epoch_order(ids: Tensor, seed: int, epoch: int) -> Tensor:
@@ -101,4 +94,4 @@ def epoch_order(ids: Tensor, seed: int, epoch: int) -> Tensor:
 def torch_seed(seed: int, step: int, micro_batch: int) -> int:
     """Seed below 2**63 for `torch.manual_seed` before the forward of one micro-batch (dropout, drop path)."""
     # On integers, without a tensor: this is asked for in every micro-batch.
-    return reduce(_absorb, (seed, int(Purpose.TORCH_SEED), step, micro_batch), 0) & ((1 << 63) - 1)
+    return reduce(_absorb, (seed, Purpose.TORCH_SEED, step, micro_batch), 0) & ((1 << 63) - 1)

@@ -58,13 +58,3 @@ class RawSplit:
                 f"{len(outside)} pictures have no usable label (picture {outside[0]} has {self.labels[outside[0]]}, "
                 f"classes are 0 to {len(self.classes) - 1}): choose a labelled split"
             )
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(N, H, W, 3); of encoded pictures only the first is decoded for it."""
-        num, height, width, channels = self.images.shape
-        return int(num), int(height), int(width), int(channels)
-
-    def rows(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Pictures `start` to `stop`, decoded: uint8 (n, H, W, 3)."""
-        return self.images[start:stop]

@@ -18,26 +18,17 @@ def split_ids(labels: Tensor, num_classes: int, val_size: int, limit: int | None
     takes the next `limit`, or all the rest. Raises DataError if there are not enough.
     """
     num = len(labels)
-    if val_size >= num:
-        raise DataError(f"data.val_size={val_size} leaves nothing to train on: there are {num} training pictures")
     left = num - val_size
-    if limit is not None and limit > left:
+    if left < (limit or 1):
         raise DataError(
-            f"data.limit={limit} is more than the {left} of {num} pictures that data.val_size={val_size} leaves"
+            f"of {num} pictures {val_size} are held out, fewer than {limit or 1} are left: lower data.val_size, "
+            "data.limit or data.test_limit"
         )
     ranked = _ranked_by_class(labels, num_classes)
     val_counts = proportional([len(ids) for ids in ranked], val_size)
     rest = [ids[count:] for ids, count in zip(ranked, val_counts, strict=True)]
     train_counts = proportional([len(ids) for ids in rest], left if limit is None else limit)
     return _first(rest, train_counts), _first(ranked, val_counts)
-
-
-def limit_ids(labels: Tensor, num_classes: int, limit: int | None) -> Tensor:
-    """`limit` ascending positions in `labels` (N,), classes in proportion; None: all. Raises DataError beyond N."""
-    if limit is not None and limit > len(labels):
-        raise DataError(f"data.test_limit={limit} is more than the {len(labels)} test pictures")
-    ranked = _ranked_by_class(labels, num_classes)
-    return _first(ranked, proportional([len(ids) for ids in ranked], len(labels) if limit is None else limit))
 
 
 def proportional(counts: Sequence[int], total: int) -> list[int]:
@@ -56,7 +47,7 @@ def proportional(counts: Sequence[int], total: int) -> list[int]:
 def _ranked_by_class(labels: Tensor, num_classes: int) -> list[Tensor]:
     """The ids of each class by ascending hash."""
     labels = labels.cpu()
-    order = torch.argsort(hash64(int(Purpose.SPLIT), torch.arange(len(labels))), stable=True)
+    order = torch.argsort(hash64(Purpose.SPLIT, ids=torch.arange(len(labels))), stable=True)
     return [order[labels[order] == label] for label in range(num_classes)]
 
 

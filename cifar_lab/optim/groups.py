@@ -12,8 +12,6 @@ from cifar_lab.errors import UserError
 from cifar_lab.optim.muon import Muon
 from cifar_lab.recipe.schema import Optim
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
-
 
 class OptimError(UserError):
     """The optimizer asked for does not fit the model; the message names the fix."""
@@ -71,7 +69,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Groups of trainable parameters, from the input to the classifier, decayed ones before undecayed ones.
 
-    Norms, biases, parameters of at most one dimension and what `model.no_weight_decay()` names are not decayed.
+    Biases, parameters of at most one dimension (so norms) and what `model.no_weight_decay()` names are not decayed.
     """
     undecayed = _undecayed_names(model)
     layers = _layer_ids(model) if layer_decay < 1 else {}
@@ -95,13 +93,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: floa
 
 def _undecayed_names(model: nn.Module) -> set[str]:
     patterns = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # timm's convention
-    norms = {
-        f"{prefix}.{name}" if prefix else name
-        for prefix, module in model.named_modules()
-        if isinstance(module, NORMS)
-        for name, _ in module.named_parameters(recurse=False)
-    }
-    return norms | {
+    return {
         name
         for name, parameter in model.named_parameters()
         if parameter.ndim <= 1

@@ -15,10 +15,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from cifar_lab.recipe.errors import Problem, did_you_mean, grouped, said
+from cifar_lab.recipe.schema import PositiveFloat, PositiveInt, Rate
 
 _PACKAGE = Path(__file__).parents[1]
 _TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)}
 _TYPES |= {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union", "Sequence")}
+_TYPES |= {"PositiveInt": PositiveInt, "PositiveFloat": PositiveFloat, "Rate": Rate}
 _ENTRY_POINT = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 _DEPRECATED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)\}\)", re.MULTILINE | re.DOTALL)
 
@@ -116,6 +118,9 @@ def _type(node: ast.expr | None, aliases: dict[str, ast.expr]) -> Any:
             return typing.Union[_type(left, aliases), _type(right, aliases)]  # noqa: UP007, of objects
         case ast.Subscript(value=ast.Name(id="Literal"), slice=values):
             return typing.Literal[ast.literal_eval(values)]
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[inner, ast.Call(keywords=limits)])):
+            bounds = {str(limit.arg): ast.literal_eval(limit.value) for limit in limits}
+            return typing.Annotated[_type(inner, aliases), Field(**bounds)]
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if name in _TYPES:
             parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
             inside = tuple(... if ast.unparse(part) == "..." else _type(part, aliases) for part in parts)

@@ -22,7 +22,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 InnerFraction = Annotated[float, Field(gt=0, lt=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
-DecayRate = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 # YAML has lists only; `strict` would refuse them for a tuple.
 TestTimeAugmentation = bool | Literal["translate"]
 Floats = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
@@ -97,14 +97,12 @@ class Optim(Section):
         "sgd", "Optimizer; muon orthogonalises the updates of convolutions and takes SGD steps for the rest."
     )
     lr: PositiveFloat = identity(..., "Peak learning rate at the recipe's global batch.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = identity(0.9, "Momentum (sgd, muon).")
+    momentum: Rate = identity(0.9, "Momentum (sgd, muon).")
     nesterov: bool = identity(False, "Nesterov momentum (sgd, muon).")
     head_lr: PositiveFloat | None = identity(None, "Peak rate of weights that are no kernels (muon); null: `lr`.")
     bias_lr: PositiveFloat | None = identity(None, "Peak rate of norms, biases and 1-d parameters (muon); null: `lr`.")
-    rest_momentum: Annotated[float, Field(ge=0, lt=1)] = identity(0.9, "Momentum of what is no kernel (muon).")
-    betas: Annotated[tuple[DecayRate, DecayRate], Field(strict=False)] = identity(
-        (0.9, 0.999), "Moment decay rates (adamw)."
-    )
+    rest_momentum: Rate = identity(0.9, "Momentum of what is no kernel (muon).")
+    betas: Annotated[tuple[Rate, Rate], Field(strict=False)] = identity((0.9, 0.999), "Moment decay rates (adamw).")
     eps: PositiveFloat = identity(1e-8, "Denominator term (adamw).")
     weight_decay: NonNegativeFloat = identity(0.0, "Decay of weights; norms, biases and 1-d parameters have none.")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = identity(1.0, "Learning-rate factor a layer towards the input.")
@@ -125,7 +123,7 @@ class Train(Section):
     global_batch: PositiveInt = identity(..., "Samples an optimizer step, over all processes.")
     micro_batch: PositiveInt | None = operational(None, "Cap on the samples of one forward pass on one process.")
     precision: Literal["fp32", "bf16"] = identity("fp32", "bf16: autocast over fp32 weights.")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = identity(0.0, "Mass spread over all classes.")
+    label_smoothing: Rate = identity(0.0, "Mass spread over all classes.")
     grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient.")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(None, "Decay of the weights' moving average.")
     grad_compression: Literal["fp16", "bf16"] | None = identity(

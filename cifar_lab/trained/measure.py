@@ -12,7 +12,7 @@ import torch
 from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_state
 from cifar_lab.data.images import ImageSet, load_images
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.splits import limit_ids, split_ids
+from cifar_lab.data.splits import split_ids
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.errors import UsageError
 from cifar_lab.runtime.start import start_world
@@ -90,7 +90,7 @@ def _choose(saved: SavedModel, split: str, train: ImageSet, test: ImageSet) -> I
     """The pictures that the recipe trains on, holds out or tests on. Raises UsageError."""
     data = saved.recipe.data
     if split == "test":
-        return test.subset(limit_ids(test.labels, test.num_classes, data.test_limit))
+        return test.subset(split_ids(test.labels, test.num_classes, 0, data.test_limit)[0])
     if saved.run is None:
         raise UsageError(f"what {saved.path} was trained on is not known: only --split test can be measured")
     train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)

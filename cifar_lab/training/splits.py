@@ -12,7 +12,7 @@ from torch import nn
 
 from cifar_lab.data.images import ImageSet, load_images
 from cifar_lab.data.preparation import Preparation
-from cifar_lab.data.splits import limit_ids, split_ids
+from cifar_lab.data.splits import split_ids
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import Recipe
@@ -40,7 +40,7 @@ class Splits:
         )
         train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
         if data.test_limit is not None:
-            test = test.subset(limit_ids(test.labels, test.num_classes, data.test_limit))
+            test = test.subset(split_ids(test.labels, test.num_classes, 0, data.test_limit)[0])
         preparation = Preparation.from_recipe(recipe, train, stats)
         return cls(train.subset(train_ids), train.subset(val_ids), test, preparation)
 

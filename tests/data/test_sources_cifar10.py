@@ -108,11 +108,11 @@ def write_parquet(folder: Path, column: str = "img", classes: tuple[str, ...] | 
 
 def test_the_classic_folder_is_read_in_order(batches: Path) -> None:
     train, test = (cifar10.load(split, root=str(batches.parent)) for split in ("train", "test"))
-    assert train.shape == (5 * ROWS, 32, 32, 3)
+    assert train.images.shape == (5 * ROWS, 32, 32, 3)
     assert test.classes == cifar10.CLASSES
     expected = np.concatenate([batch_rows(i) for i in range(5)]).reshape(-1, 3, 32, 32)
-    np.testing.assert_array_equal(train.rows(0, 50).transpose(0, 3, 1, 2), expected)
-    np.testing.assert_array_equal(test.rows(0, 10).transpose(0, 3, 1, 2), batch_rows(5).reshape(-1, 3, 32, 32))
+    np.testing.assert_array_equal(train.images[:50].transpose(0, 3, 1, 2), expected)
+    np.testing.assert_array_equal(test.images[:10].transpose(0, 3, 1, 2), batch_rows(5).reshape(-1, 3, 32, 32))
     np.testing.assert_array_equal(train.labels, np.tile(np.arange(10), 5))
 
 
@@ -120,7 +120,7 @@ def test_the_classic_folder_is_read_in_order(batches: Path) -> None:
 def test_the_archive_holds_the_same(archive: Path, batches: Path, root: Callable[[Path], Path]) -> None:
     for split in ("train", "test"):
         packed, plain = (cifar10.load(split, root=str(place)) for place in (root(archive), batches))
-        np.testing.assert_array_equal(packed.rows(0, ROWS), plain.rows(0, ROWS))
+        np.testing.assert_array_equal(packed.images[:ROWS], plain.images[:ROWS])
 
 
 @pytest.mark.parametrize(("column", "classes"), [("img", cifar10.CLASSES), ("image", cifar10.CLASSES), ("img", None)])
@@ -128,7 +128,7 @@ def test_parquet_files_at_any_depth(tmp_path: Path, column: str, classes: tuple[
     write_parquet(tmp_path / "a" / "b" / "plain_text", column, classes)
     raw = cifar10.load("test", root=str(tmp_path / "a"))
     assert raw.classes == cifar10.CLASSES
-    np.testing.assert_array_equal(raw.rows(0, ROWS)[:, 0, 0, 0], np.arange(ROWS))
+    np.testing.assert_array_equal(raw.images[:ROWS][:, 0, 0, 0], np.arange(ROWS))
 
 
 def test_places_are_tried_in_order(batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_save_to_disk(tmp_path: Path) -> None:
     datasets.DatasetDict(train=whole, test=whole.select([2, 1])).save_to_disk(tmp_path / "saved")
     raw = hub.load("test", root=str(tmp_path / "saved"), id="some/pets")
     assert raw.classes == ("cat", "dog")
-    np.testing.assert_array_equal(raw.rows(0, 2)[:, 0, 0], [[30] * 3, [20] * 3])
+    np.testing.assert_array_equal(raw.images[:2][:, 0, 0], [[30] * 3, [20] * 3])
     np.testing.assert_array_equal(raw.labels, [1, 1])
 
 
@@ -66,7 +66,7 @@ def test_image_folders(tmp_path: Path) -> None:
             (tmp_path / split / name / "notes.txt").write_text("no picture")
     train, test = (hub.load(split, root=str(tmp_path), id="mine") for split in ("train", "test"))
     assert train.classes == test.classes == ("a", "b")
-    np.testing.assert_array_equal(train.rows(0, 2)[:, 0, 0, 0], [5 + ord("a"), 5 + ord("b")])
+    np.testing.assert_array_equal(train.images[:2][:, 0, 0, 0], [5 + ord("a"), 5 + ord("b")])
     np.testing.assert_array_equal(test.labels, [1])
 
 
@@ -88,7 +88,7 @@ def test_split_folders_and_configurations(tmp_path: Path) -> None:
             (tmp_path / config / split).mkdir(parents=True)
             columns = {"image": cells([picture(offset), picture(offset + 1)]), "label": [0, 1]}
             pq.write_table(pa.table(columns), tmp_path / config / split / "0000.parquet")
-    assert hub.load("test", root=str(tmp_path), id="x", config="large").rows(0, 1)[0, 0, 0, 0] == 100
+    assert hub.load("test", root=str(tmp_path), id="x", config="large").images[:1][0, 0, 0, 0] == 100
     with pytest.raises(DataError, match=r"several tables .*large, small"):
         hub.load("test", root=str(tmp_path), id="x")
 
@@ -132,16 +132,16 @@ def test_mixed_sizes_need_one_side(tmp_path: Path) -> None:
     root = write_splits(tmp_path, columns)
     sizes = r"picture 0 is 8 x 8 pixels, picture 2 is 16 x 8\).*data\.args\.size="
     with pytest.raises(DataError, match=sizes):
-        hub.load("train", root=root, id="x").rows(0, 4)
+        hub.load("train", root=root, id="x").images[:4]
     raw = hub.load("train", root=root, id="x", size=6)
-    assert raw.shape == (4, 6, 6, 3)
-    np.testing.assert_array_equal(raw.rows(0, 4)[:, 3, 3, 0], GREYS)
+    assert raw.images.shape == (4, 6, 6, 3)
+    np.testing.assert_array_equal(raw.images[:4][:, 3, 3, 0], GREYS)
 
 
 def test_one_size_that_is_not_square(tmp_path: Path) -> None:
     raw = hub.load("train", root=write_splits(tmp_path, simple(size=(12, 8))), id="x")
     with pytest.raises(DataError, match=r"picture 0 is 12 x 8 pixels, not square.*data\.args\.size="):
-        _ = raw.shape
+        _ = raw.images.shape
 
 
 def test_size_keeps_the_centre(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_size_keeps_the_centre(tmp_path: Path) -> None:
     wide[:, 8:16] = 200
     columns = {"image": cells([Image.fromarray(wide)] * 2), "label": [0, 1]}
     raw = hub.load("train", root=write_splits(tmp_path, columns), id="x", size=8)
-    assert raw.rows(0, 1).min() == 200
+    assert raw.images[:1].min() == 200
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
@@ -159,7 +159,7 @@ def test_grey_pictures_are_expanded(tmp_path: Path, mode: str) -> None:
         Image.fromarray(np.full((8, 8), v * 256, np.uint16)) if mode == "I;16" else picture(v, mode=mode) for v in GREYS
     ]
     columns["image"] = cells(greys)
-    rows = hub.load("train", root=write_splits(tmp_path, columns), id="x").rows(0, 4)
+    rows = hub.load("train", root=write_splits(tmp_path, columns), id="x").images[:4]
     expected = np.asarray(picture(GREYS[0], mode="1").convert("L"))[0, :1] if mode == "1" else [GREYS[0]]
     np.testing.assert_array_equal(rows[0, 0, 0], [*expected] * 3)
 
@@ -173,7 +173,7 @@ def test_other_modes_are_converted(tmp_path: Path, mode: str) -> None:
         "image": [{"bytes": encode(image, "TIFF" if mode == "CMYK" else "PNG"), "path": None}] * 2,
         "label": [0, 1],
     }
-    rows = hub.load("train", root=write_splits(tmp_path, columns), id="x").rows(0, 2)
+    rows = hub.load("train", root=write_splits(tmp_path, columns), id="x").images[:2]
     np.testing.assert_array_equal(rows[0, 0, 0], [51, 51, 51])
 
 
@@ -185,7 +185,7 @@ def test_a_picture_is_turned_upright(tmp_path: Path) -> None:
     out = io.BytesIO()
     Image.fromarray(upper_white).save(out, "PNG", exif=exif)
     columns = {"image": [{"bytes": out.getvalue(), "path": None}] * 2, "label": [0, 1]}
-    rows = hub.load("train", root=write_splits(tmp_path, columns), id="x").rows(0, 1)
+    rows = hub.load("train", root=write_splits(tmp_path, columns), id="x").images[:1]
     assert rows[0, :4].max() == 0
     assert rows[0, 4:].min() == 255
 
@@ -196,7 +196,7 @@ def test_a_broken_picture_is_named(tmp_path: Path, broken: bytes | None) -> None
     columns["image"][3] = {"bytes": broken, "path": None}
     raw = hub.load("train", root=write_splits(tmp_path, columns), id="x")
     with pytest.raises(DataError, match=r"\(train\): picture 3 (cannot be decoded|is missing)"):
-        raw.rows(0, 4)
+        raw.images[:4]
 
 
 def test_a_root_that_holds_nothing(tmp_path: Path) -> None:

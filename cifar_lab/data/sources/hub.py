@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.tables import Table, folder_splits, parquet_splits, to_raw
+from cifar_lab.recipe.schema import PositiveInt
 
 
 def load(
@@ -23,7 +24,7 @@ def load(
     label_column: str | None = None,
     train_split: str = "train",
     test_split: str = "test",
-    size: int | None = None,
+    size: PositiveInt | None = None,
 ) -> RawSplit:
     """`split` of the data set `id`.
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar_lab.models import ModelError
-
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 STAGE_STRIDES = (1, 2, 2, 2)
 
@@ -53,8 +51,6 @@ class ResidualNet(nn.Module):
 
     def __init__(self, num_classes: int, *, depth: int, width: int, shortcut: bool) -> None:
         super().__init__()
-        if width < 1:
-            raise ModelError(f"width {width} must be at least 1")
         self.conv1 = conv(3, width, 3)
         self.bn1 = nn.BatchNorm2d(width)
         self.stage_widths = tuple(width * 2**i for i in range(4))

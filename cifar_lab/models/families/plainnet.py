@@ -7,8 +7,9 @@ from typing import Literal
 from torch import nn
 
 from cifar_lab.models.families._residual import ResidualNet
+from cifar_lab.recipe.schema import PositiveInt
 
 
-def build(num_classes: int, image_size: int, *, depth: Literal[18, 34] = 18, width: int = 64) -> nn.Module:
+def build(num_classes: int, image_size: int, *, depth: Literal[18, 34] = 18, width: PositiveInt = 64) -> nn.Module:
     """Plain-18 or Plain-34 for (b, 3, image_size, image_size); `width` is the first stage's number of channels."""
     return ResidualNet(num_classes, depth=depth, width=width, shortcut=False)

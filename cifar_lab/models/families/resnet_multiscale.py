@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar_lab.models import ModelError
 from cifar_lab.models.families._residual import ResidualNet, conv, init_weights
+from cifar_lab.recipe.schema import PositiveInt
 
 
 def build(
@@ -24,8 +24,8 @@ def build(
     image_size: int,
     *,
     depth: Literal[18, 34] = 18,
-    width: int = 64,
-    fusion_width: int | None = None,
+    width: PositiveInt = 64,
+    fusion_width: PositiveInt | None = None,
 ) -> nn.Module:
     """ResNet-18 or -34 with fused stages; `fusion_width` defaults to the last stage's number of channels."""
     return MultiscaleResNet(num_classes, depth=depth, width=width, fusion_width=fusion_width or 8 * width)
@@ -36,8 +36,6 @@ class MultiscaleResNet(ResidualNet):
 
     def __init__(self, num_classes: int, *, depth: int, width: int, fusion_width: int) -> None:
         super().__init__(num_classes, depth=depth, width=width, shortcut=True)
-        if fusion_width < 1:
-            raise ModelError(f"fusion_width {fusion_width} must be at least 1")
         self.fusion = nn.Sequential(conv(sum(self.stage_widths), fusion_width, 1), nn.BatchNorm2d(fusion_width))
         self.head = nn.Linear(fusion_width, num_classes)
         init_weights(self.fusion)

@@ -8,12 +8,14 @@ fixed filters that whiten 2x2 patches of the training pictures, kernels that beg
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from cifar_lab.models import ModelError
+from cifar_lab.recipe.schema import PositiveInt
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 STEM_CHANNELS = 24  # as in airbench: the 2 * 2 * 3 directions of a patch, and their negatives
@@ -25,13 +27,13 @@ def build(
     num_classes: int,
     image_size: int,
     *,
-    width: int = 64,
+    width: PositiveInt = 64,
     stem_stride: Literal[1, 2] = 1,
     activation: Literal["gelu", "relu", "silu"] = "relu",
     whiten: bool = False,
     dirac: bool = False,
     scaled_norms: bool = True,
-    norm_momentum: float = 0.1,
+    norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1,
 ) -> nn.Module:
     """Blocks of `width`, 4 * width and 4 * width channels; `stem_stride=2` quarters the work, for slow machines.
 
@@ -39,10 +41,6 @@ def build(
     identity on its first channels, and scales the classifier to unit deviation, its logits by one over its width.
     `norm_momentum` is torch's: the weight of the new batch in the running statistics.
     """
-    if width < 1:
-        raise ModelError(f"width {width} must be at least 1")
-    if not 0 < norm_momentum <= 1:
-        raise ModelError(f"norm_momentum {norm_momentum:g} must be above 0 and at most 1")
     if (image_size - 2) // stem_stride + 1 < 8:
         smallest = 9 if stem_stride == 1 else 16
         raise ModelError(f"image_size {image_size} leaves nothing after three poolings: at least {smallest}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cifar_lab.models import ModelError
 from cifar_lab.models.weights import classifier_tensors, describe_mismatch, keep_own_classifier
+from cifar_lab.recipe.schema import PositiveInt, Rate
 
 HUB_TIMEOUT = 10.0  # seconds
 
@@ -20,9 +21,9 @@ def build(
     image_size: int,
     *,
     arch: str,
-    patch_size: int | None = None,
-    drop_path: float = 0.0,
-    drop_rate: float = 0.0,
+    patch_size: PositiveInt | None = None,
+    drop_path: Rate = 0.0,
+    drop_rate: Rate = 0.0,
 ) -> nn.Module:
     """timm's `arch` (with or without `.tag`), no weights loaded, for (b, 3, image_size, image_size).
 

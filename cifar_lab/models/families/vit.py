@@ -14,30 +14,26 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from cifar_lab.models import ModelError
+from cifar_lab.recipe.schema import PositiveFloat, PositiveInt, Rate
 
 
 def build(
     num_classes: int,
     image_size: int,
     *,
-    patch_size: int = 4,
-    width: int = 256,
-    depth: int = 7,
-    heads: int = 4,
-    mlp_ratio: float = 2.0,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
+    patch_size: PositiveInt = 4,
+    width: PositiveInt = 256,
+    depth: PositiveInt = 7,
+    heads: PositiveInt = 4,
+    mlp_ratio: PositiveFloat = 2.0,
+    dropout: Rate = 0.0,
+    drop_path: Rate = 0.0,
 ) -> nn.Module:
     """ViT for (b, 3, image_size, image_size); `drop_path` is the last block's rate, growing linearly from 0."""
-    if min(patch_size, width, depth, heads) < 1 or mlp_ratio <= 0:
-        raise ModelError("patch_size, width, depth and heads must be at least 1 and mlp_ratio above 0")
     if image_size % patch_size:
         raise ModelError(f"patch_size {patch_size} does not divide image_size {image_size}")
     if width % heads:
         raise ModelError(f"heads {heads} does not divide width {width}")
-    for name, rate in (("dropout", dropout), ("drop_path", drop_path)):
-        if not 0 <= rate < 1:
-            raise ModelError(f"{name} {rate} is not a rate of at least 0 and below 1")
     blocks = [
         Block(width, heads, round(width * mlp_ratio), dropout, drop_path * i / max(depth - 1, 1)) for i in range(depth)
     ]
