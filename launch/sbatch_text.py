@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from submit_options import Options, SubmitError
 
+AS_GIVEN = ("gpus-per-node", "cpus-per-task", "mem", "time", "partition", "account", "qos", "constraint")
 MARKER = "# --- body ---"
 # What shellcheck says of quoted text that looks like code or like typographic quotes: here it is meant literally.
 LITERAL = "# shellcheck disable=SC1003,SC1110,SC1111,SC1112,SC2016,SC2088"
@@ -58,14 +59,7 @@ def directives(options: Options, name: str, array: Array | None) -> dict[str, st
         "job-name": options.job_name or name,
         "nodes": options.nodes,
         "ntasks-per-node": 1,
-        "gpus-per-node": options.gpus_per_node,
-        "cpus-per-task": options.cpus_per_task,
-        "mem": options.mem,
-        "time": options.time,
-        "partition": options.partition,
-        "account": options.account,
-        "qos": options.qos,
-        "constraint": options.constraint,
+        **{key: getattr(options, key.replace("-", "_")) for key in AS_GIVEN},
         "array": None if array is None else _array(array),
         "dependency": options.after and "afterany:" + options.after.replace(",", ":"),
         "requeue": "",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from typing import NoReturn
 
 import header_forms as forms
@@ -45,35 +44,8 @@ class SlurmError(SubmitError):
     exit_status = 1
 
 
-@dataclass(frozen=True)
-class Options:
-    """A call of `submit.py`; None is what was not given. Paths and overrides may be any text."""
-
-    recipe: str
-    overrides: list[str]
-    nodes: int
-    gpus_per_node: str | None
-    nproc: int | None
-    cpus_per_task: int | None
-    mem: str | None
-    time: str | None
-    partition: str | None
-    account: str | None
-    qos: str | None
-    constraint: str | None
-    job_name: str | None
-    strategy: str | None
-    launcher: str | None
-    gpu: str | None
-    signal_before: int
-    runs: str | None
-    sbatch_option: list[str]
-    dry_run: bool
-    sweep: list[str] | None
-    max_parallel: int | None
-    after: str | None
-    watch: bool
-    member: int | None
+class Options(argparse.Namespace):
+    """A call of `submit.py`, its options by their names; None is what was not given."""
 
     @property
     def num_gpus(self) -> int:
@@ -108,7 +80,7 @@ class Parser(argparse.ArgumentParser):
 def parse(argv: list[str]) -> Options:
     """The options of a call; leaves by SystemExit for --help (0) and for what argparse refuses (2)."""
     parser = _parser()
-    options = Options(**vars(parser.parse_intermixed_args(_joined(argv))))
+    options = parser.parse_intermixed_args(_joined(argv), namespace=Options())
     problem = _problem(options)
     if problem:
         parser.error(problem)

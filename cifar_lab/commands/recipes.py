@@ -146,9 +146,3 @@ def _parser() -> argparse.ArgumentParser:
     new = actions.add_parser("new", help="write a commented recipe to begin with")
     new.add_argument("file", metavar="FILE", type=Path)
     return parser
-
-
-if __name__ == "__main__":
-    from cifar_lab.commands import dispatch as cli
-
-    sys.exit(cli.main(["recipes", *sys.argv[1:]]))

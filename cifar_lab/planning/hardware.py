@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import yaml
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe.errors import did_you_mean
 
+T = TypeVar("T")
 GIB = 2**30
 # Part of a device's memory that a plan may fill.
 FILL = 0.95
@@ -95,8 +96,7 @@ class Setup:
 
 def find_gpu(name: str) -> Gpu:
     """The GPU of that name. Raises UsageError."""
-    found: Gpu = _find(name, GPUS, f"--gpu {name}: there is no such GPU")
-    return found
+    return _find(name, GPUS, f"--gpu {name}: there is no such GPU")
 
 
 def find_link(name: str) -> Link:
@@ -104,14 +104,13 @@ def find_link(name: str) -> Link:
     try:
         gigabits = float(name)
     except ValueError:
-        found: Link = _find(name, LINKS, f"--link {name}: there is no such link (or a number of Gbit/s)")
-        return found
+        return _find(name, LINKS, f"--link {name}: there is no such link (or a number of Gbit/s)")
     if not 0 < gigabits < float("inf"):
         raise UsageError(f"--link {name}: a link has more than 0 Gbit/s")
     return Link(f"{name} Gbit/s", gigabits / 8, LINKS["eth-1g"].efficiency, LINKS["eth-1g"].microseconds)
 
 
-def _find(name: str, table: dict[str, Any], problem: str) -> Any:
+def _find(name: str, table: dict[str, T], problem: str) -> T:
     key = name.lower().replace("_", "-").replace(" ", "-")
     if key not in table:
         known = ", ".join(table)

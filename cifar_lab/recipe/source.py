@@ -88,9 +88,8 @@ def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
         source.add(line, key, message)
     if not isinstance(document.value, dict):
         if not document.problems:
-            found = {type(None): "the file is empty", list: "a list at the top"}.get(
-                type(document.value), "plain text at the top"
-            )
+            kinds = {type(None): "the file is empty", list: "a list at the top"}
+            found = kinds.get(type(document.value), "plain text at the top")
             source.add(1, "", f"{found}; a recipe is made of `key: value` lines: `name`, `model`, `optim` and `train`")
         source.raise_problems()
     source.values = document.value
@@ -134,11 +133,7 @@ def _read_text(path: Path) -> str:
 
 
 def _near_file(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f"; the folder {folder} does not exist"
-    names = {child.name for child in folder.glob("*.yaml")}
-    if not path.suffix and f"{path.name}.yaml" in names:
-        return f" (did you mean `{path}.yaml`?)"
-    near = nearest(path.name, names)
-    return f" (did you mean `{folder / near}`?)" if near else ""
+    if not path.parent.is_dir():
+        return f"; the folder {path.parent} does not exist"
+    near = nearest(path.with_suffix(".yaml").name, [child.name for child in path.parent.glob("*.yaml")])
+    return f" (did you mean `{path.parent / near}`?)" if near else ""
