@@ -21,11 +21,10 @@ def hub_splits(dataset_id: str, config: str | None = None) -> dict[str, Table]:
         with _offline_unless(reachable):
             loaded = datasets.load_dataset(dataset_id, config)
     except (OSError, ValueError, RuntimeError) as error:  # what datasets and huggingface_hub raise for users' mistakes
+        reason = f"cannot be loaded from the hub: {error}"
         if not reachable:
-            raise DataError(
-                f"{dataset_id!r} is not in the cache of `datasets` and the hub cannot be reached"
-            ) from error
-        raise DataError(f"{dataset_id!r} cannot be loaded from the hub: {error or type(error).__name__}") from error
+            reason = "is not in the cache of `datasets` and the hub cannot be reached"
+        raise DataError(f"{dataset_id!r} {reason}") from error
     return _tables(dataset_id, loaded)
 
 

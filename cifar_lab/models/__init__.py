@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 
 
-class ModelError(UserError):
+class ModelError(UsageError):
     """A model, or its initial weights, cannot be built as asked; the message names the fix."""
-
-    exit_status = 2

@@ -8,15 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.optim.muon import Muon
 from cifar_lab.recipe.schema import Optim
-
-
-class OptimError(UserError):
-    """The optimizer asked for does not fit the model; the message names the fix."""
-
-    exit_status = 2
 
 
 def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
@@ -52,7 +46,7 @@ def _make_muon(model: nn.Module, optim: Optim) -> Muon:
             into["names"].append(name)
         groups.append(rest)
     if not kernels["params"]:
-        raise OptimError(f"optim.name: muon is for convolutions; {type(model).__name__} has none: use sgd or adamw")
+        raise UsageError(f"optim.name: muon is for convolutions; {type(model).__name__} has none: use sgd or adamw")
     optimizer = Muon(
         [group for group in groups if group["params"]], lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov
     )
@@ -87,7 +81,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: floa
         groups[key]["params"].append(parameter)
         groups[key]["names"].append(name)
     if not groups:
-        raise OptimError("the model has no trainable parameters")
+        raise UsageError("the model has no trainable parameters")
     return [groups[key] for key in sorted(groups)]
 
 
@@ -105,7 +99,7 @@ def _undecayed_names(model: nn.Module) -> set[str]:
 def _layer_ids(model: nn.Module) -> dict[str, int]:
     """Layer of each parameter, 0 at the input, as in BEiT (arXiv 2106.08254) and timm's `param_groups_layer_decay`."""
     if not hasattr(model, "group_matcher"):
-        raise OptimError(
+        raise UsageError(
             f"optim.layer_decay needs a model with group_matcher (vit, timm_zoo); {type(model).__name__} has none:"
             " remove optim.layer_decay"
         )

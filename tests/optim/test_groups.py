@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from cifar_lab.errors import UsageError
 from cifar_lab.models.families import resnet, timm_zoo, vit
-from cifar_lab.optim.groups import OptimError, make_optimizer, parameter_groups, set_lr
+from cifar_lab.optim.groups import make_optimizer, parameter_groups, set_lr
 from cifar_lab.recipe.schema import Optim
 
 SGD = Optim(name="sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -66,7 +67,7 @@ def test_position_embeddings_are_not_decayed():
 
 
 def test_no_trainable_parameters():
-    with pytest.raises(OptimError, match="no trainable parameters"):
+    with pytest.raises(UsageError, match="no trainable parameters"):
         parameter_groups(nn.ReLU(), weight_decay=0.0)
 
 
@@ -106,7 +107,7 @@ def test_layer_decay_agrees_with_timm(arch):
 
 
 def test_layer_decay_needs_to_know_the_layers():
-    with pytest.raises(OptimError, match=r"layer_decay needs a model with group_matcher.*ResidualNet has none"):
+    with pytest.raises(UsageError, match=r"layer_decay needs a model with group_matcher.*ResidualNet has none"):
         parameter_groups(resnet.build(10, 32, width=4), weight_decay=0.0, layer_decay=0.9)
 
 

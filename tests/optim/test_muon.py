@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.optim._muon import _zeropower_via_newtonschulz
 
+from cifar_lab.errors import UsageError
 from cifar_lab.models.families import speednet, vit
-from cifar_lab.optim.groups import OptimError, make_optimizer
+from cifar_lab.optim.groups import make_optimizer
 from cifar_lab.optim.muon import COEFFICIENTS, EPS, Muon, orthogonalise
 from cifar_lab.recipe.schema import Optim
 
@@ -97,6 +98,6 @@ def test_groups_of_a_net():
     assert (rates["head.weight"], rates["blocks.0.2.bias"]) == pytest.approx((2.0, 0.05))
     plain = make_optimizer(speednet.build(10, 32, width=4), Optim(name="muon", lr=0.2))
     assert {group["lr"] for group in plain.param_groups} == {0.2}
-    with pytest.raises(OptimError, match="muon is for convolutions; Linear has none: use sgd or adamw"):
+    with pytest.raises(UsageError, match="muon is for convolutions; Linear has none: use sgd or adamw"):
         make_optimizer(nn.Linear(3, 3), MUON)
     assert make_optimizer(vit.build(10, 32, width=16, depth=1, heads=2), MUON)  # its patch embedding is a kernel
