@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,14 @@ from cifar_lab.data.tables import Table
 def hub_splits(dataset_id: str, config: str | None = None) -> dict[str, Table]:
     """All splits of a data set on the hub, or of the copy in the cache of `datasets`. Raises DataError."""
     import datasets
+    from huggingface_hub import constants
 
     reachable = hub_is_reachable()
+    if not reachable:
+        # Both libraries read the variable only once, so it is switched where they keep it, until this process ends.
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
     try:
-        with _offline_unless(reachable):
-            loaded = datasets.load_dataset(dataset_id, config)
+        loaded = datasets.load_dataset(dataset_id, config)
     except (OSError, ValueError, RuntimeError) as error:  # what datasets and huggingface_hub raise for users' mistakes
         reason = f"cannot be loaded from the hub: {error}"
         if not reachable:
@@ -71,18 +72,3 @@ def hub_is_reachable(timeout: float = 4.0) -> bool:
     asking.start()
     asking.join(timeout + 1)
     return answered.is_set()
-
-
-@contextmanager
-def _offline_unless(reachable: bool) -> Iterator[None]:
-    """Both libraries read HF_HUB_OFFLINE only once, so it is switched where they keep it."""
-    import datasets.config
-    from huggingface_hub import constants
-
-    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    if not reachable:
-        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
