@@ -14,7 +14,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.planning import kept_answer
 from cifar_lab.recipe import Recipe, experiment_id, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
-from cifar_lab.recipe.schedule import Schedule, micro_batch
+from cifar_lab.recipe.schedule import Schedule, micro_batches
 from cifar_lab.rundir.directory import RunDir
 
 UNKNOWN = "known after the data are read"
@@ -66,7 +66,7 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
 
 def _batch(recipe: Recipe, sizes: DataSizes | None, world_size: int) -> dict[str, int | None]:
     # The division over processes does not depend on the data, so it is checked and told in any case.
-    largest = micro_batch(recipe, world_size)
+    largest = micro_batches(recipe, world_size)[-1]
     schedule = None if sizes is None else Schedule.make(recipe, sizes.num_train, world_size)
     return {
         "global_batch": recipe.train.global_batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 from cifar_lab.data.sizes import DataSizes
@@ -54,20 +55,30 @@ def options(
     if not meaningful:
         processes = "one process" if world == 1 else f"{world} processes"
         raise UsageError(f"--strategy {strategies[0]} is not for {processes}: use {' or '.join(possible)}")
-    smallest = min(candidates[0], recipe.eval.batch)
-    layouts = [
-        Layout(strategy, mode == "checkpointed", world, candidates[0], smallest, setup.device)
-        for strategy in meaningful
-        for mode in footprint.passes
-    ]
-    return [_option(recipe, footprint, sizes, setup, layout, candidates) for layout in layouts]
+    found = []
+    for strategy, mode in itertools.product(meaningful, footprint.passes):
+        eval_batch = min(candidates[0], recipe.eval.batch)
+        smallest = Layout(strategy, mode == "checkpointed", world, candidates[0], eval_batch, setup.device)
+        fitting = largest_that_fits(recipe, footprint, sizes, smallest, candidates, setup.memory)
+        layout = fitting or smallest
+        needs = memory(footprint, recipe, sizes, layout)
+        problem = "; ".join(unsupported(recipe, device=setup.device, strategy=strategy)) or None
+        if fitting is None and problem is None:
+            batch, usable = layout.micro_batch, setup.memory / GIB
+            problem = f"needs {needs.total / GIB:.1f} GiB at micro-batch {batch}, {usable:.1f} are usable"
+        if needs.host > HOST_MEMORY and problem is None:
+            problem = f"needs {needs.host / GIB:.0f} GiB of host memory a process, {HOST_MEMORY / GIB:.0f} are assumed"
+        sent = traffic(footprint, recipe, layout, setup)
+        seconds = timing(footprint, recipe, layout, setup, sent)
+        found.append(Option(layout, layout.accumulation_steps(recipe), needs, sent, seconds, problem))
+    return found
 
 
 def divisors(recipe: Recipe, world_size: int, micro_batch: int | None = None) -> list[int]:
     """Micro-batches to choose from, ascending: up to the recipe's, or `micro_batch` alone. Raises UsageError."""
-    parts = micro_batches(recipe, world_size)
     if micro_batch is None:
-        return [b for b in parts if b <= (recipe.train.micro_batch or b)]
+        return micro_batches(recipe, world_size)
+    parts = micro_batches(recipe, world_size, capped=False)
     if micro_batch not in parts:
         near = sorted(sorted(parts, key=lambda b: abs(b - micro_batch))[:2])
         pairs = ", in pairs for mixing," if mixes(recipe.data.augment) else ""
@@ -102,25 +113,3 @@ def fastest(found: list[Option]) -> Option | None:
     best = min((option.timing.step for option in fitting), default=0.0)
     near = [option for option in fitting if option.timing.step <= 1.02 * best]
     return min(near, key=lambda o: (STRATEGIES.index(o.layout.strategy), o.layout.checkpointing), default=None)
-
-
-def _option(
-    recipe: Recipe,
-    footprint: Footprint,
-    sizes: DataSizes,
-    setup: Setup,
-    smallest: Layout,
-    candidates: list[int],
-) -> Option:
-    found = largest_that_fits(recipe, footprint, sizes, smallest, candidates, setup.memory)
-    layout = found or smallest
-    needs = memory(footprint, recipe, sizes, layout)
-    problem = "; ".join(unsupported(recipe, device=setup.device, strategy=layout.strategy)) or None
-    if found is None and problem is None:
-        batch, usable = layout.micro_batch, setup.memory / GIB
-        problem = f"needs {needs.total / GIB:.1f} GiB at micro-batch {batch}, {usable:.1f} are usable"
-    if needs.host > HOST_MEMORY and problem is None:
-        problem = f"needs {needs.host / GIB:.0f} GiB of host memory a process, {HOST_MEMORY / GIB:.0f} are assumed"
-    sent = traffic(footprint, recipe, layout, setup)
-    seconds = timing(footprint, recipe, layout, setup, sent)
-    return Option(layout, layout.accumulation_steps(recipe), needs, sent, seconds, problem)

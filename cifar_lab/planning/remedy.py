@@ -59,9 +59,8 @@ def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | 
     except UserError:
         return None  # it is said elsewhere, with the place in the recipe
     checkpointing = recipe.train.grad_checkpointing
-    if footprint is None or not batches or strategy not in STRATEGIES:
-        return None
-    if checkpointing and "checkpointed" not in footprint.passes:
+    mode = "checkpointed" if checkpointing else "plain"
+    if footprint is None or strategy not in STRATEGIES or mode not in footprint.passes:
         return None
     layout = Layout(strategy, checkpointing, num_gpus, batches[-1], recipe.eval.batch)
     needs = memory(footprint, recipe, sizes, layout).total
@@ -69,9 +68,11 @@ def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | 
         return None
     smaller = largest_that_fits(recipe, footprint, sizes, layout, batches, gpu_bytes)
     if smaller is not None:
-        changes = {"train.micro_batch": smaller.micro_batch, "eval.batch": smaller.eval_batch}
-        now = {"train.micro_batch": layout.micro_batch, "eval.batch": layout.eval_batch}
-        advice = " ".join(["set", *(f"{key}={value}" for key, value in changes.items() if value != now[key])])
+        advice = "set"
+        if smaller.micro_batch != layout.micro_batch:
+            advice += f" train.micro_batch={smaller.micro_batch}"
+        if smaller.eval_batch != layout.eval_batch:
+            advice += f" eval.batch={smaller.eval_batch}"
     elif not checkpointing and "checkpointed" in footprint.passes:
         advice = "set train.grad_checkpointing=true, or ask `cifar-lab plan`"
     else:

@@ -41,7 +41,7 @@ class Schedule:
                 f"train.global_batch is {train.global_batch} but there are only {num_train} training images: no step "
                 f"fits into an epoch. Use a global batch of at most {num_train}, or more images (data.limit)."
             )
-        largest = micro_batch(recipe, world_size)
+        largest = micro_batches(recipe, world_size)[-1]
         total_steps = train.steps if train.steps is not None else round((train.epochs or 0) * steps_per_epoch)
         if total_steps < 1:
             raise UsageError(
@@ -113,8 +113,11 @@ def mixes(augment: Augment) -> bool:
     return augment.mixup_alpha > 0 or augment.cutmix_alpha > 0
 
 
-def micro_batches(recipe: Recipe, world_size: int) -> list[int]:
-    """Micro-batches that divide a process's share of the global batch, ascending. Raises UsageError."""
+def micro_batches(recipe: Recipe, world_size: int, *, capped: bool = True) -> list[int]:
+    """Micro-batches that divide a process's share of the global batch, ascending, up to the recipe's if `capped`.
+
+    Raises UsageError where the batch does not divide.
+    """
     global_batch, unit = recipe.train.global_batch, 2 if mixes(recipe.data.augment) else 1
     if global_batch % (unit * world_size):
         worlds = [w for w in range(1, global_batch + 1) if global_batch % (unit * w) == 0]
@@ -128,16 +131,11 @@ def micro_batches(recipe: Recipe, world_size: int) -> list[int]:
             + f"{world_size} {processes} can take a global batch of {_either([below, below + unit * world_size])}."
         )
     share = global_batch // world_size
-    return [b for b in range(unit, share + 1, unit) if share % b == 0]
-
-
-def micro_batch(recipe: Recipe, world_size: int) -> int:
-    """The largest micro-batch up to the recipe's. Raises UsageError."""
-    cap = recipe.train.micro_batch
-    fitting = [b for b in micro_batches(recipe, world_size) if cap is None or b <= cap]
+    cap = recipe.train.micro_batch if capped and recipe.train.micro_batch else share
+    fitting = [b for b in range(unit, min(share, cap) + 1, unit) if share % b == 0]
     if not fitting:
         raise UsageError(f"train.micro_batch is {cap}, but mixup and CutMix need at least 2: set it to 2 or more.")
-    return fitting[-1]
+    return fitting
 
 
 def _either(numbers: list[int]) -> str:
