@@ -12,7 +12,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.report.contents import contents
 from cifar_lab.report.files import told, write_report
 from cifar_lab.report.read import read_run
-from cifar_lab.rundir.find import find_runs
+from cifar_lab.rundir.placement import find_runs
 
 EPILOG = """\
 examples:

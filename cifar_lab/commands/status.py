@@ -10,8 +10,7 @@ from pathlib import Path
 from cifar_lab.cli.argument_types import duration
 from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.errors import UsageError
-from cifar_lab.rundir.find import SIGNS_OF_A_JOB, runs_below
-from cifar_lab.rundir.placement import Place
+from cifar_lab.rundir.placement import SIGNS_OF_A_JOB, Place, runs_below
 from cifar_lab.status import requeue
 from cifar_lab.status.slurm_queue import Queue, read_queue
 from cifar_lab.status.state import RunState, read_run

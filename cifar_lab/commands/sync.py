@@ -15,7 +15,7 @@ from pathlib import Path
 from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.errors import UserError
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.rundir.find import find_runs
+from cifar_lab.rundir.placement import find_runs
 from cifar_lab.tracking.tracker import sender
 from cifar_lab.tracking.wandb.record import identify
 

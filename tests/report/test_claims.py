@@ -9,7 +9,7 @@ from support.written_runs import written, written_study
 from cifar_lab.report.claims import FAILS, HOLDS, OPEN, Claim, check_claims
 from cifar_lab.report.groups import tables
 from cifar_lab.report.read import read_run
-from cifar_lab.rundir.find import find_runs
+from cifar_lab.rundir.placement import find_runs
 
 TITLES = [
     "Degradation",

@@ -17,7 +17,7 @@ from cifar_lab.report.groups import tables
 from cifar_lab.report.read import read_run
 from cifar_lab.report.study import study_figures
 from cifar_lab.report.svg import draw, draw_ranking, shortened, standalone
-from cifar_lab.rundir.find import find_runs
+from cifar_lab.rundir.placement import find_runs
 
 TEN = [
     f"{name}-{kind}"

@@ -9,7 +9,7 @@ from support.written_runs import written
 from cifar_lab.report.contents import contents
 from cifar_lab.report.groups import Table, tables
 from cifar_lab.report.read import read_run
-from cifar_lab.rundir.find import find_runs
+from cifar_lab.rundir.placement import find_runs
 
 
 def found(runs: Path) -> list[Table]:

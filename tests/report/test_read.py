@@ -20,7 +20,7 @@ from cifar_lab.report.files import markdown, results_csv, told
 from cifar_lab.report.page import page
 from cifar_lab.report.read import read_run
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.rundir.find import find_runs
+from cifar_lab.rundir.placement import find_runs
 
 RECIPE = {
     "name": "young",

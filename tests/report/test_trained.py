@@ -8,7 +8,7 @@ from support.small import small
 
 from cifar_lab.commands.report import main
 from cifar_lab.report.read import read_run
-from cifar_lab.rundir.find import find_runs
+from cifar_lab.rundir.placement import find_runs
 from cifar_lab.train import run as train
 
 

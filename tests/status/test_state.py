@@ -13,8 +13,8 @@ from support.run_dirs import held_and_left, held_elsewhere, record, run_dir
 from support.small import small
 
 from cifar_lab.rundir.attempt import claim
-from cifar_lab.rundir.find import SIGNS_OF_A_JOB, runs_below
 from cifar_lab.rundir.heartbeat import Heartbeat
+from cifar_lab.rundir.placement import SIGNS_OF_A_JOB, runs_below
 from cifar_lab.status.slurm_queue import Job, Queue
 from cifar_lab.status.state import read_run
 
