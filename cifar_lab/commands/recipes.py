@@ -71,8 +71,8 @@ def _ls(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"gpu": options.gpu, "gpus": options.gpus, "recipes": found}, indent=2))
     else:
-        headings = ["recipe", "model", "parameters", "length", f"cost, {setup}", "measured", "expected"]
-        print(table(map(_row, found), headings))
+        print(table(map(_row, found), ["recipe", "model", "size", "length", "cost", "measured", "expected"]))
+        print(f"\ncost: of one run on {setup}")
     return 1 if broken else 0
 
 
@@ -97,7 +97,7 @@ def _row(entry: dict[str, Any]) -> list[str]:
         f"{entry['epochs']:g} epochs" if entry["epochs"] else f"{entry['steps']} steps",
         duration(seconds) if seconds is not None else "does not fit" if entry["fits"] is False else "-",
         book.mean_and_spread(entry["measured"]),
-        entry["expected"] or "-",
+        entry["expected"].partition(";")[0] or "-",  # `show` tells the rest
     ]
 
 
