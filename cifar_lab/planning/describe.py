@@ -10,9 +10,8 @@ from typing import Any
 from cifar_lab.cli.printable import duration
 from cifar_lab.cli.table import table
 from cifar_lab.planning.hardware import FILL, GIB
-from cifar_lab.planning.make import Plan
+from cifar_lab.planning.make import HOST_MEMORY, Option, Plan
 from cifar_lab.planning.memory import CUDA_CONTEXT, FRAGMENTATION, NCCL_BUFFERS, checkpoint_bytes
-from cifar_lab.planning.options import HOST_MEMORY, Option
 
 PARTS = {
     "params": "parameters",

@@ -1,18 +1,42 @@
-"""A plan: every way to run a recipe on a set-up, from the names that users give to both."""
+"""A plan: every way to run a recipe on a set-up, each with the largest micro-batch that fits."""
 
 from __future__ import annotations
 
+import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UsageError
 from cifar_lab.planning.footprint import Footprint, kept_footprint, known_sizes, model_footprint
 from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GIB, UTILISATION, Gpu, Setup, find_gpu, find_link
-from cifar_lab.planning.memory import STRATEGIES
-from cifar_lab.planning.options import Option, divisors, fastest, options
+from cifar_lab.planning.memory import STRATEGIES, Layout, Memory, memory
+from cifar_lab.planning.speed import Timing, Traffic, timing, traffic
 from cifar_lab.recipe import Recipe
-from cifar_lab.recipe.schedule import Schedule
+from cifar_lab.recipe.schedule import Schedule, micro_batches, mixes
+from cifar_lab.recipe.support import unsupported
+
+# Bytes of a machine's memory that each process may take for offloading: assumed, as nodes of 1 TiB with 8 GPUs have.
+HOST_MEMORY = 120 * GIB
+# Strategies of one process, which shards nothing, and of several.
+ALONE = ("single", "zero3_offload")
+TOGETHER = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to run: `problem` says why it cannot be, and the memory is then that of the smallest micro-batch."""
+
+    layout: Layout
+    accumulation_steps: int
+    memory: Memory
+    traffic: Traffic
+    timing: Timing
+    problem: str | None
+
+    def __str__(self) -> str:
+        """Its strategy as a user says it."""
+        return self.layout.strategy + (" with gradient checkpointing" if self.layout.checkpointing else "")
 
 
 @dataclass(frozen=True)
@@ -69,3 +93,80 @@ def _this_cpu(processes: int) -> Gpu:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = (os.cpu_count() or 1) / processes
     return Gpu("cpu", memory // processes / GIB, bf16=None, fp32=0.04 * cores, bandwidth=10, link="pcie3")
+
+
+def options(
+    recipe: Recipe,
+    footprint: Footprint,
+    sizes: DataSizes,
+    setup: Setup,
+    *,
+    strategies: tuple[str, ...] = STRATEGIES,
+    micro_batch: int | None = None,
+) -> list[Option]:
+    """All combinations that make sense, with `micro_batch` alone if given; UsageError where it does not divide."""
+    world = setup.world_size
+    candidates = divisors(recipe, world, micro_batch)
+    possible = ALONE if world == 1 else TOGETHER
+    meaningful = [strategy for strategy in strategies if strategy in possible]
+    if not meaningful:
+        processes = "one process" if world == 1 else f"{world} processes"
+        raise UsageError(f"--strategy {strategies[0]} is not for {processes}: use {' or '.join(possible)}")
+    found = []
+    for strategy, mode in itertools.product(meaningful, footprint.passes):
+        eval_batch = min(candidates[0], recipe.eval.batch)
+        smallest = Layout(strategy, mode == "checkpointed", world, candidates[0], eval_batch, setup.device)
+        fitting = largest_that_fits(recipe, footprint, sizes, smallest, candidates, setup.memory)
+        layout = fitting or smallest
+        needs = memory(footprint, recipe, sizes, layout)
+        problem = "; ".join(unsupported(recipe, device=setup.device, strategy=strategy)) or None
+        if fitting is None and problem is None:
+            batch, usable = layout.micro_batch, setup.memory / GIB
+            problem = f"needs {needs.total / GIB:.1f} GiB at micro-batch {batch}, {usable:.1f} are usable"
+        if needs.host > HOST_MEMORY and problem is None:
+            problem = f"needs {needs.host / GIB:.0f} GiB of host memory a process, {HOST_MEMORY / GIB:.0f} are assumed"
+        sent = traffic(footprint, recipe, layout, setup)
+        seconds = timing(footprint, recipe, layout, setup, sent)
+        found.append(Option(layout, layout.accumulation_steps(recipe), needs, sent, seconds, problem))
+    return found
+
+
+def divisors(recipe: Recipe, world_size: int, micro_batch: int | None = None) -> list[int]:
+    """Micro-batches to choose from, ascending: up to the recipe's, or `micro_batch` alone. Raises UsageError."""
+    if micro_batch is None:
+        return micro_batches(recipe, world_size)
+    parts = micro_batches(recipe, world_size, capped=False)
+    if micro_batch not in parts:
+        near = sorted(sorted(parts, key=lambda b: abs(b - micro_batch))[:2])
+        pairs = ", in pairs for mixing," if mixes(recipe.data.augment) else ""
+        raise UsageError(
+            f"--micro-batch {micro_batch} does not divide the {parts[-1]} images{pairs} that a process has "
+            f"of train.global_batch {recipe.train.global_batch}: use {' or '.join(map(str, near))}"
+        )
+    return [micro_batch]
+
+
+def largest_that_fits(
+    recipe: Recipe, footprint: Footprint, sizes: DataSizes, layout: Layout, candidates: list[int], usable: int
+) -> Layout | None:
+    """`layout` with the largest micro-batch of `candidates` that fits, and the largest evaluation beside it."""
+
+    def at(batch: int, eval_batch: int) -> Layout | None:
+        found = replace(layout, micro_batch=batch, eval_batch=eval_batch)
+        return found if memory(footprint, recipe, sizes, found).total <= usable else None
+
+    # An evaluation may be as large as the recipe says, but never takes room from training.
+    smallest = next(filter(None, (at(b, min(b, recipe.eval.batch)) for b in reversed(candidates))), None)
+    if smallest is None:
+        return None
+    halves = (recipe.eval.batch >> n for n in range(recipe.eval.batch.bit_length()))
+    return next(filter(None, (at(smallest.micro_batch, e) for e in halves)), smallest)
+
+
+def fastest(found: list[Option]) -> Option | None:
+    """Of those that fit the one with the shortest step; of equal ones the simplest. None if none fits."""
+    fitting = [option for option in found if option.problem is None]
+    # A percent is less than what the estimates are worth; larger micro-batches and simpler strategies win within it.
+    best = min((option.timing.step for option in fitting), default=0.0)
+    near = [option for option in fitting if option.timing.step <= 1.02 * best]
+    return min(near, key=lambda o: (STRATEGIES.index(o.layout.strategy), o.layout.checkpointing), default=None)

@@ -9,8 +9,8 @@ from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UserError
 from cifar_lab.planning.footprint import Footprint, kept_footprint, known_sizes
 from cifar_lab.planning.hardware import GIB, GPUS, Setup
+from cifar_lab.planning.make import Option, divisors, fastest, largest_that_fits, options
 from cifar_lab.planning.memory import STRATEGIES, Layout, memory
-from cifar_lab.planning.options import Option, divisors, fastest, largest_that_fits, options
 from cifar_lab.recipe import Recipe
 
 MAX_GPUS_OF_A_NODE = 8

@@ -12,8 +12,8 @@ from cifar_lab.errors import UsageError
 from cifar_lab.planning import memory as planned
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
 from cifar_lab.planning.hardware import Setup, find_gpu
+from cifar_lab.planning.make import divisors, fastest, options
 from cifar_lab.planning.memory import Layout, Memory, memory
-from cifar_lab.planning.options import divisors, fastest, options
 from cifar_lab.planning.remedy import nearest_that_works
 from cifar_lab.recipe import Recipe, parse_recipe
 
