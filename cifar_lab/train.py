@@ -16,7 +16,7 @@ from typing import Any
 
 from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, is_main, make_parser
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.rundir.directory import Outcome
 from cifar_lab.rundir.placement import Place
@@ -35,12 +35,6 @@ examples:
 Starting the same recipe again continues its run. Exit status: 0 completed, 2 recipe or usage, 3 diverged,
 75 stopped (start again to continue), 1 otherwise.
 """
-
-
-class LaunchError(UserError):
-    """The launcher did not start what it was asked for; the message names the form that does."""
-
-    exit_status = 2
 
 
 def run(
@@ -87,7 +81,7 @@ def _check_launch(environ: Mapping[str, str]) -> None:
     on_cpu = environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1") and "ACCELERATE_MIXED_PRECISION" in environ
     told = "WORLD_SIZE" in environ or "CIFAR_LAB_WORLD_SIZE" in environ
     if on_cpu and "MASTER_ADDR" in environ and not told:
-        raise LaunchError(
+        raise UsageError(
             "`accelerate launch --cpu` was asked for several processes but starts a single one, which would train "
             "alone. On CPUs start with `torchrun --nproc-per-node N`, or `ACCELERATE_USE_CPU=true accelerate launch "
             "--config_file accelerate_configs/cpu.yaml --num_processes N`."

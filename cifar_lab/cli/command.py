@@ -17,6 +17,7 @@ def make_parser(name: str, description: str, epilog: str, *, recipe: bool = Fals
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     if recipe:
         parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, such as recipes/resnet18.yaml")

@@ -72,7 +72,3 @@ def _print(by_host: dict[str, list[Check]], host: str, failed: bool) -> None:
     wrong = [check for checks in by_host.values() for check in checks if check.state == "warning"]
     warnings = f", {len(wrong)} warning{'s' * (len(wrong) != 1)}" if wrong else ""
     print(f"\ntraining {'cannot run: see FAIL' if failed else 'can run'}{warnings}")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Sequence
 
-from cifar_lab.errors import UserError
+from cifar_lab.cli.command import answer, is_main, make_parser
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
 from cifar_lab.trained.model import open_saved
@@ -31,32 +29,8 @@ pictures. A model.safetensors needs the model.json beside it.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_intermixed_args(argv)
-    short = {"eval.batch": options.batch, "eval.tta": options.tta and TTA[options.tta]}
-    overrides = [f"{key}={value}" for key, value in short.items() if value is not None]
-    is_main = os.environ.get("RANK", "0") == "0"
-    try:
-        saved = open_saved(options.run, [*overrides, *options.overrides], data=options.data)
-        with host.loading():
-            from cifar_lab.trained.measure import measure
-            from cifar_lab.trained.scores import as_text
-        measured = measure(saved, options.split)
-    except UserError as error:
-        if is_main:
-            print(f"cifar-lab evaluate: {error}", file=sys.stderr)
-        return error.exit_status
-    if is_main:
-        print(json.dumps(atomic.finite(measured), indent=2, allow_nan=False) if options.json else as_text(measured))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab evaluate",
-        description="Accuracy, loss, classes, calibration and confusions of a trained model on a split.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = "Accuracy, loss, classes, calibration and confusions of a trained model on a split."
+    parser = make_parser("evaluate", about, EPILOG)
     parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="such as data.root=DIR, where the pictures are"
@@ -72,4 +46,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, metavar="N", help="samples of one forward pass (default: as the run does)")
     parser.add_argument("--data", metavar="NAME", help="another source (default: the run's, else cifar10)")
     parser.add_argument("--json", action="store_true", help="for machines, with the confusion matrix")
-    return parser
+    return answer(parser, _evaluate, argv)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    short = {"eval.batch": options.batch, "eval.tta": options.tta and TTA[options.tta]}
+    overrides = [f"{key}={value}" for key, value in short.items() if value is not None]
+    saved = open_saved(options.run, [*overrides, *options.overrides], data=options.data)
+    with host.loading():
+        from cifar_lab.trained.measure import measure
+        from cifar_lab.trained.scores import as_text
+    measured = measure(saved, options.split)
+    if is_main():
+        print(json.dumps(atomic.finite(measured), indent=2, allow_nan=False) if options.json else as_text(measured))
+    return 0

@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import shown
 from cifar_lab.errors import UsageError, UserError
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
 from cifar_lab.trained.model import open_saved
-
-FORMATS = ("timm", "onnx")
 
 EPILOG = """\
 examples:
@@ -35,24 +34,29 @@ if there is none, and needs `hf auth login`, or HF_TOKEN.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_args(argv)
-    try:
-        if options.push is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.push, re.ASCII):
-            raise UsageError(f"--push {options.push!r}: a repository is named OWNER/NAME")
-        saved = open_saved(options.run)
-        folder = options.out or saved.weights.absolute().parent / "export" / options.format
-        with _appearing(folder.absolute()) as temporary, host.loading():
-            if options.format == "timm":
-                from cifar_lab.trained.export_timm import export
-            else:
-                from cifar_lab.trained.export_onnx import export
-            checked = export(saved, temporary)
-        print(f"{shown(folder)}: {checked}", flush=True)
-        if options.push:
-            print(_push(folder, options.push))
-    except UserError as error:
-        print(f"cifar-lab export: {error}", file=sys.stderr)
-        return error.exit_status
+    about = "A trained model as a folder that other programs load, with a model card."
+    parser = make_parser("export", about, EPILOG)
+    parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
+    parser.add_argument("--format", choices=("timm", "onnx"), required=True)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: export/FORMAT beside them)")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="then upload it to this repository of the hub")
+    return answer(parser, _export, argv)
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.push is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.push, re.ASCII):
+        raise UsageError(f"--push {options.push!r}: a repository is named OWNER/NAME")
+    saved = open_saved(options.run)
+    folder = options.out or saved.weights.absolute().parent / "export" / options.format
+    with _appearing(folder.absolute()) as temporary, host.loading():
+        if options.format == "timm":
+            from cifar_lab.trained.export_timm import export
+        else:
+            from cifar_lab.trained.export_onnx import export
+        checked = export(saved, temporary)
+    print(f"{shown(folder)}: {checked}", flush=True)
+    if options.push:
+        print(_push(folder, options.push))
     return 0
 
 
@@ -94,17 +98,3 @@ def _push(folder: Path, repository: str) -> str:
             f"and `hf auth login` was done: hf upload --private {repository} {shlex.quote(str(folder))}"
         ) from None
     return f"pushed to https://huggingface.co/{name}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab export",
-        description="A trained model as a folder that other programs load, with a model card.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
-    parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: export/FORMAT beside them)")
-    parser.add_argument("--push", metavar="OWNER/NAME", help="then upload it to this repository of the hub")
-    return parser

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli.argument_types import at_least_one
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import shown
-from cifar_lab.errors import UsageError, UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
-from cifar_lab.trained.model import SavedModel, open_saved
+from cifar_lab.trained.model import open_saved
 
 if TYPE_CHECKING:
     from cifar_lab.data.pictures import PictureFile
@@ -37,17 +38,20 @@ predicted, and the exit status is 1.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_args(argv)
-    try:
-        if options.sheet is not None:
-            _check_place(options.sheet)
-        return _predict(open_saved(options.run), options)
-    except UserError as error:
-        print(f"cifar-lab predict: {error}", file=sys.stderr)
-        return error.exit_status
+    about = "What a trained model sees in picture files: the likeliest classes with their probabilities."
+    parser = make_parser("predict", about, EPILOG)
+    parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
+    parser.add_argument("pictures", metavar="PICTURE", nargs="+", type=Path, help="picture files, or folders of them")
+    parser.add_argument("--top", type=at_least_one, default=5, metavar="N", help="classes to name (default: 5)")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw a contact sheet, such as sheet.png")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    return answer(parser, _predict, argv)
 
 
-def _predict(saved: SavedModel, options: argparse.Namespace) -> int:
+def _predict(options: argparse.Namespace) -> int:
+    if options.sheet is not None:
+        _check_place(options.sheet)
+    saved = open_saved(options.run)
     with host.loading():
         from cifar_lab.data.pictures import find_pictures
         from cifar_lab.files.contact_sheet import COLUMNS, ROWS
@@ -106,18 +110,3 @@ def _check_place(sheet: Path) -> None:
         raise UsageError(f"--sheet {sheet} exists already: remove it, or name another")
     if not os.path.isdir(sheet.absolute().parent):
         raise UsageError(f"--sheet {sheet}: there is no folder {sheet.absolute().parent}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-lab predict",
-        description="What a trained model sees in picture files: the likeliest classes with their probabilities.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
-    parser.add_argument("pictures", metavar="PICTURE", nargs="+", type=Path, help="picture files, or folders of them")
-    parser.add_argument("--top", type=at_least_one, default=5, metavar="N", help="classes to name (default: 5)")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw a contact sheet, such as sheet.png")
-    parser.add_argument("--json", action="store_true", help="for machines")
-    return parser

@@ -47,7 +47,3 @@ def _report(options: argparse.Namespace) -> int:
         where = error.filename or out
         raise UsageError(f"cannot write {where}: {error.strerror}; name a folder with --out DIR") from error
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

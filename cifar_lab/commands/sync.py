@@ -30,10 +30,6 @@ Exit status: 0 all was sent, 1 something was not, 2 usage.
 """
 
 
-class SyncError(UserError):
-    """A run that cannot be sent; the message names the fix."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = make_parser("sync", "Send to Weights & Biases what it has not got yet of runs.", EPILOG)
@@ -59,12 +55,12 @@ def _send(folder: Path, options: argparse.Namespace) -> str:
     tracking = RunDir.open(folder).recipe().tracking
     project = options.project or tracking.wandb_project
     if not project:
-        raise SyncError("its recipe names no tracking.wandb_project: add --project NAME")
+        raise UserError("its recipe names no tracking.wandb_project: add --project NAME")
     command, environment = sender(folder)
     try:
         identity = identify(folder, project, options.entity or tracking.wandb_entity)
         if options.project and identity.project != options.project:
-            raise SyncError(f"it is a run of the project {identity.project} already; leave --project away")
+            raise UserError(f"it is a run of the project {identity.project} already; leave --project away")
         with open(folder / "wandb.log", "ab") as log:
             done = subprocess.run(
                 command,
@@ -76,8 +72,8 @@ def _send(folder: Path, options: argparse.Namespace) -> str:
                 check=False,
             )
     except OSError as error:
-        raise SyncError(f"cannot write {error.filename or folder}: {error.strerror}; make room") from error
+        raise UserError(f"cannot write {error.filename or folder}: {error.strerror}; make room") from error
     said = "; ".join(done.stdout.splitlines())
     if done.returncode:
-        raise SyncError(said or f"status {done.returncode}, see {folder / 'wandb.log'}")
+        raise UserError(said or f"status {done.returncode}, see {folder / 'wandb.log'}")
     return said

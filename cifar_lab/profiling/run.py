@@ -15,7 +15,7 @@ import torch
 from torch.profiler import profile
 
 from cifar_lab.cli.table import table
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
 from cifar_lab.profiling.parts import PARTS, PREFIX, Parts, attach
 from cifar_lab.recipe import Recipe
@@ -34,12 +34,6 @@ OPERATORS = 8
 
 class Enough(Exception):  # noqa: N818  # not an error: it leaves the loop between two steps
     """All steps that were asked for are done."""
-
-
-class ProfileError(UserError):
-    """The recipe is too short for so many steps, or the folder cannot be written."""
-
-    exit_status = 2
 
 
 def run_profile(recipe: Recipe, world: World, steps: int, out: Path) -> dict[str, Any]:
@@ -66,7 +60,7 @@ def _run_dir(recipe: Recipe, world: World, out: Path) -> Iterator[tuple[RunDir, 
             out.mkdir(parents=True, exist_ok=True)
             path = tempfile.mkdtemp(prefix=".run-", dir=out)
         except OSError as error:
-            raise ProfileError(f"cannot write {out}: {error.strerror}; name another folder with --out") from error
+            raise UsageError(f"cannot write {out}: {error.strerror}; name another folder with --out") from error
         RunDir(path).create(recipe)
         return path, claim(Path(path))
 
@@ -87,7 +81,7 @@ def _profile(session: Session, steps: int, out: Path) -> dict[str, Any]:
     longest = total - WARM_UP - TRACED
     if steps > longest:
         fix = f"at most --steps {longest}, or a larger train.epochs" if longest > 0 else "use a larger train.epochs"
-        raise ProfileError(
+        raise UsageError(
             f"the recipe trains {total} steps, fewer than {steps} timed, {WARM_UP} before them and {TRACED} traced: "
             f"{fix}"
         )

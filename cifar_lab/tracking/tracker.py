@@ -29,10 +29,6 @@ END_SECONDS = 10.0
 BYTES_PER_SECOND = 4e6
 
 
-class NoWandbError(UserError):
-    """The package is not installed."""
-
-
 class Tracker:
     """Appends metrics.jsonl and lets a process mirror it to W&B; other ranks than the main one do nothing.
 
@@ -122,7 +118,7 @@ def sender(run_dir: Path) -> tuple[list[str], dict[str, str]]:
     """
     package = importlib.util.find_spec("wandb")
     if package is None or package.origin is None:  # a folder `wandb` in the working directory also has a spec
-        raise NoWandbError("the package wandb is not installed: pip install 'cifar-lab[wandb]'")
+        raise UserError("the package wandb is not installed: pip install 'cifar-lab[wandb]'")
     defaults = {"WANDB_DIR": str(run_dir)}
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         defaults[name] = str(cache_root(run_dir) / name.lower())

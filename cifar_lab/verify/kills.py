@@ -31,10 +31,6 @@ AIM_SECONDS = 60.0
 ORPHAN_SECONDS = 30.0
 
 
-class VerifyResumeError(UserError):
-    """The runs that were to be compared did not get through, or have no place."""
-
-
 @dataclass(frozen=True)
 class Trial:
     """How to train: the recipe, on how many processes, and where everything goes."""
@@ -56,19 +52,19 @@ class Trial:
             return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
     def finish(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a run that nobody disturbs. Raises VerifyResumeError if it fails."""
+        """Wait for the end of a run that nobody disturbs. Raises UserError if it fails."""
         if process.wait() != 0:
-            raise VerifyResumeError(f"the run `{name}` failed, see {self.folder / f'{name}.log'}")
+            raise UserError(f"the run `{name}` failed, see {self.folder / f'{name}.log'}")
 
 
 def empty_folder(folder: Path) -> Path:
-    """`folder`, made. Raises VerifyResumeError; what lies there already would be compared in place of new runs."""
+    """`folder`, made. Raises UserError; what lies there already would be compared in place of new runs."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise VerifyResumeError(f"{folder} is not empty: name a new folder with --out")
+            raise UserError(f"{folder} is not empty: name a new folder with --out")
     except OSError as error:
-        raise VerifyResumeError(f"cannot write {folder}: {error.strerror}; name another with --out") from error
+        raise UserError(f"cannot write {folder}: {error.strerror}; name another with --out") from error
     return folder.absolute()
 
 
@@ -84,7 +80,7 @@ def verify(trial: Trial, kills: int, chance: random.Random) -> Verdict:
         print(f"kill {number + 1}: {told or 'the run completed first'}", flush=True)
         if told is None:
             if number == 0:
-                raise VerifyResumeError("nothing was proven: make the run longer, so that it can be killed")
+                raise UserError("nothing was proven: make the run longer, so that it can be killed")
             break
     trial.finish("killed", trial.start("killed"))
     return compare(trial.folder, exact=trial.processes == 1)
@@ -136,11 +132,11 @@ def _kill(process: subprocess.Popen[bytes], victim: str, chance: random.Random) 
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the workers that outlive their launcher. Raises VerifyResumeError if they do not end by themselves."""
+    """Wait for the workers that outlive their launcher. Raises UserError if they do not end by themselves."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     with suppress(ProcessLookupError):  # nobody of the group is left
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-        raise VerifyResumeError(f"workers outlived their launcher by {ORPHAN_SECONDS:g} s and were killed")
+        raise UserError(f"workers outlived their launcher by {ORPHAN_SECONDS:g} s and were killed")

@@ -226,7 +226,7 @@ def test_a_push_without_network_keeps_the_folder(tmp_path, capsys):
     assert not out.exists()
     assert export.main([*command, "--push", "me/name"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("cifar-lab export: cannot push to me/name: ")
+    assert said.startswith("cannot push to me/name: ")
     assert (
         f"the export itself is whole; once the hub can be reached and `hf auth login` was done: "
         f"hf upload --private me/name {out}" in said

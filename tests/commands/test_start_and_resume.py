@@ -6,8 +6,9 @@ import pytest
 from support.commands import PYTHON, ROOT, completed, write_recipe
 from support.small import small
 
+from cifar_lab.errors import UsageError
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.train import LaunchError, _check_launch
+from cifar_lab.train import _check_launch
 
 MODULE = ["-m", "cifar_lab.train"]
 CPU_CONFIG = str(ROOT / "accelerate_configs" / "cpu.yaml")
@@ -90,6 +91,6 @@ def test_accelerate_that_would_start_one_process_instead_of_two_is_refused(tmp_p
     ],
 )
 def test_what_a_lonely_launch_looks_like(more, refused):
-    with pytest.raises(LaunchError) if refused else nullcontext():
+    with pytest.raises(UsageError) if refused else nullcontext():
         _check_launch({"ACCELERATE_USE_CPU": "True", "ACCELERATE_MIXED_PRECISION": "no", **more})
     _check_launch({"MASTER_ADDR": "node1"})  # a job script's own, around plain python

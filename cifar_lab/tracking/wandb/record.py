@@ -16,10 +16,6 @@ NAME = "wandb.json"
 EXIT_NOT_SENT = 3
 
 
-class RecordError(UserError):
-    """wandb.json cannot be used; the message names the way out."""
-
-
 class Identity(BaseModel):
     """The W&B run of a directory; `entity` None is the default one of the key, `whole_at` the server that has it all."""
 
@@ -36,7 +32,7 @@ class Identity(BaseModel):
 
 
 def identify(folder: Path, project: str, entity: str | None) -> Identity:
-    """The run's identity, kept from the first start on. Raises RecordError and OSError.
+    """The run's identity, kept from the first start on. Raises UserError and OSError.
 
     A first start under `wandb agent` takes the run, project and entity that its sweep gave it.
     """
@@ -53,7 +49,7 @@ def identify(folder: Path, project: str, entity: str | None) -> Identity:
         made.write(folder)
         return made
     except (ValidationError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is damaged; delete it to send the run as a new one") from error
+        raise UserError(f"{path} is damaged; delete it to send the run as a new one") from error
 
 
 def not_sent(folder: Path, reason: object) -> str:
