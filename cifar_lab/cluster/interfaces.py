@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cifar_lab.cluster.place import PlaceError
+from cifar_lab.errors import UsageError
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def interfaces() -> list[Interface]:
 def chosen_interface(environ: Mapping[str, str], *, alone: bool) -> Interface | None:
     """The one that the user named with GLOO_SOCKET_IFNAME, the first of several.
 
-    Raises PlaceError where one does not exist, is down, has no address or, unless `alone`, leads nowhere.
+    Raises UsageError where one does not exist, is down, has no address or, unless `alone`, leads nowhere.
     """
     names = [name for name in environ.get("GLOO_SOCKET_IFNAME", "").split(",") if name]
     usable = [interface for interface in interfaces() if alone or not interface.loopback] if names else []
@@ -51,7 +51,7 @@ def chosen_interface(environ: Mapping[str, str], *, alone: bool) -> Interface | 
     for name in names:
         if name not in [interface.name for interface in usable]:
             way_out = f"unset it, or choose one of {', '.join(map(str, usable))}"
-            raise PlaceError(f"GLOO_SOCKET_IFNAME={','.join(names)}: there is no interface {name} {kind}: {way_out}")
+            raise UsageError(f"GLOO_SOCKET_IFNAME={','.join(names)}: there is no interface {name} {kind}: {way_out}")
     return next((interface for interface in usable if interface.name == names[0]), None)
 
 

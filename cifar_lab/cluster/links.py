@@ -18,9 +18,9 @@ from contextlib import suppress
 
 from cifar_lab.cluster.interfaces import chosen_interface
 from cifar_lab.cluster.meeting import MEETING_SECONDS, meeting
-from cifar_lab.cluster.place import Node, PlaceError, find_node
+from cifar_lab.cluster.place import Node, find_node
 from cifar_lab.cluster.reach import MEND, MeetingError
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.recipe import load_recipe
 from cifar_lab.rundir.directory import RunDir
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_intermixed_args(given)
     try:
         node = find_node(os.environ)
-    except PlaceError as error:
+    except UsageError as error:
         if os.environ.get("SLURM_LOCALID", "0") == "0":
             print(f"{socket.gethostname()}: {error}", file=sys.stderr)
         return error.exit_status
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             name, address = met.me.interface, met.master_addr
     except MeetingError as error:
         alike = error.lines == [problem]  # on all nodes: node 0 tells it for all
-        own = [problem] if problem and problem not in str(error) else []
-        for line in [*error.lines, *own] if node.rank == 0 or not alike else []:
+        told = str(error) if problem is None or problem in str(error) else f"{error}\n{problem}"
+        for line in told.splitlines() if node.rank == 0 or not alike else []:
             print(line if alike else f"{node.host}: {line}", file=sys.stderr)
         return MEND if problem else error.exit_status
     _print(node, name, address, node.master_port)

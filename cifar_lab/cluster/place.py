@@ -8,17 +8,11 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
 PORTS_A_JOB = 16  # job ids follow each other, so steps and restarts of one do not meet those of the next
 LOOPBACK = re.compile(r"localhost(\.localdomain)?|ip6-localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0", re.IGNORECASE)
-
-
-class PlaceError(UserError):
-    """The environment puts this node nowhere; the message names the variable or option to mend."""
-
-    exit_status = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ class Node:
 
 
 def find_node(environ: Mapping[str, str], host: str | None = None) -> Node:
-    """By NNODES and NODE_RANK if both are set, else by srun's variables, else alone. Raises PlaceError.
+    """By NNODES and NODE_RANK if both are set, else by srun's variables, else alone. Raises UsageError.
 
     MASTER_ADDR and MASTER_PORT are taken where set; under srun they default to the step's first node and a port that
     follows from the job.
@@ -54,9 +48,9 @@ def find_node(environ: Mapping[str, str], host: str | None = None) -> Node:
     if environ.get("SLURM_STEP_ID", "").isdigit() and "SLURM_STEP_NUM_NODES" in environ:
         return _by_slurm(environ, host)
     if _number(environ, "NNODES", 1) > 1:
-        raise PlaceError("NNODES is set but not NODE_RANK: set it on each node, 0 to NNODES-1")
+        raise UsageError("NNODES is set but not NODE_RANK: set it on each node, 0 to NNODES-1")
     if _number(environ, "SLURM_JOB_NUM_NODES", 1) > 1:
-        raise PlaceError(
+        raise UsageError(
             f"this Slurm job has {environ['SLURM_JOB_NUM_NODES']} nodes and only one of them was told to start: put "
             "`srun --ntasks-per-node=1` in front"
         )
@@ -66,12 +60,12 @@ def find_node(environ: Mapping[str, str], host: str | None = None) -> Node:
 def _by_hand(environ: Mapping[str, str], host: str) -> Node:
     num_nodes, rank = _number(environ, "NNODES"), _number(environ, "NODE_RANK")
     if not 0 <= rank < num_nodes:
-        raise PlaceError(f"NODE_RANK={rank} with NNODES={num_nodes}: ranks are 0 to NNODES-1")
+        raise UsageError(f"NODE_RANK={rank} with NNODES={num_nodes}: ranks are 0 to NNODES-1")
     if num_nodes == 1:
         return Node(1, 0, host, "127.0.0.1", _port(environ, 0), (host,), "")
     address = environ.get("MASTER_ADDR")
     if not address:
-        raise PlaceError(f"NNODES={num_nodes} needs MASTER_ADDR, the name or address of node 0")
+        raise UsageError(f"NNODES={num_nodes} needs MASTER_ADDR, the name or address of node 0")
     port = _port(environ, 29500)
     _check_address(address, "set it to the name of node 0, as the others know it")
     return Node(num_nodes, rank, host, address, port, (), f"{address}-{port}")
@@ -81,7 +75,7 @@ def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
     num_nodes, rank = _number(environ, "SLURM_STEP_NUM_NODES"), _number(environ, "SLURM_NODEID")
     tasks = _number(environ, "SLURM_STEP_NUM_TASKS", num_nodes)
     if tasks != num_nodes:
-        raise PlaceError(
+        raise UsageError(
             f"srun started {tasks} tasks on {num_nodes} nodes: start node.sh once a node with "
             "--ntasks-per-node=1; it starts the processes itself (--nproc)"
         )
@@ -100,20 +94,20 @@ def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
 
 def _check_address(address: str, fix: str) -> None:
     if LOOPBACK.fullmatch(address):
-        raise PlaceError(f"MASTER_ADDR={address} is on each node that node itself, so they would never meet: {fix}")
+        raise UsageError(f"MASTER_ADDR={address} is on each node that node itself, so they would never meet: {fix}")
 
 
 def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
     text = environ.get(name) or ("" if default is None else str(default))
     if not text.isdecimal():
-        raise PlaceError(f"{name}={text} is not a number")
+        raise UsageError(f"{name}={text} is not a number")
     return int(text)
 
 
 def _port(environ: Mapping[str, str], default: int) -> int:
     port = _number(environ, "MASTER_PORT", default)
     if environ.get("MASTER_PORT") and not 1 <= port < 1 << 16:
-        raise PlaceError(f"MASTER_PORT={port} is not a port: they are 1 to 65535")
+        raise UsageError(f"MASTER_PORT={port} is not a port: they are 1 to 65535")
     return port
 
 

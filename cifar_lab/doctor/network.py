@@ -12,10 +12,11 @@ from typing import Any
 from cifar_lab.cluster.interfaces import chosen_interface
 from cifar_lab.cluster.links import patience
 from cifar_lab.cluster.meeting import Meeting, meeting
-from cifar_lab.cluster.place import Node, PlaceError, find_node
+from cifar_lab.cluster.place import Node, find_node
 from cifar_lab.cluster.reach import MEND, TRY_AGAIN, MeetingError
 from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import TIMEOUT, ask
+from cifar_lab.errors import UsageError
 
 SKEW_SECONDS = 5.0
 TORCH_SECONDS = 60.0
@@ -62,7 +63,7 @@ def find_links(environ: Mapping[str, str]) -> Iterator[Links]:
     try:
         found.node = find_node(environ)
         interface = chosen_interface(environ, alone=found.num_nodes == 1)
-    except PlaceError as error:
+    except UsageError as error:
         problem = str(error)
         found.checks.append(Check("place", "FAIL", problem, "as it says"))
     with ExitStack() as stack:

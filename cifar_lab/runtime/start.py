@@ -16,7 +16,7 @@ OF_THE_EXTRA = ("deepspeed", "transformers")
 
 
 def start_world(timeout: float | None = None) -> World:
-    """World.start, with DeepSpeed made ready if `accelerate launch` asks for it. Raises OptionError, WorldError."""
+    """World.start, with DeepSpeed made ready if `accelerate launch` asks for it. Raises OptionError, UsageError."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") != "true":
         return World.start(timeout)
     missing = [name for name in OF_THE_EXTRA if importlib.util.find_spec(name) is None]

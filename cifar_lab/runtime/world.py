@@ -14,15 +14,9 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 
 T = TypeVar("T")
-
-
-class WorldError(UserError):
-    """The launcher did not form the world that it was asked for."""
-
-    exit_status = 2
 
 
 def is_lost_peer(error: BaseException) -> bool:
@@ -66,7 +60,7 @@ class World:
         for variable in ("CIFAR_LAB_WORLD_SIZE", "WORLD_SIZE"):
             expected = os.environ.get(variable)
             if expected and int(expected) != world.world_size:
-                raise WorldError(
+                raise UsageError(
                     f"{expected} processes were asked for ({variable}) but this process is in a world of "
                     f"{world.world_size}: every process would train alone. On CPUs start with `torchrun "
                     "--nproc-per-node N`, or `ACCELERATE_USE_CPU=true accelerate launch --config_file "

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from cifar_lab.cluster.interfaces import chosen_interface, interfaces, resolve, within
-from cifar_lab.cluster.place import PlaceError
+from cifar_lab.errors import UsageError
 
 
 def test_interfaces_by_name() -> None:
@@ -17,7 +17,7 @@ def test_interfaces_by_name() -> None:
         ("lo", False, "there is no interface lo .* leads to other nodes: unset it"),
         ("lo,ethx", True, "there is no interface ethx"),
     ):
-        with pytest.raises(PlaceError, match=message):
+        with pytest.raises(UsageError, match=message):
             chosen_interface({"GLOO_SOCKET_IFNAME": names}, alone=alone)
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cifar_lab.cluster.place import PlaceError, expand_hosts, find_node
+from cifar_lab.cluster.place import expand_hosts, find_node
+from cifar_lab.errors import UsageError
 
 SLURM = {
     "SLURM_JOB_ID": "17",
@@ -82,7 +83,7 @@ def test_by_hand() -> None:
     ],
 )
 def test_what_is_refused(environ: dict[str, str], message: str) -> None:
-    with pytest.raises(PlaceError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         find_node(environ)
     assert caught.value.exit_status == 2
 
