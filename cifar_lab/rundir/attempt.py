@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.files import atomic
 from cifar_lab.files.process import ProcessId
 from cifar_lab.rundir.heartbeat import FOLDER, Beat, read_beats
@@ -87,8 +87,9 @@ ATTEMPT = TypeAdapter(Attempt)
 def claim(folder: Path) -> Attempt:
     """Make the run directory `folder` ours, as the next attempt; makes it if need be.
 
-    Raises UserError at once while its holder lives. Where that cannot be told from here (another machine, or
-    peers of a dead rank 0 on their way out), watches their heartbeats for up to SILENT_SECONDS first.
+    Raises UserError at once while its holder lives. Where that cannot be told from here (another machine, or peers of
+    a dead rank 0 on their way out), watches their heartbeats for up to SILENT_SECONDS first. Raises UsageError where
+    it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,8 +101,8 @@ def claim(folder: Path) -> Attempt:
             if attempt is not None:
                 return attempt
     except OSError as error:
-        raise UserError(
-            f"cannot claim the run directory {folder}: {error.strerror}; make room there or choose another place with "
+        raise UsageError(
+            f"cannot write the run directory {folder}: {error.strerror}; make room there or choose another place with "
             "--runs DIR"
         ) from error
 

@@ -220,7 +220,7 @@ def test_of_eight_simultaneous_claims_one_wins(tmp_path):
 
 def test_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot claim the run directory .*Not a directory.*--runs DIR"):
+    with pytest.raises(UserError, match=r"cannot write the run directory .*Not a directory.*--runs DIR"):
         claim(tmp_path / "file" / "run")
 
 
@@ -228,7 +228,7 @@ def test_full_disk_leaves_nothing_claimed(tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "  # the marker is empty, the rest not
     done = subprocess.run([sys.executable, "-c", limit + CLAIM, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode != 0
-    assert done.stderr.splitlines()[-1].startswith("cifar_lab.errors.UserError: cannot claim the run directory")
+    assert done.stderr.splitlines()[-1].startswith("cifar_lab.errors.UsageError: cannot write the run directory")
     assert claim(tmp_path).number == 1
 
 
