@@ -36,7 +36,7 @@ from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
 from cifar_lab.training.presence import Presence
-from cifar_lab.training.session import Session, open_session
+from cifar_lab.training.session import Session
 
 FIRST, LAST, EVERY, TOTAL = 15, 55, 10, 56  # saves at 20, 30, 40 and 50 are inside of the timed steps
 KINDS = ("weights", "buffers", "optimizer")
@@ -85,7 +85,7 @@ def run(world: World, folder: Path, mode: str) -> Timer:
     parsed, run_dir = parse_recipe(recipe(mode != "none")), RunDir(folder / mode)
     run_dir.create(parsed)
     presence = Presence(run_dir, claim(run_dir.path), Heartbeat(run_dir.path, 0), StopFlag())
-    session = open_session(parsed, world, presence)
+    session = Session(parsed, world, presence)
     if mode == "torch_save":
         session.saver.save = lambda state: torch_save(session, run_dir.path / f"{state.step}.pt")  # type: ignore
     timer = Timer(session)

@@ -79,7 +79,7 @@ def runs_of(world: World, net: str, train_batch: int, batches: list[int]) -> dic
         )
 
         def run() -> int:
-            result = evaluate(engine, pictures)
+            result = evaluate(engine.predict, world, pictures)
             assert result is not None
             return result.count
 

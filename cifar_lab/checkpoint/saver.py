@@ -42,19 +42,19 @@ CONTENTS: dict[str, tuple[StateKind, ...]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingState:
     """What a checkpoint holds besides tensors: two integers, the sums since the last log line, where and how long."""
 
-    step: int
-    skipped: int
-    loss_sum: float
-    loss_steps: int
+    step: int = 0
+    skipped: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
     data_fingerprint: str
     micro_batch: int
     world_size: int
     strategy: str
-    seconds: float
+    seconds: float = 0.0
 
 
 class Saver:

@@ -26,7 +26,7 @@ from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
 from cifar_lab.training.presence import Presence
-from cifar_lab.training.session import Session, open_session
+from cifar_lab.training.session import Session
 
 WARM_UP, TRACED = 5, 3
 OPERATORS = 8
@@ -42,7 +42,7 @@ def run_profile(recipe: Recipe, world: World, steps: int, out: Path) -> dict[str
     recipe = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"wandb_project": None})})
     with _run_dir(recipe, world, out) as (run_dir, attempt):
         presence = Presence(run_dir, attempt, Heartbeat(run_dir.path, world.rank), StopFlag())  # never started
-        session = open_session(recipe, world, presence)
+        session = Session(recipe, world, presence)
         try:
             return _profile(session, steps, out)
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -20,14 +19,6 @@ class Save(IntEnum):
     WRITTEN = 0
     WRITING = 1
     FAILED = 2
-
-
-@dataclass(frozen=True)
-class Ballot:
-    """What all processes agreed on."""
-
-    stop: bool
-    save: Save
 
 
 class Vote:
@@ -54,15 +45,15 @@ class Vote:
         if self._group is not None:  # one process goes by the clock, which must not begin anew each time
             self._next, self._last_count, self._last_time = 0, self._count, time.monotonic()
 
-    def cast(self, *, stop: bool, save: Save) -> Ballot:
-        """Vote; blocks until all have."""
+    def cast(self, *, stop: bool, save: Save) -> tuple[bool, Save]:
+        """Vote; what all agreed on. Blocks until all have."""
         if self._group is None:
             self._last_time = time.monotonic()
-            return Ballot(stop, save)
+            return stop, save
         ballot = torch.tensor([stop, int(save), self._proposal() if self.world.is_main else 0])
         dist.all_reduce(ballot, dist.ReduceOp.MAX, group=self._group)
         agreed_stop, agreed_save, self._next = ballot.tolist()
-        return Ballot(bool(agreed_stop), Save(agreed_save))
+        return bool(agreed_stop), Save(agreed_save)
 
     def _proposal(self) -> int:
         """Rank 0 alone looks at the clock and spaces the votes."""

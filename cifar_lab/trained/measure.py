@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -54,8 +52,6 @@ def _measure(saved: SavedModel, world: World, split: str) -> dict[str, Any]:
         world_size=world.world_size,
         channels_last=network.channels_last,
     )
-    # A Predictor: the network whole on every process; its buffers are equal and its weights the final ones.
-    engine = SimpleNamespace(world=world, predict=network, use_ema=nullcontext, average_buffers=lambda: None)
     batches = track(
         stream,
         "measuring",
@@ -63,7 +59,7 @@ def _measure(saved: SavedModel, world: World, split: str) -> dict[str, Any]:
         transient=True,
         disable=not (world.is_main and sys.stderr.isatty()),
     )
-    result = evaluate(engine, batches, tta=recipe.eval.tta, keep=True)
+    result = evaluate(network, world, batches, tta=recipe.eval.tta, keep=True)
     assert result is not None and result.predictions is not None
     kept = result.predictions
     labels, predictions = kept.labels.numpy(), kept.predictions.numpy()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,21 +12,6 @@ from torch import Tensor
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.recipe.schema import TestTimeAugmentation
 from cifar_lab.runtime.world import World
-
-
-class Predictor(Protocol):
-    """What measuring a split takes: an engine, or a model that is trained."""
-
-    world: World
-
-    def predict(self, images: Tensor) -> Tensor:
-        """Logits (b, num_classes) in float32 of `images` (b, 3, s, s), in evaluation mode."""
-
-    def use_ema(self) -> AbstractContextManager[None]:
-        """Within it, the moving average of the weights stands in for them, if there is one."""
-
-    def average_buffers(self) -> None:
-        """Make floating-point buffers equal everywhere."""
 
 
 @dataclass(frozen=True)
@@ -68,45 +51,43 @@ def views(images: Tensor, tta: TestTimeAugmentation) -> list[tuple[float, Tensor
 
 
 def evaluate(
-    engine: Predictor,
+    predict: Callable[[Tensor], Tensor],
+    world: World,
     stream: EvalStream,
     *,
     tta: TestTimeAugmentation = False,
     keep: bool = False,
     stop: Callable[[], bool] | None = None,
 ) -> Evaluation | None:
-    """Measure `stream` with the final weights (the moving average if there is one). Collective.
+    """Measure `stream` by `predict`: float32 logits (b, num_classes) of images (b, 3, s, s). Collective.
 
     With `tta` logits are averaged over the `views` of a picture. `keep` also returns each sample's
     prediction. None if `stop`, which is asked after every batch and must answer alike on all ranks, said so.
     """
-    device = engine.world.device
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    counts = torch.zeros(2, dtype=torch.int64, device=device)  # correct, all
+    loss = torch.zeros((), dtype=torch.float64, device=world.device)
+    counts = torch.zeros(2, dtype=torch.int64, device=world.device)  # correct, all
     kept: list[Tensor] = []
-    engine.average_buffers()
-    with engine.use_ema():
-        for batch in stream:
-            logits = torch.stack([weight * engine.predict(view) for weight, view in views(batch.images, tta)]).sum(0)
-            real = batch.weight
-            losses = F.cross_entropy(logits, batch.labels, reduction="none")
-            loss += torch.where(real > 0, losses, 0).double().sum()
-            predicted = logits.argmax(dim=1)
-            counts += torch.stack([((predicted == batch.labels) * real).sum(), real.sum()])
-            if keep:
-                confidence = logits.softmax(dim=1).gather(1, predicted[:, None]).squeeze(1)
-                kept.append(torch.stack([t.double() for t in (batch.ids, batch.labels, predicted, confidence, real)]))
-            if stop is not None and stop():
-                return None
-    loss, counts = engine.world.sum_(loss), engine.world.sum_(counts)
+    for batch in stream:
+        logits = torch.stack([weight * predict(view) for weight, view in views(batch.images, tta)]).sum(0)
+        real = batch.weight
+        losses = F.cross_entropy(logits, batch.labels, reduction="none")
+        loss += torch.where(real > 0, losses, 0).double().sum()
+        predicted = logits.argmax(dim=1)
+        counts += torch.stack([((predicted == batch.labels) * real).sum(), real.sum()])
+        if keep:
+            confidence = logits.softmax(dim=1).gather(1, predicted[:, None]).squeeze(1)
+            kept.append(torch.stack([t.double() for t in (batch.ids, batch.labels, predicted, confidence, real)]))
+        if stop is not None and stop():
+            return None
+    loss, counts = world.sum_(loss), world.sum_(counts)
     correct, count = counts.tolist()
-    predictions = _collect(engine, torch.cat(kept, dim=1)) if keep else None
+    predictions = _collect(world, torch.cat(kept, dim=1)) if keep else None
     return Evaluation(float(loss) / count, correct / count, count, predictions)
 
 
-def _collect(engine: Predictor, columns: Tensor) -> Predictions:
+def _collect(world: World, columns: Tensor) -> Predictions:
     """Join (5, n) columns of all ranks, without padding, sorted by sample id."""
-    rows = engine.world.gather(columns.T).cpu()
+    rows = world.gather(columns.T).cpu()
     rows = rows[rows[:, 4] > 0]
     rows = rows[rows[:, 0].argsort()]
     ids, labels, predicted = (rows[:, i].long() for i in range(3))

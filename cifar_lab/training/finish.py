@@ -16,8 +16,8 @@ from torch import Tensor
 
 from cifar_lab.files.atomic import replacing
 from cifar_lab.models.size import model_size
-from cifar_lab.training.evaluation import Evaluation, Predictions, evaluate
-from cifar_lab.training.loop import stop, stop_agreed, write_status
+from cifar_lab.training.evaluation import Evaluation, Predictions
+from cifar_lab.training.loop import measure, stop, write_status
 from cifar_lab.training.session import Session
 from cifar_lab.training.sheets import draw_mistakes
 
@@ -30,13 +30,7 @@ def finish(session: Session) -> bool:
     session.saver.wait()
     session.heartbeat.phase("test")
     session.validation = None  # whose batch of pictures would lie beside that of the test split
-    result = evaluate(
-        session.engine,
-        session.eval_stream(session.test),
-        tta=session.recipe.eval.tta,
-        keep=True,
-        stop=lambda: stop_agreed(session),
-    )
+    result = measure(session, session.eval_stream(session.test), keep=True)
     if result is None:
         return stop(session)
     session.heartbeat.phase("end")

@@ -6,18 +6,20 @@ import math
 import statistics
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from cifar_lab.checkpoint.files import list_checkpoints
 from cifar_lab.data.randomness import torch_seed
+from cifar_lab.data.stream import EvalStream
 from cifar_lab.errors import UserError
 from cifar_lab.rundir.directory import State
 from cifar_lab.runtime.engine import Health
 from cifar_lab.runtime.vote import Save
-from cifar_lab.training.evaluation import evaluate
+from cifar_lab.training.evaluation import Evaluation, evaluate
 from cifar_lab.training.session import Session
 
 SPIKE = 3.0
@@ -30,26 +32,25 @@ class NonFiniteError(UserError, ArithmeticError):
     exit_status = 3
 
 
-@dataclass
 class Clock:
-    """Seconds of training, without evaluation and saving, since the last log line."""
+    """Seconds of training, without evaluation and saving, and steps since the last log line."""
 
-    seconds: float = 0.0
-    steps: int = 0
-    _since: float = field(default_factory=time.perf_counter)
-
-    def pause(self) -> None:
-        self.seconds += time.perf_counter() - self._since
-
-    def resume(self) -> None:
+    def __init__(self) -> None:
+        self.steps = 0
         self._since = time.perf_counter()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What the block takes does not count."""
+        start = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - start
 
     def lap(self) -> tuple[float, int]:
         """Seconds and steps since the last lap."""
-        self.pause()
-        lap = self.seconds, self.steps
-        self.seconds, self.steps = 0.0, 0
-        self.resume()
+        now = time.perf_counter()
+        lap = now - self._since, self.steps
+        self._since, self.steps = now, 0
         return lap
 
 
@@ -57,7 +58,10 @@ def fit(session: Session) -> bool:
     """Train from `session.state` to the end; False if the run was asked to stop and has saved itself."""
     schedule, engine, stream = session.schedule, session.engine, session.stream
     seed, micro_batches = session.recipe.seed, session.schedule.micro_batches(session.world.rank)
-    loss_sum, share = _restored_loss_sum(session), schedule.micro_batch / schedule.global_batch
+    share = schedule.micro_batch / schedule.global_batch
+    # Over steps, of the mean loss, since the last log line; what a checkpoint brought is rank 0's.
+    brought = session.state.loss_sum if session.world.is_main else 0.0
+    loss_sum = torch.tensor(brought, dtype=torch.float64, device=session.world.device)
     losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
     if _owes_validation(session) and not validate(session):
         return stop(session)
@@ -86,13 +90,12 @@ def fit(session: Session) -> bool:
             if logging_due:
                 _log_training(session, health, clock, losses)
                 loss_sum.zero_()
-            clock.pause()
-            if validating and not stopping:
-                stopping = not validate(session)
-            if saving or stopping:
-                with session.heartbeat.during("save"):
-                    session.saver.save(replace(session.state, seconds=session.seconds()))
-            clock.resume()
+            with clock.stopped():
+                if validating and not stopping:
+                    stopping = not validate(session)
+                if saving or stopping:
+                    with session.heartbeat.during("save"):
+                        session.saver.save(replace(session.state, seconds=session.seconds()))
         if stopping:
             return stop(session)
     return True
@@ -103,9 +106,7 @@ def validate(session: Session) -> bool:
     assert session.validation is not None
     state, schedule = session.state, session.schedule
     with session.heartbeat.during("validation"):
-        result = evaluate(
-            session.engine, session.validation, tta=session.recipe.eval.tta, stop=lambda: stop_agreed(session)
-        )
+        result = measure(session, session.validation)
     session.vote.restart()  # steps are slower than batches of an evaluation
     if result is None:
         return False
@@ -117,6 +118,14 @@ def validate(session: Session) -> bool:
     return True
 
 
+def measure(session: Session, pictures: EvalStream, *, keep: bool = False) -> Evaluation | None:
+    """Measure with the final weights, the moving average if there is one; None if all agreed to stop. Collective."""
+    engine, tta = session.engine, session.recipe.eval.tta
+    engine.average_buffers()
+    with engine.use_ema():
+        return evaluate(engine.predict, session.world, pictures, tta=tta, keep=keep, stop=lambda: stop_agreed(session))
+
+
 def stop_agreed(session: Session) -> bool:
     """Whether all processes agreed to stop; also lets a save that all have written be committed. Collective."""
     session.heartbeat.advance()
@@ -126,12 +135,12 @@ def stop_agreed(session: Session) -> bool:
     asked = session.presence.flag.reason is not None or (
         session.world.is_main and session.run_dir.stop_request() is not None
     )
-    ballot = session.vote.cast(stop=asked, save=session.saver.progress)
-    if ballot.save is Save.FAILED:
+    agreed, save = session.vote.cast(stop=asked, save=session.saver.progress)
+    if save is Save.FAILED:
         session.saver.wait()
-    elif ballot.save is Save.WRITTEN:
+    elif save is Save.WRITTEN:
         session.saver.settle()
-    return ballot.stop
+    return agreed
 
 
 def stop(session: Session) -> bool:
@@ -155,12 +164,6 @@ def write_status(session: Session, state: State, reason: str | None = None) -> N
         world_size=session.world.world_size,
         attempt=session.presence.attempt.number,
     )
-
-
-def _restored_loss_sum(session: Session) -> Tensor:
-    """Sum over steps of the mean loss, since the last log line; what a checkpoint brought is rank 0's."""
-    brought = session.state.loss_sum if session.world.is_main else 0.0
-    return torch.tensor(brought, dtype=torch.float64, device=session.world.device)
 
 
 def _owes_validation(session: Session) -> bool:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cifar_lab.checkpoint import saver as checkpoint
 from cifar_lab.checkpoint.files import CheckpointError
 from cifar_lab.checkpoint.saver import Saver, TrainingState
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.index_log import IndexLog
-from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.files.cache import cache_root
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
-from cifar_lab.rundir.directory import RunDir
-from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.make import make_engine, uses_channels_last
 from cifar_lab.runtime.vote import Vote
@@ -34,41 +31,60 @@ from cifar_lab.training.splits import Splits
 log = logging.getLogger("cifar_lab")
 
 
-@dataclass
 class Session:
     """One process's parts of a run; `state` is where training stands."""
 
-    recipe: Recipe
-    world: World
-    presence: Presence
-    schedule: Schedule
-    preparation: Preparation
-    test: ImageSet
-    stream: Stream | IndexLog
-    validation: EvalStream | None
-    eval_stream: Callable[[ImageSet], EvalStream]  # what measures pictures, each on one of the processes
-    engine: Engine
-    saver: Saver
-    tracker: Tracker
-    progress: Progress
-    vote: Vote
-    state: TrainingState
-    channels_last: bool
-    started: float  # by the monotonic clock, as if earlier attempts had been this one
+    def __init__(self, recipe: Recipe, world: World, presence: Presence) -> None:
+        """Put a run together and load its newest checkpoint, if there is one. Collective; raises UserErrors."""
+        started = time.monotonic()
+        self.recipe, self.world, self.presence = recipe, world, presence
+        self.run_dir = run_dir = presence.run_dir
+        self.heartbeat = presence.heartbeat  # called alike by every rank, since progress is compared
+        splits = Splits.load(recipe, cache_root(run_dir.path))
+        self.preparation, self.test = splits.preparation, splits.test
+        self.schedule = schedule = Schedule.make(recipe, len(splits.training), world.world_size)
+        found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
+        model = splits.network(recipe, world, resumed=found is not None)
+        self.channels_last = uses_channels_last(model, recipe)
+        self.engine = engine = make_engine(world, recipe, model, schedule.accumulation_steps)
+        self.state = _starting_state(found, world, schedule, splits.training.fingerprint, engine)
+        stream = Stream(
+            splits.training,
+            splits.preparation,
+            recipe.data.augment,
+            seed=recipe.seed,
+            global_batch=schedule.global_batch,
+            micro_batch=schedule.micro_batch,
+            device=world.device,
+            channels_last=self.channels_last,
+        )
+        self.stream: Stream | IndexLog = stream
+        self.validation = self.eval_stream(splits.held_out) if len(splits.held_out) else None
+        # Before the tracker, which follows these files and sends the sheet.
+        begin_records(presence, world, schedule, engine, self.state)
+        sheet = run_dir.path / "augmented.png"
+        world.from_main(lambda: draw_augmented(sheet, stream, splits.preparation, splits.test.classes))
+        self.progress = Progress(schedule.total_steps, self.state.step, enabled=world.is_main)
+        self.saver = Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last, presence.attempt.check)
+        self.tracker = Tracker(run_dir, recipe, world.is_main, message=self.progress.message)
+        self.vote = Vote(world)
+        self._started = started - self.state.seconds
 
-    @property
-    def run_dir(self) -> RunDir:
-        """The run's directory."""
-        return self.presence.run_dir
-
-    @property
-    def heartbeat(self) -> Heartbeat:
-        """This process's sign of life; called alike by every rank, since progress is compared."""
-        return self.presence.heartbeat
+    def eval_stream(self, images: ImageSet) -> EvalStream:
+        """What measures `images`, each on one of the processes."""
+        return EvalStream(
+            images,
+            self.preparation,
+            batch=self.recipe.eval.batch,
+            device=self.world.device,
+            rank=self.world.rank,
+            world_size=self.world.world_size,
+            channels_last=self.channels_last,
+        )
 
     def seconds(self) -> float:
         """Seconds that the run has taken, earlier attempts up to their last checkpoint included."""
-        return time.monotonic() - self.started
+        return time.monotonic() - self._started
 
     def close(self) -> None:
         """Let go of threads, files and the screen, whatever happened before."""
@@ -77,72 +93,17 @@ class Session:
         self.progress.close()
 
 
-def open_session(recipe: Recipe, world: World, presence: Presence) -> Session:
-    """Put a run together and load its newest checkpoint, if there is one. Collective; raises UserErrors."""
-    started = time.monotonic()
-    run_dir = presence.run_dir
-    splits = Splits.load(recipe, cache_root(run_dir.path))
-    schedule = Schedule.make(recipe, len(splits.training), world.world_size)
-    found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
-    model = splits.network(recipe, world, resumed=found is not None)
-    channels_last = uses_channels_last(model, recipe)
-    engine = make_engine(world, recipe, model, schedule.accumulation_steps)
-    state = _starting_state(found, world, schedule, splits.training.fingerprint, engine)
-    eval_stream = splits.measuring(recipe, world, channels_last)
-    preparation = splits.preparation
-    stream = Stream(
-        splits.training,
-        preparation,
-        recipe.data.augment,
-        seed=recipe.seed,
-        global_batch=schedule.global_batch,
-        micro_batch=schedule.micro_batch,
-        device=world.device,
-        channels_last=channels_last,
-    )
-    # Before the tracker, which follows these files and sends the sheet.
-    begin_records(presence, world, schedule, engine, state)
-    sheet = run_dir.path / "augmented.png"
-    world.from_main(lambda: draw_augmented(sheet, stream, preparation.mean, preparation.std, splits.test.classes))
-    progress = Progress(schedule.total_steps, state.step, enabled=world.is_main)
-    return Session(
-        recipe=recipe,
-        world=world,
-        presence=presence,
-        schedule=schedule,
-        preparation=preparation,
-        test=splits.test,
-        stream=stream,
-        validation=eval_stream(splits.held_out) if len(splits.held_out) else None,
-        eval_stream=eval_stream,
-        engine=engine,
-        saver=Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last, before_commit=presence.attempt.check),
-        tracker=Tracker(run_dir, recipe, world.is_main, message=progress.message),
-        progress=progress,
-        vote=Vote(world),
-        state=state,
-        channels_last=channels_last,
-        started=started - state.seconds,
-    )
-
-
 def _starting_state(
     found: tuple[Path, TrainingState] | None, world: World, schedule: Schedule, fingerprint: str, engine: Engine
 ) -> TrainingState:
     """The state of the checkpoint `found`, put into `engine`, or step 0. Collective."""
-    fresh = TrainingState(
-        step=0,
-        skipped=0,
-        loss_sum=0.0,
-        loss_steps=0,
-        data_fingerprint=fingerprint,
-        micro_batch=schedule.micro_batch,
-        world_size=world.world_size,
-        strategy=engine.strategy,
-        seconds=0.0,
-    )
+    layout: dict[str, Any] = {
+        "micro_batch": schedule.micro_batch,
+        "world_size": world.world_size,
+        "strategy": engine.strategy,
+    }
     if found is None:
-        return fresh
+        return TrainingState(data_fingerprint=fingerprint, **layout)
     path, state = found
     if state.data_fingerprint != fingerprint:
         raise CheckpointError(
@@ -156,5 +117,4 @@ def _starting_state(
             state.micro_batch,
         )
     checkpoint.load(path, engine, state)
-    layout = {name: getattr(fresh, name) for name in ("micro_batch", "world_size", "strategy")}
     return replace(state, **layout)

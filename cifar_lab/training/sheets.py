@@ -9,20 +9,19 @@ import torch
 from PIL import Image
 
 from cifar_lab.data.images import ImageSet
+from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import Stream
 from cifar_lab.files import atomic
 from cifar_lab.files.contact_sheet import COLUMNS, ROWS, Tile, draw_sheet
 from cifar_lab.training.evaluation import Predictions
 
 
-def draw_augmented(
-    path: Path, stream: Stream, mean: Sequence[float], std: Sequence[float], classes: Sequence[str]
-) -> None:
+def draw_augmented(path: Path, stream: Stream, preparation: Preparation, classes: Sequence[str]) -> None:
     """Write a PNG of the first pictures of step 0 with their own labels, unless it is there already."""
     if path.exists():
         return
     tiles: list[Tile] = []
-    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (preparation.mean, preparation.std))
     for m in range(stream.global_batch // stream.micro_batch_size):
         batch = stream.micro_batch(0, m)
         for picture, label in zip(batch.images[: COLUMNS * ROWS - len(tiles)].cpu(), batch.labels, strict=False):

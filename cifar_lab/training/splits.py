@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,15 +56,3 @@ class Splits:
             batches = EvalStream(first, self.preparation, batch=500, device=torch.device("cpu"))
             model.initialise_from(torch.cat([batch.images[batch.weight > 0] for batch in batches]))
         return model
-
-    def measuring(self, recipe: Recipe, world: World, channels_last: bool) -> Callable[[ImageSet], EvalStream]:
-        """What turns a split into batches of `eval.batch`, each on one of the processes."""
-        return partial(
-            EvalStream,
-            preparation=self.preparation,
-            batch=recipe.eval.batch,
-            device=world.device,
-            rank=world.rank,
-            world_size=world.world_size,
-            channels_last=channels_last,
-        )

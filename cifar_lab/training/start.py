@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
+import os
 import sys
+from pathlib import Path
 
+import torch
+
+from cifar_lab.data.index_log import IndexLog
+from cifar_lab.data.stream import Stream
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import Recipe
 from cifar_lab.rundir.attempt import Attempt, claim, read_attempt
 from cifar_lab.rundir.directory import Outcome, RunDir, State
@@ -16,12 +24,13 @@ from cifar_lab.runtime import host
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World, is_lost_peer
 from cifar_lab.training.finish import finish
-from cifar_lab.training.introduction import introduce
 from cifar_lab.training.loop import fit
 from cifar_lab.training.memory import out_of_memory_advice
 from cifar_lab.training.presence import Presence
-from cifar_lab.training.session import open_session
+from cifar_lab.training.session import Session
 from cifar_lab.training.watchdog import Watchdog
+
+log = logging.getLogger("cifar_lab")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -67,8 +76,8 @@ def _train(recipe: Recipe, world: World, presence: Presence) -> Outcome:
             presence.run_dir, presence.heartbeat, presence.attempt, world.world_size, recipe.train.hang_timeout
         ):
             with host.loading():
-                session = open_session(recipe, world, presence)
-                introduce(session)
+                session = Session(recipe, world, presence)
+                _introduce(session)
             completed = fit(session) and finish(session)
         if not completed and world.is_main:
             session.progress.message(f"stopped at step {session.state.step}; start again to continue")
@@ -88,6 +97,38 @@ def _train(recipe: Recipe, world: World, presence: Presence) -> Outcome:
     finally:
         if session is not None:
             session.close()
+
+
+def _introduce(session: Session) -> None:
+    """Print the run's place, arithmetic and doubts; log samples where somebody proves a resume."""
+    world, engine = session.world, session.engine
+    if os.environ.get("CIFAR_LAB_INDEX_LOG"):
+        assert isinstance(session.stream, Stream)
+        session.stream = IndexLog(session.stream, Path(os.environ["CIFAR_LAB_INDEX_LOG"]) / f"{world.rank}.jsonl")
+    if session.recipe.train.compile:
+        session.heartbeat.phase("compile")  # the first step will be long
+    if not world.is_main:
+        return
+    if world.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(world.device).total_memory
+        warning = fits(session.recipe, world.world_size, memory, engine.strategy)
+        if warning:
+            log.warning(warning)
+    session.progress.message(_headline(session))
+    if engine.config is not None:
+        session.progress.message(f"DeepSpeed: {json.dumps(engine.config)}")
+
+
+def _headline(session: Session) -> str:
+    """Where the run lives, its batch arithmetic, its length, and the step that it goes on from."""
+    schedule, step = session.schedule, session.state.step
+    processes = f"{schedule.world_size} process" + ("es" if schedule.world_size > 1 else "")
+    where = f", from step {step}" if step else ""
+    return (
+        f"{session.run_dir.path}: {processes} ({session.engine.strategy}, {session.world.device.type}) x "
+        f"{schedule.accumulation_steps} x micro-batch {schedule.micro_batch} = global batch {schedule.global_batch}; "
+        f"{schedule.steps_per_epoch} steps an epoch, {schedule.total_steps} in all{where}"
+    )
 
 
 def _explain(error: BaseException, advice: str | None, world: World) -> tuple[BaseException, State]:

@@ -11,7 +11,7 @@ from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
 from cifar_lab.training.presence import Presence
-from cifar_lab.training.session import Session, open_session
+from cifar_lab.training.session import Session
 
 
 def opened(mapping, path, world=None) -> Session:
@@ -21,7 +21,7 @@ def opened(mapping, path, world=None) -> Session:
     world.from_main(lambda: run_dir.create(recipe))
     attempt = world.from_main(lambda: claim(run_dir.path))
     heartbeat = Heartbeat(run_dir.path, world.rank)  # not started: no thread, no file
-    return open_session(recipe, world, Presence(run_dir, attempt, heartbeat, StopFlag()))
+    return Session(recipe, world, Presence(run_dir, attempt, heartbeat, StopFlag()))
 
 
 def closed(session) -> None:

@@ -14,7 +14,7 @@ from cifar_lab.files.contact_sheet import CELL, cut_tile
 from cifar_lab.recipe.schema import Augment
 from cifar_lab.training.sheets import draw_augmented
 
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+PREPARATION = Preparation(8, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 
 
 def stream(num: int = 80, batch: int = 80, micro_batch: int = 20) -> Stream:
@@ -24,7 +24,7 @@ def stream(num: int = 80, batch: int = 80, micro_batch: int = 20) -> Stream:
     ids = torch.arange(num)
     return Stream(
         ImageSet(images, ids % 3, ids, ("a", "b", "c"), ""),
-        Preparation(8, "bicubic", MEAN, STD),
+        PREPARATION,
         Augment(),
         seed=4,
         global_batch=batch,
@@ -35,7 +35,7 @@ def stream(num: int = 80, batch: int = 80, micro_batch: int = 20) -> Stream:
 
 def test_the_first_64_pictures_in_order(tmp_path: Path) -> None:
     path = tmp_path / "augmented.png"
-    draw_augmented(path, stream(), MEAN, STD, ("a", "b", "c"))
+    draw_augmented(path, stream(), PREPARATION, ("a", "b", "c"))
     other = stream()
     ids = torch.cat([other.micro_batch(0, m).ids.clone() for m in range(4)])[:64]
     with Image.open(path) as sheet:
@@ -45,9 +45,9 @@ def test_the_first_64_pictures_in_order(tmp_path: Path) -> None:
 
 def test_a_small_batch_is_a_small_sheet_and_a_second_start_draws_nothing(tmp_path: Path) -> None:
     path = tmp_path / "augmented.png"
-    draw_augmented(path, stream(batch=10, micro_batch=10), MEAN, STD, ("a", "b", "c"))
+    draw_augmented(path, stream(batch=10, micro_batch=10), PREPARATION, ("a", "b", "c"))
     with Image.open(path) as sheet:
         assert sheet.height < 3 * (CELL + 40)
     before = path.read_bytes(), path.stat().st_mtime_ns
-    draw_augmented(path, stream(), MEAN, STD, ("a", "b", "c"))
+    draw_augmented(path, stream(), PREPARATION, ("a", "b", "c"))
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before

@@ -45,12 +45,19 @@ def stream(session, batch, **ranks):
     return EvalStream(session.test, session.preparation, batch=batch, device=torch.device("cpu"), **ranks)
 
 
+def measured(session, pictures, **how):
+    """What training does to measure a split."""
+    session.engine.average_buffers()
+    with session.engine.use_ema():
+        return evaluate(session.engine.predict, session.world, pictures, **how)
+
+
 @pytest.mark.parametrize("batch", BATCHES)
 def test_any_batch_equals_a_plain_loop(session, by_hand, batch):
     logits, labels = by_hand[0], session.test.labels
     correct = int((logits.argmax(1) == labels).sum())
     assert 6 < correct < 54
-    found = evaluate(session.engine, stream(session, batch), keep=True)
+    found = measured(session, stream(session, batch), keep=True)
     assert found.count == 60
     assert found.accuracy == correct / 60
     assert found.loss == pytest.approx(float(F.cross_entropy(logits.double(), labels)), rel=1e-6)
@@ -60,10 +67,10 @@ def test_any_batch_equals_a_plain_loop(session, by_hand, batch):
 
 def test_the_average_stands_in_only_meanwhile(session, by_hand):
     before = {name: t.clone() for name, t in session.engine.named_state("weights")}
-    found = evaluate(session.engine, stream(session, 60))
+    found = measured(session, stream(session, 60))
     assert all(torch.equal(before[name], t) for name, t in session.engine.named_state("weights"))
     session.engine.use_ema, use_ema = torch.no_grad, session.engine.use_ema
-    live = evaluate(session.engine, stream(session, 60))
+    live = measured(session, stream(session, 60))
     session.engine.use_ema = use_ema
     assert live.loss != pytest.approx(found.loss, rel=1e-4)
 
@@ -79,8 +86,8 @@ def test_padding_never_counts(session):
                 labels[batch.weight == 0] = 0  # what argmax of NaN answers
                 yield dataclasses.replace(batch, images=images, labels=labels)
 
-    expected = evaluate(session.engine, stream(session, 25), keep=True)
-    found = evaluate(session.engine, Poisoned(), keep=True)
+    expected = measured(session, stream(session, 25), keep=True)
+    found = measured(session, Poisoned(), keep=True)
     assert (found.loss, found.accuracy, found.count) == (expected.loss, expected.accuracy, 60)
     for name, tensor in vars(expected.predictions).items():
         assert torch.equal(getattr(found.predictions, name), tensor)
@@ -88,8 +95,8 @@ def test_padding_never_counts(session):
 
 @pytest.mark.parametrize("batch", [7, 40])
 def test_ranks_share_the_samples(session, batch):
-    whole = evaluate(session.engine, stream(session, batch), keep=True)
-    parts = [evaluate(session.engine, stream(session, batch, rank=rank, world_size=2), keep=True) for rank in range(2)]
+    whole = measured(session, stream(session, batch), keep=True)
+    parts = [measured(session, stream(session, batch, rank=rank, world_size=2), keep=True) for rank in range(2)]
     assert sum(part.count for part in parts) == 60
     assert sum(part.accuracy * part.count for part in parts) == pytest.approx(whole.accuracy * 60)
     assert sum(part.loss * part.count for part in parts) == pytest.approx(whole.loss * 60, rel=1e-6)
@@ -104,14 +111,14 @@ def test_predictions_are_in_the_order_of_ids_and_agree_with_the_accuracy(session
         EvalStream(some, session.preparation, batch=3, device=torch.device("cpu"), rank=rank, world_size=2)
         for rank in (1, 0)
     ]
-    found = evaluate(session.engine, [batch for s in streams for batch in detached(s)], keep=True)
+    found = measured(session, [batch for s in streams for batch in detached(s)], keep=True)
     kept = found.predictions
     assert torch.equal(kept.ids, some.ids)
     assert torch.equal(kept.labels, some.labels)
     assert int((kept.predictions == kept.labels).sum()) / len(some) == found.accuracy
     assert found.count == len(some) == 20
     assert ((kept.confidences > 0.1) & (kept.confidences <= 1)).all()
-    assert evaluate(session.engine, stream(session, 60)).predictions is None
+    assert measured(session, stream(session, 60)).predictions is None
 
 
 def detached(batches):
@@ -121,7 +128,7 @@ def detached(batches):
 
 def test_tta_is_the_mean_of_a_picture_and_its_mirror_image(session, by_hand):
     mean = (by_hand[0] + by_hand[1]) / 2
-    found = evaluate(session.engine, stream(session, 13), tta=True, keep=True)
+    found = measured(session, stream(session, 13), tta=True, keep=True)
     assert found.loss == pytest.approx(float(F.cross_entropy(mean.double(), session.test.labels)), rel=1e-6)
     assert found.accuracy == int((mean.argmax(1) == session.test.labels).sum()) / 60
     assert torch.equal(found.predictions.predictions, mean.argmax(1))
@@ -138,14 +145,14 @@ def test_translated_views_of_test_time_augmentation(session):
     assert torch.equal(up[..., 1:, 1:], images[..., :-1, :-1]) and torch.equal(up[..., 0, 1:], images[..., 1, :-1])
     assert torch.equal(down[..., :-1, :-1], images[..., 1:, 1:])
     assert torch.equal(found[5][1], down.flip(-1))
-    losses = {tta: evaluate(session.engine, stream(session, 13), tta=tta).loss for tta in (False, True, "translate")}
+    losses = {tta: measured(session, stream(session, 13), tta=tta).loss for tta in (False, True, "translate")}
     assert len(set(losses.values())) == 3
 
 
 def test_huge_logits_give_finite_numbers(session):
     predict = session.engine.predict
     session.engine.predict = lambda images: predict(images) * 1e30
-    found = evaluate(session.engine, stream(session, 7), keep=True)
+    found = measured(session, stream(session, 7), keep=True)
     session.engine.predict = predict
     assert 0 < found.loss < float("inf")
     assert torch.isfinite(found.predictions.confidences).all()
@@ -153,7 +160,7 @@ def test_huge_logits_give_finite_numbers(session):
 
 def test_a_stop_is_asked_for_after_every_batch(session):
     asked = []
-    assert evaluate(session.engine, stream(session, 7), stop=lambda: asked.append(1) or len(asked) == 3) is None
+    assert measured(session, stream(session, 7), stop=lambda: asked.append(1) or len(asked) == 3) is None
     assert len(asked) == 3
 
 

@@ -21,7 +21,7 @@ from cifar_lab.recipe import parse_recipe
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.runtime.world import World
 from cifar_lab.training.presence import Presence
-from cifar_lab.training.session import open_session
+from cifar_lab.training.session import Session
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.training.loop import fit
 
@@ -32,7 +32,7 @@ def growth(place, leaking):
     recipe, run_dir, kept = parse_recipe(json.loads(sys.argv[2])), RunDir(Path(place)), []
     run_dir.create(recipe)
     with Heartbeat(run_dir.path, 0) as heartbeat:
-        session = open_session(recipe, world, Presence(run_dir, claim(run_dir.path), heartbeat, StopFlag()))
+        session = Session(recipe, world, Presence(run_dir, claim(run_dir.path), heartbeat, StopFlag()))
         per_epoch, sizes, update = session.schedule.total_steps // int(sys.argv[3]), [], session.progress.update
         def watch(step, **values):
             update(step, **values)
