@@ -1,4 +1,4 @@
-"""The files of a checkpoint: which tensor lies where, the safetensors header, the manifest and its verification.
+"""The files of a checkpoint: their names, the manifest and its verification.
 
 A checkpoint is `checkpoints/step_00001234/` with `{weights,optimizer,ema}-00000-of-00002.safetensors`, `state.json` and
 `manifest.json` (size and sha256 of each). It is written as `step_00001234.partial` and renamed when it is whole.
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,82 +19,15 @@ from safetensors import SafetensorError, safe_open
 
 from cifar_lab.errors import UserError
 from cifar_lab.files.atomic import sync, write_text
-from cifar_lab.files.direct_file import ALIGNMENT, CHUNK
+from cifar_lab.files.direct_file import CHUNK
 
 FORMAT_VERSION = 1
-FILE_BYTES = 256 * 2**20
-ITEM_BYTES = {"F32": 4, "I64": 8, "I32": 4, "BOOL": 1, "U8": 1}
 STEP_DIR = re.compile(r"step_(\d{8,})")
 STATE_FILE, MANIFEST_FILE = "state.json", "manifest.json"
 
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be written, or none that can be read."""
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Type (a safetensors name) and shape of one tensor."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return ITEM_BYTES[self.dtype] * math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class FilePlan:
-    """One safetensors file: its name, its tensors and where each starts in the data section."""
-
-    name: str
-    specs: dict[str, TensorSpec]
-    offsets: dict[str, int]
-    nbytes: int
-
-    @property
-    def file_bytes(self) -> int:
-        """Size of the file: header and data."""
-        return len(self.header()) + self.nbytes
-
-    def header(self) -> bytes:
-        """Everything in front of the data section (format: github.com/huggingface/safetensors)."""
-        entries: dict[str, Any] = {
-            name: {
-                "dtype": spec.dtype,
-                "shape": list(spec.shape),
-                "data_offsets": [self.offsets[name], self.offsets[name] + spec.nbytes],
-            }
-            for name, spec in self.specs.items()
-        }
-        text = json.dumps(entries, separators=(",", ":")).encode()
-        text += b" " * (-(8 + len(text)) % ALIGNMENT)  # so that the data section can be written with direct I/O
-        return len(text).to_bytes(8, "little") + text
-
-
-def plan_files(kind: str, specs: Mapping[str, TensorSpec], limit: int = FILE_BYTES) -> list[FilePlan]:
-    """Spread tensors over files of at most `limit` bytes; names and sizes alone decide, whatever the world.
-
-    Wide types come first in a file, which keeps every tensor aligned.
-    """
-    groups: list[list[str]] = []
-    room = -1
-    for name in sorted(specs):
-        if specs[name].nbytes > room:
-            groups.append([])
-            room = limit
-        groups[-1].append(name)
-        room -= specs[name].nbytes
-    plans = []
-    for index, names in enumerate(groups):
-        offsets, position = {}, 0
-        for name in sorted(names, key=lambda n: (-ITEM_BYTES[specs[n].dtype], n)):
-            offsets[name] = position
-            position += specs[name].nbytes
-        file = f"{kind}-{index:05d}-of-{len(groups):05d}.safetensors"
-        plans.append(FilePlan(file, {name: specs[name] for name in offsets}, offsets, position))
-    return plans
 
 
 def step_name(step: int) -> str:
@@ -149,16 +80,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def tensor_files(checkpoint: Path, kind: str) -> list[Path]:
-    """The safetensors files of `kind` that the manifest of a verified checkpoint names."""
-    names = _read_object(checkpoint / MANIFEST_FILE)["files"]
-    return [checkpoint / name for name in sorted(names) if name.startswith(f"{kind}-")]
+    """The safetensors files of `kind` of a verified checkpoint."""
+    return sorted(checkpoint.glob(f"{kind}-*.safetensors"))
 
 
-def read_header(path: Path) -> dict[str, TensorSpec]:
+def read_header(path: Path) -> dict[str, tuple[str, list[int]]]:
     """Type and shape of every tensor of a safetensors file. Raises SafetensorError for any other, a pickle say."""
     with safe_open(path, framework="numpy") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return {name: TensorSpec(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+        return {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
 
 
 def _verify_file(path: Path, entry: dict[str, Any], contents: bool) -> str | None:

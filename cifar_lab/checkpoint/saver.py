@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cifar_lab.checkpoint import files
-from cifar_lab.checkpoint.buffers import DTYPES, file_buffer, tensor_views
-from cifar_lab.checkpoint.files import CheckpointError, FilePlan, TensorSpec
+from cifar_lab.checkpoint.files import CheckpointError
+from cifar_lab.checkpoint.plan import FilePlan, plan_files
 from cifar_lab.files.atomic import sync, write_json
 from cifar_lab.files.direct_file import write_bytes, write_file
 from cifar_lab.runtime.engine import Engine, StateKind
@@ -136,12 +136,7 @@ class Saver:
         """All files of a checkpoint of this engine."""
         plans: list[FilePlan] = []
         for kind, sources in CONTENTS.items():
-            specs = {
-                name: TensorSpec(DTYPES[dtype], tuple(shape))
-                for source in sources
-                for name, (dtype, shape) in self.engine.specs[source].items()
-            }
-            plans += files.plan_files(kind, specs)
+            plans += plan_files(kind, {n: spec for source in sources for n, spec in self.engine.specs[source].items()})
         return plans
 
     def _mine(self) -> list[FilePlan]:
@@ -154,10 +149,8 @@ class Saver:
         pinned = self.engine.world.device.type == "cuda"
         for plan in self._mine():
             if plan.name not in self._buffers:
-                self._buffers[plan.name] = file_buffer(plan, pinned)
-            homes |= {
-                (plan.name.split("-")[0], name): home for name, home in tensor_views(plan, self._buffers[plan.name])
-            }
+                self._buffers[plan.name] = plan.buffer(pinned)
+            homes |= {(plan.kind, name): home for name, home in plan.views(self._buffers[plan.name])}
         for kind, sources in CONTENTS.items():
             for source in sources:
                 for name, tensor in self.engine.named_state(source):

@@ -77,5 +77,5 @@ def _show(checkpoint: Path) -> str:
     lines = [str(checkpoint), json.dumps(read_state(checkpoint), indent=2)]
     for path in sorted(checkpoint.glob("*.safetensors")):
         lines.append(path.name)
-        lines += [f"  {name}  {spec.dtype}  {list(spec.shape)}" for name, spec in sorted(read_header(path).items())]
+        lines += [f"  {name}  {dtype}  {shape}" for name, (dtype, shape) in sorted(read_header(path).items())]
     return "\n".join(lines)

@@ -5,11 +5,12 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from support.damage import cut, empty, flip
 
 from cifar_lab.checkpoint import files
-from cifar_lab.checkpoint.files import TensorSpec
+from cifar_lab.checkpoint.plan import plan_files
 from cifar_lab.files.direct_file import write_bytes
 
 
@@ -19,9 +20,9 @@ def write_checkpoint(folder, step=7):
     partial.mkdir(parents=True)
     arrays = {f"layer{i}.weight": np.arange(10 * (i + 1), dtype=np.float32).reshape(-1, 5) for i in range(4)}
     arrays["index"] = np.arange(3, dtype=np.int64)
-    specs = {n: TensorSpec("I64" if a.dtype == np.int64 else "F32", a.shape) for n, a in arrays.items()}
+    specs = {n: (torch.from_numpy(a).dtype, torch.Size(a.shape)) for n, a in arrays.items()}
     entries = {}
-    for plan in files.plan_files("weights", specs, limit=200):
+    for plan in plan_files("weights", specs, limit=200):
         data = b"".join(arrays[name].tobytes() for name in plan.specs)
         entries[plan.name] = write_bytes(partial / plan.name, plan.header() + data)
     entries["state.json"] = write_bytes(partial / "state.json", b'{"step": 7}')
@@ -42,12 +43,12 @@ def test_files_are_safetensors_and_hold_everything(tmp_path):
 
 
 def test_the_plan_follows_from_names_and_sizes_alone():
-    specs = {f"t{i}": TensorSpec("F32", (i, 4)) for i in range(20)}
+    specs = {f"t{i}": (torch.float32, torch.Size((i, 4))) for i in range(20)}
     shuffled = dict(sorted(specs.items(), key=lambda item: item[0][::-1]))
-    assert files.plan_files("ema", specs, limit=500) == files.plan_files("ema", shuffled, limit=500)
-    assert all(plan.nbytes <= 500 for plan in files.plan_files("ema", specs, limit=500))
-    assert len(files.plan_files("ema", {"big": TensorSpec("F32", (1000,))}, limit=500)) == 1
-    assert files.plan_files("optimizer", {}) == []
+    assert plan_files("ema", specs, limit=500) == plan_files("ema", shuffled, limit=500)
+    assert all(plan.nbytes <= 500 for plan in plan_files("ema", specs, limit=500))
+    assert len(plan_files("ema", {"big": (torch.float32, torch.Size((1000,)))}, limit=500)) == 1
+    assert plan_files("optimizer", {}) == []
 
 
 @pytest.mark.parametrize("damage", [cut, flip, empty, os.unlink])
