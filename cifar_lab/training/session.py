@@ -8,13 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from cifar_lab.checkpoint import saver as checkpoint
 from cifar_lab.checkpoint.files import CheckpointError
 from cifar_lab.checkpoint.saver import Saver, TrainingState
-from cifar_lab.data.images import ImageSet
+from cifar_lab.data.images import ImageSet, load_images
 from cifar_lab.data.index_log import IndexLog
+from cifar_lab.data.preparation import Preparation
+from cifar_lab.data.splits import split_ids
 from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.files.cache import cache_root
+from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.runtime.engine import Engine
@@ -26,9 +32,11 @@ from cifar_lab.training.presence import Presence
 from cifar_lab.training.progress import Progress
 from cifar_lab.training.records import begin_records
 from cifar_lab.training.sheets import draw_augmented
-from cifar_lab.training.splits import Splits
 
 log = logging.getLogger("cifar_lab")
+
+# Training pictures that a model may look at before the first step (`initialise_from`).
+INITIAL_PICTURES = 5000
 
 
 class Session:
@@ -40,18 +48,26 @@ class Session:
         self.recipe, self.world, self.presence = recipe, world, presence
         self.run_dir = run_dir = presence.run_dir
         self.heartbeat = presence.heartbeat  # called alike by every rank, since progress is compared
-        splits = Splits.load(recipe, cache_root(run_dir.path))
-        self.preparation, self.test = splits.preparation, splits.test
-        self.schedule = schedule = Schedule.make(recipe, len(splits.training), world.world_size)
+        data = recipe.data
+        train, test, stats = load_images(
+            data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_root(run_dir.path)
+        )
+        train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
+        training, held_out = train.subset(train_ids), train.subset(val_ids)
+        if data.test_limit is not None:
+            test = test.subset(split_ids(test.labels, test.num_classes, 0, data.test_limit)[0])
+        self.test = test
+        self.preparation = preparation = Preparation.from_recipe(recipe, train, stats)
+        self.schedule = schedule = Schedule.make(recipe, len(training), world.world_size)
         found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
-        model = splits.network(recipe, world, resumed=found is not None)
+        model = _network(recipe, world, training, preparation, resumed=found is not None)
         self.channels_last = uses_channels_last(model, recipe)
         self.engine = engine = make_engine(world, recipe, model, schedule.accumulation_steps)
-        self.state = _starting_state(found, world, schedule, splits.training.fingerprint, engine)
+        self.state = _starting_state(found, world, schedule, training.fingerprint, engine)
         stream = Stream(
-            splits.training,
-            splits.preparation,
-            recipe.data.augment,
+            training,
+            preparation,
+            data.augment,
             seed=recipe.seed,
             global_batch=schedule.global_batch,
             micro_batch=schedule.micro_batch,
@@ -59,11 +75,11 @@ class Session:
             channels_last=self.channels_last,
         )
         self.stream: Stream | IndexLog = stream
-        self.validation = self.eval_stream(splits.held_out) if len(splits.held_out) else None
+        self.validation = self.eval_stream(held_out) if len(held_out) else None
         # Before the tracker, which follows these files and sends the sheet.
         begin_records(presence, world, schedule, engine, self.state)
         sheet = run_dir.path / "augmented.png"
-        world.from_main(lambda: draw_augmented(sheet, stream, splits.preparation, splits.test.classes))
+        world.from_main(lambda: draw_augmented(sheet, stream, preparation, test.classes))
         self.progress = Progress(schedule.total_steps, self.state.step, enabled=world.is_main)
         self.saver = Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last, presence.attempt.check)
         self.tracker = Tracker(run_dir, recipe, world.is_main, message=self.progress.message)
@@ -91,6 +107,24 @@ class Session:
         self.saver.close()
         self.tracker.finish()
         self.progress.close()
+
+
+def _network(recipe: Recipe, world: World, training: ImageSet, preparation: Preparation, *, resumed: bool) -> nn.Module:
+    """The network of `recipe` on the CPU; without its initial weights where a checkpoint comes next. Collective."""
+
+    def build() -> nn.Module:
+        return build_model(
+            recipe.model, training.num_classes, preparation.image_size, seed=recipe.seed, pretrained_ok=not resumed
+        )
+
+    # Published weights are fetched by one process.
+    model = world.main_first(build) if recipe.model.pretrained and not resumed else build()
+    initialise = getattr(model, "initialise_from", None)
+    if initialise is not None and not resumed:
+        first = training.subset(training.ids[:INITIAL_PICTURES])
+        batches = EvalStream(first, preparation, batch=500, device=torch.device("cpu"))
+        initialise(torch.cat([batch.images[batch.weight > 0] for batch in batches]))
+    return model
 
 
 def _starting_state(

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from cifar_lab.data.stream import Stream
 from cifar_lab.errors import UsageError, UserError
 from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import Recipe
+from cifar_lab.recipe.schedule import Schedule, mixes
 from cifar_lab.rundir.attempt import Attempt, claim, read_attempt
 from cifar_lab.rundir.directory import Outcome, RunDir, State
 from cifar_lab.rundir.heartbeat import Heartbeat
@@ -25,13 +27,14 @@ from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World, is_lost_peer
 from cifar_lab.training.finish import finish
 from cifar_lab.training.loop import fit
-from cifar_lab.training.memory import out_of_memory_advice
 from cifar_lab.training.presence import Presence
 from cifar_lab.training.session import Session
 from cifar_lab.training.watchdog import Watchdog
 
 log = logging.getLogger("cifar_lab")
 
+# What the allocators of PyTorch, oneDNN and C++ say on CPUs, where no exception of their own is raised.
+CPU_ALLOCATORS = ("allocate memory", "not enough memory", "could not create a memory", "bad_alloc")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -143,6 +146,32 @@ def _explain(error: BaseException, advice: str | None, world: World) -> tuple[Ba
         where = error.filename or "the run directory"
         return UserError(f"cannot write {where}: {error.strerror}; make room and start again to continue"), "failed"
     return error, "failed"
+
+
+def out_of_memory_advice(error: BaseException, recipe: Recipe, schedule: Schedule | None) -> str | None:
+    """What to change when `error` is an allocation that failed; None when it is something else."""
+    allocator = isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_ALLOCATORS)
+    if not (allocator or isinstance(error, (torch.OutOfMemoryError, MemoryError))):
+        return None
+    first_line = _first_line(error)
+    if schedule is None:
+        return f"out of memory while the data and the model were loaded ({first_line})"
+    if _in_evaluation(error) and recipe.eval.batch > 1:
+        smaller = max(1, recipe.eval.batch // 2)
+        return f"out of memory in an evaluation ({first_line}): set eval.batch={smaller} (it was {recipe.eval.batch})"
+    unit = 2 if mixes(recipe.data.augment) else 1
+    fitting = [b for b in range(unit, schedule.micro_batch, unit) if schedule.micro_batch % b == 0]
+    advice = (
+        f"set train.micro_batch={fitting[-1]} (it was {schedule.micro_batch}; the global batch does not change)"
+        if fitting
+        else "a single micro-batch does not fit: use more processes with ZeRO, or a smaller data.image_size"
+    )
+    return f"out of memory ({first_line}): {advice}, or train.grad_checkpointing=true"
+
+
+def _in_evaluation(error: BaseException) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "cifar_lab.training.evaluation" for frame, _ in frames)
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from cifar_lab.recipe import parse_recipe
 from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.train import main
-from cifar_lab.training.memory import out_of_memory_advice
+from cifar_lab.training.start import out_of_memory_advice
 
 # A picture takes 128 KiB behind each of the first layers, so a step of 1024 wants two GiB.
 LARGE = small(
