@@ -13,19 +13,12 @@ from torch import Tensor, nn
 
 from cifar_lab.data.mixing import soft_cross_entropy
 from cifar_lab.data.stream import Batch
-from cifar_lab.errors import UserError
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.batchnorm import RunningStatistics
 from cifar_lab.runtime.world import World
 
 StateKind = Literal["weights", "optimizer", "ema", "buffers"]
 MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
-
-
-class OptionError(UserError):
-    """An option that this model or machine does not support."""
-
-    exit_status = 2
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import torch
 from accelerate import DistributedType
 from torch import nn
 
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.support import unsupported
-from cifar_lab.runtime.engine import Engine, OptionError
+from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.plain import PlainEngine
 from cifar_lab.runtime.world import World
 
@@ -28,7 +29,7 @@ def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_ste
         model = apply_options(model, recipe, world, setup.strategy)
         return ZeroEngine(world, recipe, model, accumulation_steps, setup)
     if kind not in PLAIN:
-        raise OptionError(
+        raise UsageError(
             f"the accelerate configuration asks for {kind.value}, which is not supported: "
             "use accelerate_configs/ddp.yaml or zero2.yaml, or torchrun"
         )
@@ -43,15 +44,15 @@ def uses_channels_last(model: nn.Module, recipe: Recipe) -> bool:
 
 
 def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str) -> nn.Module:
-    """`model` on the device of `world`, set up as the recipe's `train` section says. Raises OptionError."""
+    """`model` on the device of `world`, set up as the recipe's `train` section says. Raises UsageError."""
     train = recipe.train
     if train.grad_checkpointing:
         if not hasattr(model, "set_grad_checkpointing"):
-            raise OptionError(f"train.grad_checkpointing: {recipe.model.name} does not support it, set it to false")
+            raise UsageError(f"train.grad_checkpointing: {recipe.model.name} does not support it, set it to false")
         model.set_grad_checkpointing(True)
     problems = unsupported(recipe, device=world.device.type, strategy=strategy)
     if problems:
-        raise OptionError("\n".join(problems))
+        raise UsageError("\n".join(problems))
     if train.sync_batchnorm:
         from timm.layers import convert_sync_batchnorm
 

@@ -7,8 +7,7 @@ import os
 
 import torch
 
-from cifar_lab.errors import UserError
-from cifar_lab.runtime.engine import OptionError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.runtime.world import World
 
 # Accelerate's DeepSpeed path imports transformers.
@@ -16,12 +15,12 @@ OF_THE_EXTRA = ("deepspeed", "transformers")
 
 
 def start_world(timeout: float | None = None) -> World:
-    """World.start, with DeepSpeed made ready if `accelerate launch` asks for it. Raises OptionError, UsageError."""
+    """World.start, with DeepSpeed made ready if `accelerate launch` asks for it. Raises UsageError."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") != "true":
         return World.start(timeout)
     missing = [name for name in OF_THE_EXTRA if importlib.util.find_spec(name) is None]
     if missing:
-        raise OptionError(
+        raise UsageError(
             f"the launch asks for DeepSpeed, but {' and '.join(missing)} cannot be found: pip install "
             "'cifar-lab[deepspeed]', or use accelerate_configs/ddp.yaml, which does without"
         )
@@ -35,4 +34,4 @@ def start_world(timeout: float | None = None) -> World:
     except UserError:
         raise
     except ValueError as error:
-        raise OptionError(f"accelerate refuses the DeepSpeed configuration: {error}") from error
+        raise UsageError(f"accelerate refuses the DeepSpeed configuration: {error}") from error

@@ -23,9 +23,10 @@ from deepspeed.utils import (
 from torch import Tensor, nn
 
 from cifar_lab.data.stream import Batch
+from cifar_lab.errors import UsageError
 from cifar_lab.optim.groups import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
-from cifar_lab.runtime.engine import Engine, Health, OptionError, StateKind
+from cifar_lab.runtime.engine import Engine, Health, StateKind
 from cifar_lab.runtime.world import World
 from cifar_lab.runtime.zero_config import ZeroSetup, deepspeed_config
 
@@ -54,7 +55,7 @@ class ZeroEngine(Engine):
         super().__init__(world, recipe, module, accumulation_steps, setup.strategy)
         frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
         if frozen and setup.stage == 3:
-            raise OptionError(f"zero3 does not support parameters that are not trained ({frozen[0]}, ...): use zero2")
+            raise UsageError(f"zero3 does not support parameters that are not trained ({frozen[0]}, ...): use zero2")
         num_parameters = sum(p.numel() for p in self.parameters.values())
         self.config = deepspeed_config(
             recipe,

@@ -10,8 +10,8 @@ from typing import Any
 
 from accelerate.utils import DeepSpeedPlugin
 
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
-from cifar_lab.runtime.engine import OptionError
 
 # Elements that are on their way between processes at once: 40 MB in fp32. DeepSpeed's own 500 million would reserve
 # 2 GB a process whatever the model, and its 1000 million for reuse would keep weights gathered for a whole step.
@@ -58,13 +58,13 @@ class ZeroSetup:
 
     @classmethod
     def from_accelerate(cls, plugin: DeepSpeedPlugin) -> ZeroSetup:
-        """The setup of `accelerate launch --use_deepspeed ...`. Raises OptionError for what is not supported."""
+        """The setup of `accelerate launch --use_deepspeed ...`. Raises UsageError for what is not supported."""
         devices = {"optimizer": plugin.offload_optimizer_device, "param": plugin.offload_param_device}
         for name, device in devices.items():
             if device not in (None, "none", "cpu"):
-                raise OptionError(f"offload_{name}_device: {device} is not supported; cpu and none are")
+                raise UsageError(f"offload_{name}_device: {device} is not supported; cpu and none are")
         if plugin.zero_stage not in (1, 2, 3):
-            raise OptionError(
+            raise UsageError(
                 f"zero_stage: {plugin.zero_stage} shards nothing; take 1, 2 or 3, or accelerate_configs/ddp.yaml"
             )
         setup = cls(plugin.zero_stage, devices["optimizer"] == "cpu", devices["param"] == "cpu")
@@ -80,7 +80,7 @@ class ZeroSetup:
 def deepspeed_config(
     recipe: Recipe, setup: ZeroSetup, *, world_size: int, accumulation_steps: int, num_parameters: int
 ) -> dict[str, Any]:
-    """The dictionary for `deepspeed.initialize`. Raises OptionError, a line for all that the recipe decides."""
+    """The dictionary for `deepspeed.initialize`. Raises UsageError, a line for all that the recipe decides."""
     train = recipe.train
     contradictions = [
         f"{setup.place}: {key} is for the recipe to decide ({OF_THE_RECIPE[key]}): remove it, or set it to auto"
@@ -90,7 +90,7 @@ def deepspeed_config(
         and not (isinstance(value, dict) and value.get("enabled") is False)
     ]
     if contradictions:
-        raise OptionError("\n".join(contradictions))
+        raise UsageError("\n".join(contradictions))
     hardware = {key: value for key, value in setup.asked.items() if key not in OF_THE_RECIPE}
     return {
         "steps_per_print": None,

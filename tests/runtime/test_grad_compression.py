@@ -12,11 +12,11 @@ import pytest
 import torch
 from support.small import small
 
+from cifar_lab.errors import UsageError
 from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import RecipeError, parse_recipe
 from cifar_lab.recipe.identity import experiment_id
 from cifar_lab.recipe.support import unsupported
-from cifar_lab.runtime.engine import OptionError
 from cifar_lab.runtime.make import apply_options, make_engine
 from cifar_lab.runtime.world import World
 
@@ -58,7 +58,7 @@ def test_gradients_travel_rounded_between_two_processes(tmp_path):
 def test_zero_refuses_it_and_names_what_to_do(compression):
     recipe = parse_recipe(small(train__grad_compression=compression))
     for strategy in ZERO:
-        with pytest.raises(OptionError, match="set it to null, or use DDP") as error:
+        with pytest.raises(UsageError, match="set it to null, or use DDP") as error:
             apply_options(build_model(recipe.model, 10, 16, seed=0), recipe, World.start(), strategy)
         assert str(error.value).startswith(f"train.grad_compression: does not work on {strategy}: DeepSpeed")
         assert unsupported(parse_recipe(small()), device="cpu", strategy=strategy) == []

@@ -10,7 +10,7 @@ from support.watch import norm, watched
 
 from cifar_lab.checkpoint.files import list_checkpoints
 from cifar_lab.data.mixing import soft_cross_entropy
-from cifar_lab.runtime.engine import OptionError, ema_decay_at
+from cifar_lab.errors import UsageError, ema_decay_at
 from cifar_lab.train import main, run
 
 PLAIN_SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "schedule": "constant"}
@@ -116,7 +116,7 @@ def test_gradient_checkpointing_computes_twice_and_gets_the_same(tmp_path):
 
 
 def test_gradient_checkpointing_of_a_model_without_it_is_refused(tmp_path):
-    with pytest.raises(OptionError, match=r"train\.grad_checkpointing: speednet does not support it"):
+    with pytest.raises(UsageError, match=r"train\.grad_checkpointing: speednet does not support it"):
         trained(tmp_path, model={"name": "speednet", "args": {"width": 8}}, train__grad_checkpointing=True)
 
 

@@ -7,9 +7,9 @@ import pytest
 from accelerate.utils import DeepSpeedPlugin
 from support.small import small
 
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.recipe.support import unsupported
-from cifar_lab.runtime.engine import OptionError
 from cifar_lab.runtime.start import start_world
 from cifar_lab.runtime.zero_config import ZeroSetup, deepspeed_config
 
@@ -22,7 +22,7 @@ def config_of(setup, **overrides):
 
 
 def problems_of(setup, **overrides):
-    with pytest.raises(OptionError) as error:
+    with pytest.raises(UsageError) as error:
         config_of(setup, **overrides)
     assert error.value.exit_status == 2
     return str(error.value).splitlines()
@@ -130,7 +130,7 @@ def test_the_setup_is_read_from_accelerate(tmp_path, monkeypatch):
     ],
 )
 def test_setups_that_cannot_be_run(plugin, message):
-    with pytest.raises(OptionError, match=message):
+    with pytest.raises(UsageError, match=message):
         ZeroSetup.from_accelerate(DeepSpeedPlugin(**plugin))
 
 
@@ -138,7 +138,7 @@ def test_without_the_extra_one_message_says_what_to_install(monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepspeed" else find_spec(name))
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(OptionError, match=r"deepspeed cannot be found: pip install 'cifar-lab\[deepspeed\]'") as error:
+    with pytest.raises(UsageError, match=r"deepspeed cannot be found: pip install 'cifar-lab\[deepspeed\]'") as error:
         start_world()
     assert error.value.exit_status == 2
 
