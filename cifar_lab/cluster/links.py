@@ -101,4 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    # A store that waits for a program that keeps silent, and hears from it now, would abort the interpreter's end.
+    os._exit(status)
