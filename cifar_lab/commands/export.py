@@ -49,11 +49,9 @@ def _export(options: argparse.Namespace) -> int:
     saved = open_saved(options.run)
     folder = options.out or saved.weights.absolute().parent / "export" / options.format
     with _appearing(folder.absolute()) as temporary, host.loading():
-        if options.format == "timm":
-            from cifar_lab.trained.export_timm import export
-        else:
-            from cifar_lab.trained.export_onnx import export
-        checked = export(saved, temporary)
+        from cifar_lab.trained.export import to_onnx, to_timm
+
+        checked = {"timm": to_timm, "onnx": to_onnx}[options.format](saved, temporary)
     print(f"{shown(folder)}: {checked}", flush=True)
     if options.push:
         print(_push(folder, options.push))

@@ -15,7 +15,7 @@ import torch
 from support.saved_runs import bare, pictures_of, predictions, saved_run
 
 from cifar_lab.commands import export
-from cifar_lab.trained import export_onnx, export_timm
+from cifar_lab.trained import export as exports
 from cifar_lab.trained.model import open_saved
 from cifar_lab.trained.network import load_module
 
@@ -152,7 +152,7 @@ def test_onnx_runtime_gives_the_run_s_answers(exported, name):
     assert json.loads(told["classes"]) == description["classes"]
     assert (told["image_size"], json.loads(told["mean"])) == (str(size), description["mean"])
     assert session.get_inputs()[0].shape[1:] == [3, size, size]
-    assert f"Opset {export_onnx.OPSET}" in (folder / "README.md").read_text()
+    assert f"Opset {exports.OPSET}" in (folder / "README.md").read_text()
 
 
 def nothing_left(folder):
@@ -170,16 +170,14 @@ def test_a_model_of_our_own_is_refused_for_timm(tmp_path, capsys):
 @pytest.mark.parametrize("form", ["timm", "onnx"])
 def test_an_export_that_answers_otherwise_is_not_kept(tmp_path, capsys, monkeypatch, form):
     """The weights are changed after the export and before the comparison."""
-    module = {"timm": export_timm, "onnx": export_onnx}[form]
-    name = {"timm": "_write", "onnx": "_convert"}[form]
-    original = getattr(module, name)
+    original = getattr(exports, f"_write_{form}")
 
     def disturb(model, *rest):
         original(model, *rest)
         with torch.no_grad():
             next(iter(model.parameters())).add_(0.5)
 
-    monkeypatch.setattr(module, name, disturb)
+    monkeypatch.setattr(exports, f"_write_{form}", disturb)
     assert export.main([str(saved_run("net").path), "--format", form, "--out", str(tmp_path / "out")]) != 0
     assert "other logits" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -187,13 +185,11 @@ def test_an_export_that_answers_otherwise_is_not_kept(tmp_path, capsys, monkeypa
 
 @pytest.mark.parametrize("form", ["timm", "onnx"])
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch, form):
-    module = {"timm": export_timm, "onnx": export_onnx}[form]
-
     def interrupt(*_):
         assert len(list(tmp_path.iterdir())) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_difference", interrupt)
+    monkeypatch.setattr(exports, f"_{form}_difference", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export.main([str(saved_run("net").path), "--format", form, "--out", str(tmp_path / "a" / "out")])
     assert list(tmp_path.iterdir()) == []

@@ -103,7 +103,7 @@ def _import_all() -> None:
 
     from cifar_lab.commands.dispatch import COMMANDS
 
-    names = ["trained.measure", "trained.export_timm", "training.start", "runtime.start", "report.files"]
+    names = ["trained.measure", "trained.export", "training.start", "runtime.start", "report.files"]
     names += ["train", *(f"commands.{name.replace('-', '_')}" for name in COMMANDS if name != "train")]
     for name in names:
         importlib.import_module(f"cifar_lab.{name}")
