@@ -1,1 +1,1 @@
-"""What every command needs of a terminal: argument types, names as they can be printed, Ctrl-C."""
+"""What every command needs of a terminal: arguments, mistakes told, tables, names and durations as they are printed."""

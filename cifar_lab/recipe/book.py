@@ -111,4 +111,6 @@ def write_template(path: Path) -> None:
     except FileExistsError:
         raise UsageError(f"{path} exists already: name another file, or edit that one") from None
     except OSError as error:
+        with suppress(OSError):  # of which a full disk has taken only a part
+            path.unlink()
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
