@@ -6,11 +6,12 @@ later attempt, when W&B accepts no more of that step. A line that a resumed run 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from cifar_lab.files.jsonl import parse_object
 
 POLL_SECONDS = 0.5
 KINDS = ("train", "val", "test", "pictures")
@@ -40,12 +41,9 @@ def follow(path: Path, ended: threading.Event) -> Iterator[dict[str, Any]]:
             for piece in file:
                 rest += piece
                 if rest.endswith(b"\n"):
-                    line, rest = rest, b""
-                    try:
-                        fields = json.loads(line)
-                    except ValueError:  # a damaged line must not keep the others from being sent
-                        continue
-                    yield fields
+                    fields, rest = parse_object(rest), b""
+                    if fields is not None:  # a damaged line must not keep the others from being sent
+                        yield fields
             if last_round:
                 return
             ended.wait(POLL_SECONDS)

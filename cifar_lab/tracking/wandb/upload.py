@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event) -> None:
         run.log({"augmented": augmented}, step=place(0, "pictures"))
     best: dict[str, Any] = {}
     for line in follow(run_dir.path / "metrics.jsonl", ended):
-        if line["split"] == "val" and line["accuracy"] > best.get("best/val_accuracy", -1.0):
-            best = {"best/val_accuracy": line["accuracy"], "best/val_epoch": line["epoch"]}
+        accuracy = line.get("accuracy")  # null where the network gave NaN
+        if line["split"] == "val" and accuracy is not None and accuracy > best.get("best/val_accuracy", -1.0):
+            best = {"best/val_accuracy": accuracy, "best/val_epoch": line["epoch"]}
         if (at := place(line["step"], line["split"])) >= begin:
             run.log(row(line), step=at)
         if hearing.lost:
@@ -79,7 +81,8 @@ def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event) -> None:
             run.summary.update(_final_numbers(run_dir.summary() or {}))
             if not run.offline:
                 if (at := place(status.step, "pictures")) >= begin:
-                    run.log(pictures(run_dir.path), step=at)
+                    with suppress(FileNotFoundError):  # a copy of a run without them
+                        run.log(pictures(run_dir.path), step=at)
                 _send_weights(run, run_dir)
     finally:
         run.finish(exit_code=0 if state in ("completed", "stopped") else 1)
