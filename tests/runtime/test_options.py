@@ -10,7 +10,8 @@ from support.watch import norm, watched
 
 from cifar_lab.checkpoint.files import list_checkpoints
 from cifar_lab.data.mixing import soft_cross_entropy
-from cifar_lab.errors import UsageError, ema_decay_at
+from cifar_lab.errors import UsageError
+from cifar_lab.runtime.engine import ema_decay_at
 from cifar_lab.train import main, run
 
 PLAIN_SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "schedule": "constant"}
