@@ -78,5 +78,5 @@ def test_example_of_extending(number: int) -> None:
     else:
         split = names["load"]("train", root=None, num_train=50)  # type: ignore[operator]
         info = names["info"](num_train=50)  # type: ignore[operator]
-        assert split.shape == (50, info.image_size, info.image_size, 3)
+        assert split.images.shape == (50, info.image_size, info.image_size, 3)
         assert names["cache_key"](root=None, num_train=50) != names["cache_key"](root=None)  # type: ignore[operator]
