@@ -72,9 +72,7 @@ def _table(runs: Sequence[RunState], folder: Path | None) -> str:
     if sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW:
         narrow = [[row[1], *row[3:7], "\n".join(filter(None, (row[0], row[2], row[7])))] for row in rows]
         return table(narrow, ("state", *NUMBERS, "run"), numbers=NUMBERS)
-    # A column in which nothing is known tells nothing.
-    known = [column for column, heading in enumerate(HEADINGS) if any(row[column] for row in rows)]
-    return table([[row[i] for i in known] for row in rows], [HEADINGS[i] for i in known], numbers=NUMBERS)
+    return table(rows, HEADINGS, numbers=NUMBERS)
 
 
 def _row(run: RunState, folder: Path | None) -> list[str]:
