@@ -64,11 +64,11 @@ def interface_towards(address: str) -> Interface:
 
 
 def interface_of(address: str) -> Interface:
-    """The interface that carries `address` of this machine."""
-    for interface in interfaces():
-        if interface.address == address:
-            return interface
-    return Interface("", address)
+    """The interface that carries `address` of this machine, also while its cable is out."""
+    import psutil
+
+    names = (name for name, found in psutil.net_if_addrs().items() if address in [each.address for each in found])
+    return Interface(next(names, ""), address)
 
 
 def resolve(host: str, seconds: float) -> str:
