@@ -46,26 +46,32 @@ def die_with_parent(grace: float = GRACE_SECONDS) -> None:
     After `kill -9` of torchrun its workers would train, and write, on. Does nothing where no launcher started us.
     """
     parent = os.getppid()
-    if "LOCAL_RANK" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ or _is_accelerate(parent):
-        threading.Thread(target=_end_after, args=(parent, grace), name="launcher watch", daemon=True).start()
+    names = _command(parent)
+    # `accelerate launch` sets no variable of its own for a single process.
+    by_accelerate = not names.isdisjoint({"accelerate", "accelerate-launch", "accelerate.commands.launch"})
+    if "LOCAL_RANK" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ or by_accelerate:
+        # Whose launcher died before this was asked has init for a parent, which in a container may be the launcher.
+        adopted = parent == 1 or "systemd" in names
+        gone = adopted and not any(name.startswith(("python", "torchrun")) for name in names)
+        threading.Thread(target=_end_after, args=(parent, gone, grace), name="launcher watch", daemon=True).start()
 
 
-def _end_after(parent: int, grace: float) -> None:
+def _end_after(parent: int, gone: bool, grace: float) -> None:
     """Wait until `parent` is gone, then end this process, hard if it does not end by itself."""
     wait = threading.Event().wait
-    while os.getppid() == parent:
+    while not gone:
         wait(POLL_SECONDS)
+        gone = os.getppid() != parent
     os.kill(os.getpid(), signal.SIGTERM)
     wait(grace)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _is_accelerate(pid: int) -> bool:
-    """Whether `pid` is `accelerate launch`, which sets no variable of its own for a single process."""
+def _command(pid: int) -> set[str]:
+    """The words of a process's command line, of paths their last part."""
     import psutil
 
     try:
-        names = {os.path.basename(argument) for argument in psutil.Process(pid).cmdline()}
+        return {os.path.basename(argument) for argument in psutil.Process(pid).cmdline()}
     except psutil.Error:  # it is gone, or not ours to look at
-        return False
-    return bool(names & {"accelerate", "accelerate-launch", "accelerate.commands.launch"})
+        return set()

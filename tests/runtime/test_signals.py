@@ -30,6 +30,11 @@ if sys.argv[1] == "launcher":
 told = pathlib.Path(__file__).with_name("told")
 signal.signal(signal.SIGTERM, lambda *_: told.touch())  # a worker that hangs
 signals.POLL_SECONDS = 0.1
+if sys.argv[1] == "late":  # its launcher is killed while it still imports torch
+    print(os.getpid(), flush=True)
+    launcher = os.getppid()
+    while os.getppid() == launcher:
+        time.sleep(0.05)
 signals.die_with_parent(grace=1.0)
 print(os.getpid(), flush=True)
 time.sleep(60)
@@ -37,10 +42,11 @@ time.sleep(60)
 
 
 @pytest.mark.launch
-def test_hanging_worker_of_a_killed_launcher_is_killed(tmp_path):
+@pytest.mark.parametrize("when", ["worker", "late"])
+def test_hanging_worker_of_a_killed_launcher_is_killed(tmp_path, when):
     script = tmp_path / "orphan.py"
     script.write_text(ORPHAN)
-    command = [sys.executable, str(script), "launcher", str(script), "worker"]
+    command = [sys.executable, str(script), "launcher", str(script), when]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
         pid = int(launcher.stdout.readline())
         assert runs(pid)
