@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -45,14 +45,18 @@ def die_with_parent(grace: float = GRACE_SECONDS) -> None:
 
     After `kill -9` of torchrun its workers would train, and write, on. Does nothing where no launcher started us.
     """
-    parent = os.getppid()
-    names = _command(parent)
+    import psutil
+
+    parent, words = os.getppid(), []
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):  # it is gone, or not ours to look at
+            words.append({os.path.basename(argument) for argument in process.cmdline()})
     # `accelerate launch` sets no variable of its own for a single process.
-    by_accelerate = not names.isdisjoint({"accelerate", "accelerate-launch", "accelerate.commands.launch"})
+    by_accelerate = words and words[0] & {"accelerate", "accelerate-launch", "accelerate.commands.launch"}
     if "LOCAL_RANK" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ or by_accelerate:
-        # Whose launcher died before this was asked has init for a parent, which in a container may be the launcher.
-        adopted = parent == 1 or "systemd" in names
-        gone = adopted and not any(name.startswith(("python", "torchrun")) for name in names)
+        # Whoever lost torchrun before this was asked has init for a parent, or whatever else takes up orphans.
+        python = any(word.startswith(("python", "torchrun")) for of_one in words for word in of_one)
+        gone = "TORCHELASTIC_RUN_ID" in os.environ and not python
         threading.Thread(target=_end_after, args=(parent, gone, grace), name="launcher watch", daemon=True).start()
 
 
@@ -65,13 +69,3 @@ def _end_after(parent: int, gone: bool, grace: float) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     wait(grace)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _command(pid: int) -> set[str]:
-    """The words of a process's command line, of paths their last part."""
-    import psutil
-
-    try:
-        return {os.path.basename(argument) for argument in psutil.Process(pid).cmdline()}
-    except psutil.Error:  # it is gone, or not ours to look at
-        return set()

@@ -25,7 +25,7 @@ ORPHAN = """
 import os, pathlib, signal, subprocess, sys, time
 from cifar_lab.runtime import signals
 if sys.argv[1] == "launcher":
-    child = subprocess.Popen([sys.executable, *sys.argv[2:]], env={**os.environ, "LOCAL_RANK": "0"})
+    child = subprocess.Popen([sys.executable, *sys.argv[2:]], env={**os.environ, "TORCHELASTIC_RUN_ID": "x"})
     time.sleep(60)
 told = pathlib.Path(__file__).with_name("told")
 signal.signal(signal.SIGTERM, lambda *_: told.touch())  # a worker that hangs
