@@ -1,14 +1,13 @@
 """A run trained undisturbed, and once more with kill -9 at random moments.
 
-The kills are aimed at steps, saves and evaluations in turn, and at the whole process group, the launcher alone or one
-worker alone.
+The kills are aimed at steps, saves and evaluations in turn, and at all processes, the launcher alone or one worker
+alone.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from cifar_lab.rundir.heartbeat import read_beat
 from cifar_lab.verify.verdict import Verdict, compare
 
 AIMS = ("step", "save", "evaluation", "any moment")
-VICTIMS = ("group", "launcher", "worker")
+VICTIMS = ("all", "launcher", "worker")
 POLL_SECONDS = 0.001
 AIM_SECONDS = 60.0
 ORPHAN_SECONDS = 30.0
@@ -41,7 +40,7 @@ class Trial:
     folder: Path
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Begin, or continue, the run `name` in a process group of its own."""
+        """Begin, or continue, the run `name`, out of reach of a Ctrl-C."""
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes)]
         command = [sys.executable, *(launcher if self.processes > 1 else []), "-m", "cifar_lab.train", self.recipe]
         command += [*self.overrides, "log.every_steps=1", "--run-dir", str(self.folder / name)]
@@ -75,7 +74,7 @@ def verify(trial: Trial, kills: int, chance: random.Random) -> Verdict:
     seconds = time.monotonic() - began
     print(f"undisturbed: {trial.folder / 'undisturbed'}, {seconds:.0f} s")
     for number in range(kills):
-        victim = VICTIMS[number % len(VICTIMS)] if trial.processes > 1 else "group"
+        victim = VICTIMS[number % len(VICTIMS)] if trial.processes > 1 else "all"
         told = _disturb(trial, AIMS[number % len(AIMS)], victim, chance, seconds)
         print(f"kill {number + 1}: {told or 'the run completed first'}", flush=True)
         if told is None:
@@ -91,6 +90,7 @@ def _disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds
     run_dir = RunDir(trial.folder / "killed")
     metrics = run_dir.path / "metrics.jsonl"
     process = trial.start("killed")
+    family: list[psutil.Process] = []
     try:
         before = metrics.stat().st_size if metrics.exists() else 0
         _until(process, lambda: metrics.exists() and metrics.stat().st_size > before)
@@ -104,11 +104,15 @@ def _disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds
             hit = True
         if process.poll() is not None:
             return None
-        _kill(process, victim, chance)
+        family = _chosen("all", process, chance)
+        _kill(_chosen(victim, process, chance))
         step = max((line["step"] for line in run_dir.metrics()), default=0)
+        process.wait()
+        if psutil.wait_procs(family, ORPHAN_SECONDS)[1]:
+            raise UserError(f"workers outlived their launcher by {ORPHAN_SECONDS:g} s and were killed")
         return f"{victim} during {aim if hit else AIMS[-1]}, after step {step}"
     finally:
-        _end_group(process)
+        _kill([*family, *_chosen("all", process, chance)])
 
 
 def _until(process: subprocess.Popen[bytes], condition: Callable[[], object]) -> bool:
@@ -121,22 +125,17 @@ def _until(process: subprocess.Popen[bytes], condition: Callable[[], object]) ->
     return False
 
 
-def _kill(process: subprocess.Popen[bytes], victim: str, chance: random.Random) -> None:
-    if victim == "group":
-        os.killpg(process.pid, signal.SIGKILL)
-    elif victim == "launcher":
-        process.kill()
-    else:
-        chance.choice(psutil.Process(process.pid).children()).kill()
-    process.wait()
+def _chosen(victim: str, launcher: subprocess.Popen[bytes], chance: random.Random) -> list[psutil.Process]:
+    """The processes to kill. No group holds all of them: torchrun gives each worker a session of its own."""
+    with suppress(psutil.NoSuchProcess):  # it has ended
+        first = psutil.Process(launcher.pid)
+        if victim == "worker":
+            return [chance.choice(first.children())]
+        return [first, *(first.children(recursive=True) if victim == "all" else [])]
+    return []
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the workers that outlive their launcher. Raises UserError if they do not end by themselves."""
-    deadline = time.monotonic() + ORPHAN_SECONDS
-    with suppress(ProcessLookupError):  # nobody of the group is left
-        while time.monotonic() < deadline:
-            os.killpg(process.pid, 0)
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        raise UserError(f"workers outlived their launcher by {ORPHAN_SECONDS:g} s and were killed")
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
