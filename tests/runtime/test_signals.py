@@ -31,8 +31,8 @@ told = pathlib.Path(__file__).with_name("told")
 signal.signal(signal.SIGTERM, lambda *_: told.touch())  # a worker that hangs
 signals.POLL_SECONDS = 0.1
 if sys.argv[1] == "late":  # its launcher is killed while it still imports torch
-    print(os.getpid(), flush=True)
     launcher = os.getppid()
+    print(os.getpid(), flush=True)
     while os.getppid() == launcher:
         time.sleep(0.05)
 signals.die_with_parent(grace=1.0)
