@@ -4,7 +4,7 @@
 
 Each round runs each part in both checkouts, every time in a process of its own, the first of a pair taking turns:
 `start`, seconds from a process's start to the log line of the first step, its pictures decoded before; `step`, a
-step of our loop over that of a bare one (`step_overhead.py --net small`); `stream`, pictures per second of
+step of our loop over that of a bare one (`step_overhead.py --net small --steps 600`); `stream`, pictures per second of
 `input_pipeline.py`, over what its memory allows. Above 1.1 this checkout is slower by more than a tenth. Commands that
 need no torch, and the report: `report.py --against`. Prints JSON on its last line.
 """
@@ -52,13 +52,15 @@ def first_step(checkout: Path, folder: Path) -> dict[str, float]:
 
 def step(checkout: Path, folder: Path) -> dict[str, float]:
     """A step's time over the bare loop's."""
-    result = json.loads(printed(checkout, "benchmarks/step_overhead.py", "--net", "small", "--rounds", "3"))
+    result = json.loads(
+        printed(checkout, "benchmarks/step_overhead.py", "--net", "small", "--rounds", "5", "--steps", "600")
+    )
     return {"step": 1 / result["results"]["small"]["ratio"]}
 
 
 def stream(checkout: Path, folder: Path) -> dict[str, float]:
     """Time of a picture of each kind of stream, in units of what only moves its bytes."""
-    rates = json.loads(printed(checkout, "benchmarks/input_pipeline.py", "--repeats", "5"))["rates"]
+    rates = json.loads(printed(checkout, "benchmarks/input_pipeline.py", "--repeats", "3"))["rates"]
     return {f"stream {name}": rates["bound_32"] / rate for name, rate in rates.items() if name.startswith("ours")}
 
 
