@@ -10,6 +10,7 @@ medians in seconds, and JSON on its last line.
 from __future__ import annotations
 
 import argparse
+import configparser
 import json
 import os
 import statistics
@@ -38,10 +39,12 @@ def write_runs(folder: Path) -> None:
 def seconds(checkout: Path, arguments: list[str]) -> float:
     """From the start of `cifar-lab ARGUMENTS` to its end."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    setup = configparser.ConfigParser()
+    setup.read(checkout / "setup.cfg")
+    module = setup["options.entry_points"]["console_scripts"].partition("=")[2].strip().partition(":")[0]
+    command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())", *arguments]
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "cifar_lab", *arguments], cwd=checkout, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{checkout}: {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
     return time.perf_counter() - start
