@@ -9,6 +9,7 @@ import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +152,11 @@ def _argument_problems(
 
 
 def timm_problem(arch: str) -> str | None:
-    """What is wrong with a name such as `vit_tiny_patch16_224.augreg_in21k`, or None.
-
-    Read from timm's files: importing it would take seconds.
-    """
-    spec = importlib.util.find_spec("timm")
-    if spec is None or spec.origin is None:
+    """What is wrong with a name such as `vit_tiny_patch16_224.augreg_in21k`, or None."""
+    texts, names = _timm()
+    if not texts:
         return "timm is not installed; pip install timm"
-    texts = [path.read_text(encoding="utf-8") for path in (Path(spec.origin).parent / "models").glob("*.py")]
     name, _, tag = arch.partition(".")
-    names = {found for text in texts for found in _ENTRY_POINT.findall(text)}
     if name not in names:
         renamed = "".join(block for text in texts for block in _DEPRECATED.findall(text))
         return None if f"'{arch}'" in renamed else f"timm has no architecture `{name}`{did_you_mean(name, names)}"
@@ -170,3 +166,12 @@ def timm_problem(arch: str) -> str | None:
             known = ", ".join(sorted(tags))
             return f"`{name}` has no weights tagged `{tag}`{did_you_mean(tag, tags) or f'; published: {known}'}"
     return None
+
+
+@cache
+def _timm() -> tuple[list[str], set[str]]:
+    """timm's files of models, and the names of architectures in them: importing it would take seconds."""
+    spec = importlib.util.find_spec("timm")
+    folder = Path(spec.origin).parent / "models" if spec and spec.origin else None
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")] if folder else []
+    return texts, {found for text in texts for found in _ENTRY_POINT.findall(text)}
