@@ -33,6 +33,7 @@ def srun(slurm: Cluster, tmp_path: Path) -> Callable[..., tuple[int, dict[str, s
     """Run a command on each node by srun: its status, and what each node wrote."""
 
     def call(*command: str, tasks: int = 1, **variables: str) -> tuple[int, dict[str, str]]:
+        both_idle(slurm)
         options = ["--nodes=2", f"--ntasks-per-node={tasks}", "--label", "--kill-on-bad-exit=0", "--wait=0"]
         done = slurm.run(
             ["srun", *options, *command], cwd=tmp_path, env=environ(**variables), capture_output=True, timeout=240
@@ -92,18 +93,24 @@ def test_a_node_that_does_not_come_and_a_port_in_use_are_named(srun, recipe) -> 
 
 @contextmanager
 def cut(slurm: Cluster, node: str) -> Iterator[None]:
-    """The node's cable is pulled; afterwards Slurm takes the node again, which it may have given up."""
+    """The node's cable is pulled, and put back."""
     slurm.set_link(node, up=False)
     try:
         yield
     finally:
         slurm.set_link(node, up=True)
-        deadline = time.monotonic() + 60
-        while slurm.run(["sinfo", "-h", "-p", "debug", "-t", "idle", "-o", "%D"], capture_output=True).stdout != "2\n":
-            assert time.monotonic() < deadline
+        both_idle(slurm)
+
+
+def both_idle(slurm: Cluster) -> None:
+    """Wait until Slurm has both nodes; one whose cable was out is given up up to a minute later."""
+    deadline = time.monotonic() + 60
+    while slurm.run(["sinfo", "-h", "-p", "debug", "-t", "idle", "-o", "%D"], capture_output=True).stdout != "2\n":
+        assert time.monotonic() < deadline
+        for node in slurm.nodes:
             with suppress(ClusterError):  # it was not given up
                 slurm.control("update", f"nodename={node}", "state=resume")
-            time.sleep(0.5)
+        time.sleep(0.5)
 
 
 def by_hand(slurm: Cluster, command: list[str], folder: Path, **variables: str) -> list[tuple[int, str]]:
