@@ -11,8 +11,11 @@ from support.slurm_cluster import Cluster, ClusterError, cannot_start, cluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder, and start with them: they are the longest, and mostly wait."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: here not in item.path.parents)
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if here in item.path.parents:
             item.add_marker(pytest.mark.slurm)
             item.add_marker(pytest.mark.launch)
 
