@@ -39,7 +39,7 @@ def recipe(model: dict[str, Any], batch: int, *, size: int = 32, micro: int | No
         "data": {**DATA, "image_size": size},
         "model": model,
         "optim": optim,
-        "train": {"steps": 3, "global_batch": batch, "micro_batch": micro, **train},
+        "train": {"steps": 2, "global_batch": batch, "micro_batch": micro, **train},
         "eval": {"batch": 1},  # nothing is evaluated here, so the plan shall not count it
     }
 

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         interrupts.append(number)
+        sys.unraisablehook = lambda _: None  # an object that was being made may complain when it goes
         raise KeyboardInterrupt
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell ignores it for `&`
