@@ -49,12 +49,12 @@ def identity_fields(recipe: Recipe) -> dict[str, Any]:
     return identity
 
 
-def experiment_id(recipe: Recipe) -> str:
-    """Eight hexadecimal digits, the same for every seed of an experiment: sha256 of its identity and SCHEMA_VERSION."""
+def experiment_id(recipe: Recipe, version: int = SCHEMA_VERSION) -> str:
+    """Eight hexadecimal digits, the same for every seed of an experiment: sha256 of its identity and the version."""
     identity = {key: value for key, value in identity_fields(recipe).items() if key != "seed"}
     # 4 and 4.0 are equal, so they must read the same.
     canonical = json.loads(json.dumps(identity), parse_float=_whole_if_equal)
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **canonical}, sort_keys=True)
+    text = json.dumps({"schema_version": version, **canonical}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of the keys and of the arithmetic: another one is another experiment
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 PositiveInt = Annotated[int, Field(gt=0)]

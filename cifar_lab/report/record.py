@@ -78,13 +78,18 @@ class RunRecord:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """What makes the run's experiment and is not at its default, by dotted key; empty where that is not known."""
-        return identity_fields(self._known) if self._known else {}
+        return identity_fields(self._known) | {"schema_version": self.version} if self._known else {}
+
+    @property
+    def version(self) -> Any:
+        """The version of the schema, and so of the arithmetic, by which the run was trained; 1 did not say so."""
+        return self.env.get("schema_version", 1)
 
     @cached_property
     def identity(self) -> str:
         """The experiment id, equal for all seeds; of a recipe that this version does not know, that of its folder."""
         if self._known:
-            return experiment_id(self._known)
+            return experiment_id(self._known, self.version)
         match = SEED_AND_ID.fullmatch(self.path.name)
         return match[1] if match else self.path.name
 

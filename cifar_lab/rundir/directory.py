@@ -16,6 +16,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
 from cifar_lab.files.jsonl import parse_object
 from cifar_lab.recipe import Recipe, load_recipe, to_yaml
+from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.rundir.placement import check_identity, default_path
 
 State = Literal["running", "completed", "stopped", "interrupted", "failed"]
@@ -52,12 +53,13 @@ class RunDir:
 
         That is the latest of `runs/<name>/<seed>-<experiment id>`, `.2`, `.3`, ..., with `fresh` the one after it, or
         `run_dir` itself. Several processes ask once and share the answer: `fresh` differs after `create`.
-        Raises UsageError where another experiment lives.
+        Raises UsageError where another experiment lives, or an unfinished run of another schema version.
         """
         if run_dir is not None and fresh:
             raise UsageError("--fresh and --run-dir exclude each other: name an empty directory with --run-dir")
         located = cls(run_dir if run_dir is not None else default_path(recipe, Path(runs), fresh=fresh))
         check_identity(located.path, recipe, named=run_dir is not None)
+        located._check_version()
         return located
 
     @classmethod
@@ -90,6 +92,18 @@ class RunDir:
     def env(self) -> dict[str, Any]:
         """Contents of env.json, empty when there is none."""
         return self._read_json("env.json") or {}
+
+    def _check_version(self) -> None:
+        """Refuse to go on from a checkpoint of another version's arithmetic: one result would come from both."""
+        env = self.env() if self.checkpoints.is_dir() else {"schema_version": SCHEMA_VERSION}
+        version = env.get("schema_version", 1)  # 1 did not say so
+        if version == SCHEMA_VERSION or ((status := self.status()) is not None and status.state == "completed"):
+            return
+        raise UsageError(
+            f"{self.path} was trained by schema version {version}, and this release computes by version "
+            f"{SCHEMA_VERSION}, which gives other numbers: begin anew with --fresh in place of --run-dir, or continue "
+            f"it with its own release (revision {env.get('revision')})"
+        )
 
     def write_status(
         self,

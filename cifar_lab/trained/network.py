@@ -1,6 +1,6 @@
 """A saved model, loaded and asked; for notebooks and programs in three lines.
 
-net, prepare = cifar_lab.load_model("runs/demo/0-96425461")
+net, prepare = cifar_lab.load_model("runs/demo/0-2c5bad0c")
 logits = net(prepare([Image.open("cat.jpg")]))
 """
 

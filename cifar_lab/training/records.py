@@ -18,6 +18,7 @@ import cifar_lab
 from cifar_lab.checkpoint.saver import TrainingState
 from cifar_lab.files import atomic
 from cifar_lab.recipe.schedule import Schedule
+from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.world import World
 from cifar_lab.training.presence import Presence
@@ -50,6 +51,7 @@ def _environment(world: World, schedule: Schedule, strategy: str) -> dict[str, A
     hosts = world.gather_objects(socket.gethostname())
     return {
         "cifar_lab": cifar_lab.__version__,
+        "schema_version": SCHEMA_VERSION,
         "revision": _revision(),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},

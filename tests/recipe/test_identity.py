@@ -69,6 +69,7 @@ def test_what_changes_the_experiment(changes: dict[str, Any]) -> None:
 
 
 def test_the_id_is_eight_hex_digits_and_stable() -> None:
-    assert experiment_id(recipe()) == "85fc73ff"
+    assert experiment_id(recipe()) == "3e246aa1"
+    assert experiment_id(recipe(), 1) == "85fc73ff"  # as runs of that version are called
     whole, broken = ({"name": "vit", "args": {"mlp_ratio": ratio}} for ratio in (4, 4.0))
     assert experiment_id(recipe(model=whole)) == experiment_id(recipe(model=broken))

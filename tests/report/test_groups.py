@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.written_runs import written
 
+from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.report.contents import contents
 from cifar_lab.report.groups import Table, tables
 from cifar_lab.report.read import read_run
@@ -87,6 +88,30 @@ def test_a_run_whose_checkpoints_are_gone_stays_with_the_others(tmp_path: Path) 
     (table,) = found(tmp_path)
     assert len(table.experiments[0].runs) == 4
     assert table.protocol.training == "a" * 64
+
+
+def test_runs_of_two_schema_versions_are_two_experiments(tmp_path: Path) -> None:
+    for seed in range(2):
+        written(tmp_path / "new", "plain18", seed, error=0.1)
+        old = written(tmp_path / "old", "plain18", seed, error=0.2).path / "env.json"
+        env = json.loads(old.read_text())
+        del env["schema_version"]  # version 1 did not write it
+        old.write_text(json.dumps(env))
+    (section,) = contents([read_run(path) for path in find_runs([tmp_path])]).sections
+    assert [ranked.label for ranked in section.ranked] == [
+        f"plain18 (schema_version={SCHEMA_VERSION})",
+        "plain18 (schema_version=1)",
+    ]
+    assert [ranked.experiment.sample.mean for ranked in section.ranked] == pytest.approx([0.1, 0.2])
+
+
+def test_runs_of_the_committed_study_are_grouped_as_their_folders_are_called() -> None:
+    study = Path(__file__).parents[2] / "results" / "cpu_study"
+    runs = [read_run(path) for path in find_runs([study])]
+    assert len(runs) == 27
+    assert [run.identity for run in runs] == [run.path.name.partition("-")[2] for run in runs]
+    (table,) = tables(runs)
+    assert [len(experiment.runs) for experiment in table.experiments] == [3] * 9
 
 
 def test_a_recipe_of_another_version_is_grouped_by_its_folder(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cifar_lab.recipe import load_recipe
+from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.rundir.directory import RunDir
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -41,7 +42,8 @@ def written(
     test = {"loss": 3 * error, "accuracy": 1 - round(error * count) / count, "count": count}
     run.append_metrics(split="test", step=steps, epoch=float(epochs), **test)
     write_predictions(run, round(error * count), count)
-    run.write_env({"host": "node1", "device": "a CPU", "revision": "0" * 40, "packages": {"torch": "2.14.1"}})
+    versions = {"schema_version": SCHEMA_VERSION, "revision": "0" * 40, "packages": {"torch": "2.14.1"}}
+    run.write_env({"host": "node1", "device": "a CPU", **versions})
     (run.path / "model.json").write_text(json.dumps({"classes": CLASSES}))
     Image.new("RGB", (40, 40), "white").save(run.path / "mistakes.png")
     if fingerprint:
