@@ -28,6 +28,7 @@ COMMANDS = {
     "checkpoint": "list, verify and show the checkpoints of a run",
     "verify-resume": "prove that kill -9 and resuming change nothing",
     "profile": "where a training step's time goes, as a table and a trace",
+    "data": "which decoded data sets the cache holds; clears them",
     "doctor": "can training run here, on these nodes, and what to do if not",
     "evaluate": "how good a trained model is: classes, calibration, confusions",
     "predict": "what a trained model sees in picture files, with a contact sheet",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Sequence
 
 from cifar_lab.cli.command import answer, is_main, make_parser
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("cifar_lab").setLevel(logging.INFO if is_main() else logging.ERROR)
     short = {"eval.batch": options.batch, "eval.tta": options.tta and TTA[options.tta]}
     overrides = [f"{key}={value}" for key, value in short.items() if value is not None]
     saved = open_saved(options.run, [*overrides, *options.overrides], data=options.data)

@@ -12,12 +12,14 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from cifar_lab.data.on_disk import size_and_time
 from cifar_lab.data.raw import DataError, RawSplit
 
 logger = logging.getLogger("cifar_lab")
@@ -62,6 +64,9 @@ class Decoded:
     meta: Mapping[str, SplitMeta]
     classes: tuple[str, ...]
 
+    def __len__(self) -> int:
+        return sum(map(len, self.labels.values()))
+
 
 def place(cache_dir: Path, name: str, key: str) -> tuple[Path, str]:
     """The folder of decoded data, complete where it holds meta.json, and the digest of what they depend on."""
@@ -77,6 +82,8 @@ def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: f
     folder, digest = place(cache_dir, name, key)
     decoded = _load(folder, digest, max_gib)
     if decoded is not None:
+        when = datetime.fromtimestamp((folder / "meta.json").stat().st_mtime)
+        logger.info("%s pictures of the cache of %s (%s)", f"{len(decoded):,}", f"{when:%Y-%m-%d %H:%M}", folder)
         return decoded
     from filelock import FileLock  # here, since most starts find the cache filled
 
@@ -85,7 +92,7 @@ def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: f
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             decoded = _load(folder, digest, max_gib)  # another process may have built it while we waited
             if decoded is None:
-                _build(folder, digest, read, max_gib)
+                _build(folder, key, digest, read, max_gib)
                 decoded = _load(folder, digest, max_gib)
     except OSError as error:
         raise DataError(
@@ -93,20 +100,21 @@ def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: f
         ) from error
     if decoded is None:
         raise DataError(f"{folder} does not read back as it was written: set CIFAR_LAB_CACHE to another disk")
+    logger.info("%s pictures decoded now (%s)", f"{len(decoded):,}", folder)
     return decoded
 
 
-def _build(folder: Path, digest: str, read: Read, max_gib: float) -> None:
+def _build(folder: Path, key: str, digest: str, read: Read, max_gib: float) -> None:
     """Under the lock, so nobody else writes."""
     if folder.exists():
-        logger.warning("the cache %s is corrupt: rebuilding it", folder)
+        logger.warning("the cache %s is corrupt, or pictures that its tables name have changed: rebuilding it", folder)
         shutil.rmtree(folder)
     raw = _read_checked(read, max_gib)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     try:
-        _write(partial, digest, raw)
+        _write(partial, key, digest, raw)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -127,9 +135,11 @@ def _read_checked(read: Read, max_gib: float) -> Mapping[str, RawSplit]:
     return raw
 
 
-def _write(folder: Path, digest: str, raw: Mapping[str, RawSplit]) -> None:
+def _write(folder: Path, key: str, digest: str, raw: Mapping[str, RawSplit]) -> None:
     """Plain writes, not a writable memory map: on a full disk the latter is a bus error."""
-    meta: dict[str, Any] = {"format": FORMAT, "key_sha256": digest, "classes": raw["train"].classes, "splits": {}}
+    about, _, _ = key.partition("\n")
+    meta: dict[str, Any] = {"format": FORMAT, "about": about, "key_sha256": digest}
+    meta |= {"classes": raw["train"].classes, "splits": {}, "files": {}}
     for split in SPLITS:
         num, height, width, _ = raw[split].images.shape
         with (folder / f"{split}_images.npy").open("wb") as file:
@@ -138,6 +148,7 @@ def _write(folder: Path, digest: str, raw: Mapping[str, RawSplit]) -> None:
             split_meta = decode_split(raw[split], file)
         np.save(folder / f"{split}_labels.npy", raw[split].labels.astype("<i8"))
         meta["splits"][split] = asdict(split_meta)
+        meta["files"] |= getattr(raw[split].images, "files", {})
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
@@ -174,6 +185,8 @@ def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
         labels = {split: np.load(folder / f"{split}_labels.npy") for split in SPLITS}
         classes = tuple(meta["classes"])
         if meta["key_sha256"] != digest:
+            return None
+        if any(list(size_and_time(file)) != known for file, known in meta.get("files", {}).items()):
             return None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

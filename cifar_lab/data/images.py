@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cifar_lab.data import cache
-from cifar_lab.data.raw import RawSplit
+from cifar_lab.data.raw import DataError, RawSplit
 from cifar_lab.files.cache import cache_root
 
 
@@ -102,7 +102,10 @@ def load_images(
     def read() -> dict[str, RawSplit]:
         return {split: source.load(split, root=root, **args) for split in cache.SPLITS}
 
-    key = source.cache_key(root=root, **args)
+    try:
+        key = source.cache_key(root=root, **args)
+    except OSError as error:
+        raise DataError(f"the data cannot be read: {error}") from error
     decoded = cache.load_decoded(read, key, name=name, cache_dir=cache_dir or cache_root(), max_gib=max_gib)
     train, test = (_image_set(decoded, split) for split in cache.SPLITS)
     return train, test, Stats(*decoded.meta["train"].mean_std())

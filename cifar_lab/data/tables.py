@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.pool import ThreadPool
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cifar_lab.data.on_disk import files_below, size_and_time
 from cifar_lab.data.pictures import open_picture, upright_rgb
 from cifar_lab.data.raw import DataError, RawSplit
 
@@ -42,10 +43,10 @@ class Table:
             raise DataError(f"{self.name}: column {key!r} cannot be read ({error}): fetch it again") from error
 
 
-def parquet_splits(root: Path, config: str | None = None) -> dict[str, Table]:
-    """The splits of the parquet files below `root`: `train-*.parquet`, `train.parquet` or `train/*.parquet`."""
+def parquet_files(root: Path, config: str | None = None) -> dict[str, list[Path]]:
+    """By split, the parquet files below `root`: `train-*.parquet`, `train.parquet` or `train/*.parquet`."""
     files: dict[str, dict[Path, list[Path]]] = {}
-    for path in sorted(root.rglob("*.parquet")):
+    for path in (Path(file.path) for file in files_below(root, (".parquet",))):
         stem = path.stem.split("-")[0]
         in_split_folder = stem.isdigit()  # the hub's own conversion writes CONFIG/SPLIT/0000.parquet
         split, folder = (path.parent.name, path.parent.parent) if in_split_folder else (stem, path.parent)
@@ -55,7 +56,12 @@ def parquet_splits(root: Path, config: str | None = None) -> dict[str, Table]:
         if len(folders) > 1:
             names = ", ".join(str(folder.relative_to(root)) for folder in folders)
             raise DataError(f"{root} holds several tables for the split {split!r} ({names}): name one of them")
-    return {split: _parquet_table(f"{root} ({split})", *folders.values()) for split, folders in files.items()}
+    return {split: found for split, folders in files.items() for found in folders.values()}
+
+
+def parquet_splits(root: Path, config: str | None = None) -> dict[str, Table]:
+    """The splits of `parquet_files`, opened."""
+    return {split: _parquet_table(f"{root} ({split})", files) for split, files in parquet_files(root, config).items()}
 
 
 def _parquet_table(name: str, files: Sequence[Path]) -> Table:
@@ -82,56 +88,77 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return dict(described)
 
 
+def picture_files(root: Path) -> Iterator[os.DirEntry[str]]:
+    """The pictures `SPLIT/CLASS/*` below `root`."""
+    return files_below(root, Image.registered_extensions(), depth=2)
+
+
 def folder_splits(root: Path) -> dict[str, Table]:
     """One table for each folder of `root` that holds folders of pictures; labels are the class folders' names."""
     import pyarrow as pa
     import pyarrow.dataset as pads
 
-    suffixes = Image.registered_extensions().keys()
     features = {"image": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}}
-    tables = {}
-    for split in sorted(folder for folder in root.iterdir() if folder.is_dir()):
-        pictures = [path for path in sorted(split.glob("*/*")) if path.suffix.lower() in suffixes]
-        if pictures:
-            columns = {"image": list(map(str, pictures)), "label": [path.parent.name for path in pictures]}
-            tables[split.name] = Table(str(split), features, pads.dataset(pa.table(columns)))
-    return tables
+    columns: dict[str, dict[str, list[str]]] = {}
+    for file in picture_files(root):
+        split, label, _ = Path(file.path).parts[-3:]
+        split_columns = columns.setdefault(split, {"image": [], "label": []})
+        split_columns["image"].append(file.path)
+        split_columns["label"].append(label)
+    return {
+        split: Table(str(root / split), features, pads.dataset(pa.table(found))) for split, found in columns.items()
+    }
 
 
 def to_raw(
     table: Table, train: Table, *, images: str | None = None, labels: str | None = None, size: int | None = None
 ) -> RawSplit:
-    """`table` as a RawSplit whose classes are those of `train`.
+    """`table` as a RawSplit whose classes are those of `train`; labels are matched by their names.
 
     The columns are those named, else the only one of pictures, and for labels the only ClassLabel, else one with a
     usual name, else the only one of integers or text. Raises DataError for labels that are missing or new.
     """
-    plain = [key for key in _of_type(table, "Value") if _can_be_label(table.features[key]["dtype"])]
-    found = _of_type(table, "ClassLabel") or [key for key in plain if key in _LABEL_NAMES] or plain
-    key = _one_column(table, found, labels, "label_column")
-    values = table.column(key).to_pylist()
-    names = train.features.get(key, {}).get("names")
-    if names is None:
-        known = sorted({value for value in train.column(key).to_pylist() if value is not None})
-        classes = tuple(str(value) for value in known)
-    else:
-        known, classes = list(range(len(names))), tuple(names)
-    indices = {value: i for i, value in enumerate(known)}
-    strange = [value for value in values if value not in indices]
+    plain = [key for key in _of_type(train, "Value") if _can_be_label(train.features[key]["dtype"])]
+    found = _of_type(train, "ClassLabel") or [key for key in plain if key in _LABEL_NAMES] or plain
+    key = _one_column(train, found, labels, "label_column")
+    classes = train.features[key].get("names")
+    if classes is None:
+        classes = [str(value) for value in sorted(set(train.column(key).to_pylist()) - {None})]
+    names = _label_names(table, _one_column(table, [], key, "label_column"), train.features[key].get("names"))
+    indices = {name: i for i, name in enumerate(classes)}
+    strange = [name for name in names if name not in indices]
     if strange:
+        new = ", ".join(map(repr, sorted(set(strange), key=str)[:5]))
         raise DataError(
-            f"{table.name}: {len(strange)} of {len(values)} pictures have a label in {key!r} that is not among the "
-            f"training split's {len(classes)}, such as {strange[0]!r} (None and -1 mean unlabelled): choose a labelled "
+            f"{table.name}: {len(strange)} of {len(names)} pictures have a label in {key!r} that is not among the "
+            f"training split's {len(classes)}, such as {new} (None and -1 mean unlabelled): choose a labelled "
             "split with data.args.train_split or data.args.test_split"
         )
     cells = table.column(_one_column(table, _of_type(table, "Image"), images, "image_column"))
     return RawSplit(
-        Pictures(cells, table.name, size), np.array([indices[value] for value in values], np.int64), classes
+        Pictures(cells, table.name, size), np.array([indices[name] for name in names], np.int64), tuple(classes)
     )
 
 
+def _label_names(table: Table, key: str, names: Sequence[str] | None) -> list[Any]:
+    """Labels as names: an integer is a place in the table's own list, else in `names`, else its digits."""
+    values, own = table.column(key).to_pylist(), table.features[key].get("names")
+    if own is None and names is None:
+        return [value if value is None else str(value) for value in values]
+    by_place = dict(enumerate(own or names or ()))
+    shifted = [name for place, name in by_place.items() if name.isdecimal() and name != str(place)]
+    if own is None and shifted and any(isinstance(value, int) for value in values):
+        raise DataError(
+            f"{table.name}: whether 1 in {key!r} is the class '1' or the second of {', '.join(by_place.values())} "
+            "is not said: write the names of the labels into its features (ClassLabel)"
+        )
+    return [by_place.get(value, value) for value in values]
+
+
 def _of_type(table: Table, kind: str) -> list[str]:
-    return [key for key, feature in table.features.items() if isinstance(feature, dict) and feature["_type"] == kind]
+    return [
+        key for key, feature in table.features.items() if isinstance(feature, dict) and feature.get("_type") == kind
+    ]
 
 
 def _can_be_label(dtype: str) -> bool:
@@ -157,6 +184,7 @@ class Pictures:
 
     def __init__(self, cells: pa.ChunkedArray, name: str, size: int | None) -> None:
         self._cells, self._name, self._size = cells, name, size
+        self.files: dict[str, tuple[int, int]] = {}  # that cells of tables name: bytes and nanosecond, as decoded
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -195,11 +223,13 @@ class Pictures:
         return out
 
     def _decode(self, index: int, cell: Any) -> npt.NDArray[np.uint8]:
-        if isinstance(cell, dict):
+        if is_named := isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
         if cell is None:
             raise DataError(f"{self._name}: picture {index} is missing")
         try:
+            if is_named and isinstance(cell, str):
+                self.files[cell] = size_and_time(cell)
             with open_picture(io.BytesIO(cell) if isinstance(cell, bytes) else cell) as opened:
                 return np.asarray(upright_rgb(opened, self._size))
         except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...

@@ -33,6 +33,7 @@ CALLS = [
     *("export X --format timm", "export X --format onnx", "export run --format onnx --out X/Y"),
     *("recipes show X", "recipes diff good.yaml X", "recipes ls --recipes X", "recipes new X", "recipes new X/Y.yaml"),
     *("report X", "report X --terminal", "report run --out X/Y"),
+    "data rm X",
 ]
 # N is no number, or none that makes sense.
 NUMBERS = [

@@ -140,11 +140,13 @@ def test_places_are_tried_in_order(batches: Path, tmp_path: Path, monkeypatch: p
     assert cifar10.find(str(named)) == named
 
 
-def test_the_key_follows_the_files(batches: Path) -> None:
-    before = cifar10.cache_key(root=str(batches))
-    assert cifar10.cache_key(root=str(batches.parent)) == before
-    os.utime(batches / "test_batch", (1, 1))
-    assert cifar10.cache_key(root=str(batches)) != before
+def test_the_key_follows_the_files(batches: Path, archive: Path, tmp_path: Path) -> None:
+    assert cifar10.cache_key(root=str(batches.parent)) == cifar10.cache_key(root=str(batches))
+    tables = write_parquet(tmp_path / "tables")
+    for root, file in ((batches, "test_batch"), (archive, ""), (tables, "test-00000-of-00001.parquet")):
+        before = cifar10.cache_key(root=str(root))
+        os.utime(root / file, ns=(1, (root / file).stat().st_mtime_ns + 1))
+        assert cifar10.cache_key(root=str(root)) != before
 
 
 @pytest.mark.parametrize("name", ["data.root", "CIFAR_LAB_DATA"])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from cifar_lab.data.on_disk import stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
-from cifar_lab.data.tables import Table, parquet_splits, to_raw
+from cifar_lab.data.tables import Table, parquet_files, parquet_splits, to_raw
 
 HUB_ID = "uoft-cs/cifar10"
 FOLDER, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
@@ -31,14 +33,16 @@ def load(split: str, *, root: str | None) -> RawSplit:
 
 
 def cache_key(*, root: str | None) -> str:
-    """The files with their sizes and times, or the hub id."""
+    """The place with the stamp of its files, or the hub id."""
     place = find(root)
     if place is None:
         return f"hub:{HUB_ID}"
-    pattern = "*batch*" if _is_classic(place) else "**/*.parquet"
-    files = [place] if place.is_file() else sorted(place.glob(pattern))
-    stats = [(path.resolve(), path.stat()) for path in files]
-    return "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
+    place = place.resolve()
+    if _is_classic(place):
+        files = [place] if place.is_file() else sorted(place.glob("*batch*"))
+    else:
+        files = list(chain.from_iterable(parquet_files(place).values()))
+    return f"{place}\n{stamp(files)}"
 
 
 def info() -> SourceInfo:

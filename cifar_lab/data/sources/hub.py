@@ -6,11 +6,13 @@ A copy is a folder written by `save_to_disk`, a folder of parquet files, or fold
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
+from cifar_lab.data.on_disk import files_below, stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
-from cifar_lab.data.tables import Table, folder_splits, parquet_splits, to_raw
+from cifar_lab.data.tables import Table, folder_splits, parquet_files, parquet_splits, picture_files, to_raw
 from cifar_lab.recipe.schema import PositiveInt
 
 
@@ -33,7 +35,10 @@ def load(
     """
     if train_split == test_split:
         raise DataError(f"data.args.train_split and data.args.test_split are both {train_split!r}: they must differ")
-    tables = _copied_splits(id, Path(root).expanduser(), config) if root else _hub_splits(id, config)
+    if root:
+        tables = _copied_splits(id, Path(root).expanduser(), config)
+    elif not {train_split, test_split} <= (tables := _splits_in(Path(id), config)).keys():
+        tables = _hub_splits(id, config)  # which knows more forms of folders, but follows no links
     for argument, name in (("train_split", train_split), ("test_split", test_split)):
         if name not in tables:
             raise DataError(
@@ -44,8 +49,14 @@ def load(
 
 
 def cache_key(*, root: str | None, **args: object) -> str:
-    """The arguments, and of a copy its folders and files; a change on the hub itself is not seen."""
-    return "\n".join([str(sorted(args.items())), *(_stamps(Path(root).expanduser()) if root else ())])
+    """Place and arguments, with the stamp of the files in a folder; a change on the hub itself is not seen."""
+    about = " ".join(f"{name}={value!r}" for name, value in sorted(args.items()))
+    place = Path(root or str(args["id"])).expanduser().resolve()
+    if not place.is_dir():
+        return f"{root or 'hub'} {about}"
+    # What lies at data.args.id may be read by `datasets` in its own way, so all of it counts.
+    files = _copied_files(place, args.get("config")) if root else files_below(place)
+    return f"{place} {about}\n{stamp(files)}"
 
 
 def info(**args: object) -> SourceInfo | None:
@@ -53,14 +64,16 @@ def info(**args: object) -> SourceInfo | None:
     return None
 
 
-def _stamps(root: Path) -> Iterator[str]:
-    """Tables by size and time; pictures only through the times of their folders, since there may be a million."""
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        tables = [name for name in sorted(files) if name.endswith((".parquet", ".arrow", ".json"))]
-        for path in (Path(folder), *(Path(folder, name) for name in tables)):
-            stat = path.stat()
-            yield f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+def _is_saved(root: Path) -> bool:
+    return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
+
+
+def _copied_files(root: Path, config: object) -> Iterable[os.DirEntry[str] | Path]:
+    """What `_copied_splits` reads, all splits."""
+    if _is_saved(root):
+        return files_below(root, (".arrow", ".json"))
+    tables = parquet_files(root, None if config is None else str(config))
+    return list(chain.from_iterable(tables.values())) or picture_files(root)
 
 
 def _hub_splits(id: str, config: str | None) -> dict[str, Table]:
@@ -75,14 +88,21 @@ def _hub_splits(id: str, config: str | None) -> dict[str, Table]:
 def _copied_splits(id: str, root: Path, config: str | None) -> dict[str, Table]:
     if not root.is_dir():
         raise DataError(f"data.root={root} is no folder: it must hold a copy of {id!r}, or leave it out to use the hub")
-    if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
-        from cifar_lab.data.hub_access import saved_splits
-
-        return saved_splits(root)
-    tables = parquet_splits(root, config) or folder_splits(root)
+    tables = _splits_in(root, config)
     if not tables:
         raise DataError(
             f"data.root={root} holds no data set: expected a folder written by save_to_disk, parquet files named after "
             "their split, or pictures in SPLIT/CLASS/"
         )
     return tables
+
+
+def _splits_in(folder: Path, config: str | None) -> dict[str, Table]:
+    """Of a copy; empty where there is none."""
+    if not folder.is_dir():
+        return {}
+    if _is_saved(folder):
+        from cifar_lab.data.hub_access import saved_splits
+
+        return saved_splits(folder)
+    return parquet_splits(folder, config) or folder_splits(folder)
