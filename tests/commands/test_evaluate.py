@@ -133,9 +133,10 @@ def test_other_pictures_than_the_run_s_are_said(measured, capsys):
     assert measured(path, "data.test_limit=20")["count"] == 20
 
 
-def test_text_for_people(capsys):
+def test_text_for_people(capsys, caplog):
     summary = saved_run("vit").summary()["test"]
     assert evaluate.main([str(saved_run("vit").path)]) == 0
+    assert " pictures of the cache of 2" in caplog.text
     out = capsys.readouterr().out
     for part in (
         f"{summary['accuracy']:.2%}",
