@@ -19,8 +19,8 @@ examples:
   cifar-lab report runs
   cifar-lab report runs/plain18 runs/plain34 --out /tmp/report
   cifar-lab report runs --terminal
-Without --out the page is report/report.html in the folder that the runs have in common. Beside it: report.md,
-results.csv and plots/ (SVG).
+Without --out the page is report/report.html in the folder that the runs have in common, in the current one where they
+have none. Beside it: report.md, results.csv and plots/ (SVG).
 """
 
 
@@ -38,9 +38,10 @@ def _report(options: argparse.Namespace) -> int:
     print(told(found, claims=options.terminal))
     if options.terminal:
         return 0
-    # The folder that all have in common, as it was named where that goes.
-    common = os.path.relpath(os.path.commonpath([path.absolute() for path in options.runs]))
-    out = options.out or (options.runs[0] if len(options.runs) == 1 else Path(common)) / "report"
+    # The folder that all have in common, as it was named where that goes; with nothing in common, the current one.
+    common = os.path.commonpath([path.absolute() for path in options.runs])
+    shared = Path() if common == os.path.sep else Path(os.path.relpath(common))
+    out = options.out or (options.runs[0] if len(options.runs) == 1 else shared) / "report"
     try:
         print(f"report: {write_report(found, out)}")
     except OSError as error:

@@ -10,9 +10,7 @@ from cifar_lab.report.claims import TITLES, Claim, check_claims
 from cifar_lab.report.figure import Figure
 from cifar_lab.report.groups import Experiment, Ranked, Table, labels, ranked, tables
 from cifar_lab.report.record import RunRecord
-from cifar_lab.report.study import comparison, study_figures
-
-BEST = 6  # curves that can be told apart in one figure
+from cifar_lab.report.study import MOST, comparison, study_figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +78,15 @@ def _section(table: Table, heading: str, index: int, *, has_study: bool, alone: 
     experiments = table.experiments
     prefix = f"protocol{index + 1}-" if index else ""
     claims = check_claims(experiments)
-    figures, missing = study_figures(experiments)
+    named = dict(zip(experiments, labels(experiments), strict=True))
+    figures, missing, playing = study_figures(named, {e for claim in claims for e in claim.sides.values()})
     if index or not has_study:
         claims, missing = [claim for claim in claims if claim.evidence], []
-    if not figures and (len(experiments) > 1 or alone):
-        best = list(zip(labels(experiments), experiments, strict=True))[:BEST]
-        title = best[0][0] if len(best) == 1 else f"The best {len(best)}" if len(experiments) > BEST else "All"
-        figures = comparison("best", title, best)
+    # A lone one has its curves among the runs.
+    others = [(label, experiment) for experiment, label in named.items() if experiment not in playing]
+    if len(others) > 1 or (others and alone and not figures):
+        several = f"{'The best' if len(others) > MOST else 'All'}{' others' if figures else ''}"
+        figures += comparison("best", several if len(others) > 1 else others[0][0], others)
     figures = [replace(figure, name=f"{prefix}{figure.name}") for figure in figures]
     return Section(f"{prefix}ranking", heading, ranked(experiments), claims, figures, missing)
 

@@ -19,7 +19,10 @@ MOST_TICKS = 8
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One curve; `look` chooses colour and marker, and a band goes from `low` to `high` where they are given."""
+    """One curve, the mean of `seeds`; `look` chooses colour and marker, a band goes from `low` to `high` if given.
+
+    Lines of one look and label (training and validation, the `kind`) share an entry of the legend.
+    """
 
     label: str
     x: Numbers
@@ -29,6 +32,18 @@ class Line:
     faint: bool = False
     low: Numbers = field(default_factory=lambda: EMPTY)
     high: Numbers = field(default_factory=lambda: EMPTY)
+    kind: str = ""
+    seeds: int = 1
+
+    @property
+    def name(self) -> str:
+        """Label and kind."""
+        return ", ".join(part for part in (self.label, self.kind) if part)
+
+    @property
+    def top(self) -> Numbers:
+        """The upper edge of all that is drawn of it."""
+        return self.high if len(self.high) else self.y
 
 
 @dataclass(frozen=True)
@@ -81,17 +96,23 @@ class Figure:
         return axis(0.0 if 0 <= low < 0.2 * high else low, high)
 
     @property
-    def cut(self) -> bool:
-        """Whether the axis leaves something out above."""
-        top = self.y_axis().high
-        return any(float(line.y.max()) > top for line in self.lines)
+    def above(self) -> str:
+        """What the axis leaves out above, empty where it shows all."""
+        limit = self.y_axis().high
+        out = [
+            (float(line.x[line.top > limit][-1]), float(line.top.max()))
+            for line in self.lines
+            if line.top.max() > limit
+        ]
+        if not out:
+            return ""
+        return f"above the axis until epoch {max(x for x, _ in out):.3g}: up to {max(y for _, y in out):.3g}"
 
 
 def _after_start(line: Line) -> float:
     """The highest value once `EARLY` of the training is over."""
-    values = line.high if len(line.high) else line.y
-    after = values[line.x >= line.x[0] + EARLY * (line.x[-1] - line.x[0])]
-    return float(after.max()) if len(after) else float(values.max())
+    after = line.top[line.x >= line.x[0] + EARLY * (line.x[-1] - line.x[0])]
+    return float(after.max())
 
 
 # Of what numbers are, and of what can be drawn.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from cifar_lab.recipe import defaults
 from cifar_lab.report.curves import number
 from cifar_lab.report.record import RunRecord, differing
 from cifar_lab.report.stats import Sample, difference, pooled_spread, ranks
@@ -106,15 +107,19 @@ def _experiment(runs: Sequence[RunRecord]) -> Experiment:
 
 
 def labels(experiments: Sequence[Experiment]) -> list[str]:
-    """Names, with what tells those of the same name apart."""
-    told = []
+    """Names, with what tells those of the same name apart: up to three settings, the identity where these do not."""
+    told, default = [], defaults()
     for experiment in experiments:
         first = experiment.runs[0]
         namesakes = [other.runs[0] for other in experiments if other.name == experiment.name]
-        parts = [f"{key}={first.fields[key]}" for key in differing(namesakes) if key in first.fields][:3]
+        known = default | first.fields if first.fields else {}
+        parts = [f"{key}={known[key]}" for key in differing(namesakes) if key in known][:3]
         unlike = f" ({', '.join(parts) or first.identity})" if len(namesakes) > 1 else ""
         told.append(f"{experiment.name}{unlike}")
-    return told
+    return [
+        f"{label[:-1]}, {experiment.runs[0].identity})" if told.count(label) > 1 else label
+        for label, experiment in zip(told, experiments, strict=True)
+    ]
 
 
 def ranked(experiments: Sequence[Experiment]) -> list[Ranked]:

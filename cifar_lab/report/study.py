@@ -1,8 +1,8 @@
-"""The study's ten comparison figures."""
+"""Figures that compare experiments: the ten of the study, and those of any others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from cifar_lab.report.claims import TITLES, Cast
@@ -12,57 +12,68 @@ from cifar_lab.report.groups import Experiment
 from cifar_lab.report.record import RunRecord
 
 POINTS = 150
-COMPARISONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "plain18-plain34": ("Plain18 and Plain34", ("plain18", "plain34")),
-    "resnet18-resnet34": ("ResNet18 and ResNet34", ("resnet18", "resnet34")),
-    "resnet18_ms": ("ResNet18-MS", ("resnet18_ms",)),
-    "vit_tiny": ("Pretrained ViT", ("vit_tiny",)),
-    "vits": ("The three ViTs", ("vit_tiny", "vit_tiny_scratch", "vit_custom")),
-}
-# Figures of one side of a claim.
-PAIRS: dict[tuple[str, ...], tuple[str, str]] = {
-    ("resnet18_ms",): ("resnet18", "resnet18_ms"),
-    ("vit_tiny",): ("vit_tiny_scratch", "vit_tiny"),
+MOST = 6  # experiments that can be told apart in one figure
+COMPARISONS: dict[str, tuple[str, ...]] = {
+    "plain18-plain34": ("plain18", "plain34"),
+    "resnet18-resnet34": ("resnet18", "resnet34"),
+    "resnet18_ms": ("resnet18_ms",),
+    "vit_tiny": ("vit_tiny",),
+    "vits": ("vit_tiny", "vit_tiny_scratch", "vit_custom"),
 }
 
 
-def study_figures(experiments: Sequence[Experiment]) -> tuple[list[Figure], list[str]]:
-    """The comparison figures that the runs allow, and a sentence on each that lacks runs, wholly or in part."""
-    cast, figures, missing = Cast(experiments), [], []
-    for name, (title, roles) in COMPARISONS.items():
-        chosen = _chosen(cast, roles)
-        absent = ", ".join(role for role in roles if role not in chosen)
+def study_figures(
+    experiments: Mapping[Experiment, str], compared: Collection[Experiment]
+) -> tuple[list[Figure], list[str], set[Experiment]]:
+    """The comparison figures that runs allow, a sentence on each that lacks some, and the experiments that play parts.
+
+    `experiments` has the labels of a table; those `compared` by claims are drawn first.
+    """
+    cast, figures, missing, playing = Cast(list(experiments)), [], [], set()
+    for name, roles in COMPARISONS.items():
+        sides: list[tuple[int, str, Experiment]] = []
+        for role in roles:
+            first = sorted(cast.named(role), key=lambda experiment: experiment not in compared)
+            sides += [(turn, TITLES[role] + experiments[e].removeprefix(e.name), e) for turn, e in enumerate(first)]
+        absent = [role for role in roles if not cast.named(role)]
         if absent:
-            missing.append(f"{title}: {f'drawn without {absent}, ' if chosen else ''}no completed run of {absent}")
-        if chosen:
-            figures += comparison(name, title, [(TITLES[role], experiment) for role, experiment in chosen.items()])
-    return figures, missing
+            without = f"drawn without {', '.join(absent)}, " if sides else ""
+            missing.append(f"{_title(roles)}: {without}no completed run of {', '.join(absent)}")
+        # One experiment of each part, then the second of each: all parts are seen where not all experiments are drawn.
+        drawn = [(label, experiment) for _, label, experiment in sorted(sides, key=lambda side: side[0])]
+        figures += comparison(name, _title([role for role in roles if role not in absent]), drawn) if sides else []
+        playing |= {experiment for _, experiment in drawn}
+    return figures, missing, playing
 
 
-def _chosen(cast: Cast, roles: tuple[str, ...]) -> dict[str, Experiment]:
-    """The experiments that the claims compare, else the first candidates."""
-    names = PAIRS.get(roles, roles)[:2]
-    chosen = dict(zip(names, cast.pair(*names) or (), strict=False))
-    first = {role: candidates[0] for role in roles if (candidates := cast.named(role))}
-    return {role: chosen.get(role, experiment) for role, experiment in first.items()}
+def _title(roles: Sequence[str]) -> str:
+    text = "the three ViTs" if len(roles) == 3 else " and ".join(TITLES[role] for role in roles)
+    return text[:1].upper() + text[1:]
 
 
 def comparison(name: str, title: str, sides: Sequence[tuple[str, Experiment]]) -> list[Figure]:
-    """A figure of training and validation loss, and one of validation error."""
+    """A figure of training and validation loss, and one of validation error, of the first `MOST` sides."""
     losses, errors = [], []
-    for look, (label, experiment) in enumerate(sides):
+    for look, (label, experiment) in enumerate(sides[:MOST]):
         runs = experiment.runs
-        prefix = f"{label}, " if len(sides) > 1 else ""
-        losses.append(_line(f"{prefix}training", [training_loss(run) for run in runs], look, dashed=True))
-        losses.append(_line(f"{prefix}validation", [run.metrics.curve("val", "loss") for run in runs], look))
+        side = label if len(sides) > 1 else ""
+        losses.append(_line(side, [training_loss(run) for run in runs], look, kind="training", dashed=True))
+        losses.append(_line(side, [run.metrics.curve("val", "loss") for run in runs], look, kind="validation"))
         last = "" if experiment.val_error is None else f", last {100 * experiment.val_error:.2f} %"
         errors.append(_line(f"{label}{last}", [validation_error(run) for run in runs], look))
-    seeds = [len(experiment.runs) for _, experiment in sides]
+    if len(sides) > MOST:
+        title = f"{title}, {MOST} of {len(sides)}"
+    dashed = " (dashed: training)" if len(sides) > 1 else ""
     figures = (
-        Figure(f"{name}-loss", f"{title}: loss", losses, y_title="loss"),
+        Figure(f"{name}-loss", f"{title}: loss", losses, y_title=f"loss{dashed}"),
         Figure(f"{name}-error", f"{title}: validation error", errors, y_title="error (%)"),
     )
-    return [replace(figure, caption=_caption(figure, seeds)) for figure in figures if figure.lines]
+    unlogged = [[line.name for line in lines if not len(line.x)] for lines in (losses, errors)]
+    return [
+        replace(figure, caption=_caption(figure, absent, len(sides) - MOST))
+        for figure, absent in zip(figures, unlogged, strict=True)
+        if figure.lines
+    ]
 
 
 def training_loss(run: RunRecord) -> Curve:
@@ -77,19 +88,22 @@ def validation_error(run: RunRecord) -> Curve:
     return epochs, 100 * (1 - accuracies)
 
 
-def _line(label: str, curves: Sequence[Curve], look: int, *, dashed: bool = False) -> Line:
+def _line(label: str, curves: Sequence[Curve], look: int, *, kind: str = "", dashed: bool = False) -> Line:
     x, mean, low, high = band([thinned(x, y, POINTS) for x, y in curves])
-    return Line(label, x, mean, look, dashed, low=low, high=high)
+    seeds = sum(len(x) > 0 for x, _ in curves)
+    return Line(label, x, mean, look, dashed, kind=kind, low=low, high=high, seeds=seeds)
 
 
-def _caption(figure: Figure, seeds: Sequence[int]) -> str:
-    """What band and axis are."""
+def _caption(figure: Figure, unlogged: Sequence[str], left_out: int) -> str:
+    """What the lines are, where the axis starts, and what is not drawn."""
+    seeds = list({line.look: line.seeds for line in figure.lines}.values())
+    several = f"Mean of {_listed(seeds)} seeds where all have a value, band from the lowest to the highest."
+    told = [several if max(seeds) > 1 else "One seed."]
     axis = figure.y_axis()
-    several = f"Mean of {_listed(seeds)} seeds, band from the lowest to the highest."
-    text = several if max(seeds) > 1 else "One seed."
-    if axis.low > 0:
-        text += f" The axis starts at {axis.text(axis.low)}."
-    return f"{text} The first epochs are above it." if figure.cut else text
+    told += [f"The axis starts at {axis.text(axis.low)}."] if axis.low > 0 else []
+    told += [f"Not logged: {', '.join(unlogged)}."] if unlogged else []
+    told += [f"{left_out} more experiments are not drawn; each run has its curves under Runs."] if left_out > 0 else []
+    return " ".join(told)
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 LARGE, SMALL = (520, 320), (360, 230)
+# Of a line of text, and above the plot of a figure with two lines of legend; more make the figure higher.
+TEXT, USUAL = 19, 71
 # Of a ranking.
 WIDTH, ROW, TOP, BOTTOM = 540, 26, 40, 46
 SHOWN = 40
@@ -49,6 +51,18 @@ def shortened(text: str, width: float, size: float = 13) -> str:
     while text and text_width(text + "…", size) > width:
         text = text[:-1]
     return text.rstrip() + "…"
+
+
+def wrapped(text: str, width: float, lines: int, size: float = 13) -> list[str]:
+    """`text` in up to so many lines, broken at spaces where there are some; the last one is cut off where it must."""
+    found: list[str] = []
+    while len(found) < lines - 1 and text_width(text, size) > width:
+        fits = max(1, len(shortened(text, width, size)) - 1)
+        end = text.rfind(" ", 1, fits + 1)
+        end = fits if end < 0 else end
+        found.append(text[:end].strip())
+        text = text[end:].strip()
+    return [*found, shortened(text, width, size)]
 
 
 @cache
@@ -99,9 +113,13 @@ def _coloured(theme: str) -> str:
 
 
 def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
-    """One figure as an <svg> element."""
+    """One figure as an <svg> element, of `size` or higher where the legend needs it."""
     x, y = figure.x_axis(), figure.y_axis()
-    legend, top = _legend([line for line in figure.lines if line.label], size[0])
+    # The last of a look, the solid one, stands for all.
+    entries = {(line.look, line.label or line.kind): line for line in figure.lines if line.name}
+    legend, top = _legend(list(entries.values()), size[0])
+    top += TEXT if figure.above else 0
+    size = size[0], size[1] + int(max(top - USUAL, 0))
     left = max(text_width(y.text(tick)) for tick in y.ticks) + (30 if figure.y_title else 12)
     right, bottom = size[0] - 18.0, size[1] - 44.0
     split = any(line.dashed for line in figure.lines)
@@ -132,16 +150,18 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
     )  # fmt: skip
 
 
-def _legend(lines: Sequence[Line], width: float) -> tuple[dict[Line, tuple[float, float]], float]:
-    """Where each entry begins, in as many rows as they need, and where the plot begins."""
-    places: dict[Line, tuple[float, float]] = {}
+def _legend(lines: Sequence[Line], width: float) -> tuple[dict[Line, tuple[float, float, list[str]]], float]:
+    """Where each entry begins and its lines of text, in as many rows as they need, and where the plot begins."""
+    places: dict[Line, tuple[float, float, list[str]]] = {}
     x, y = 4.0, 38.0
     for line in lines:
-        needed = 50 + text_width(shortened(line.label, width - 50))
+        texts = wrapped(line.label or line.kind, width - 50, 3)
+        needed = 50 + text_width(texts[0])
         if x > 4 and x + needed > width:
-            x, y = 4.0, y + 19
-        places[line] = x, y
-        x += needed
+            x, y = 4.0, y + TEXT
+        places[line] = x, y, texts
+        # Nothing stands beside an entry of several lines.
+        x, y = x + (needed if len(texts) == 1 else width), y + TEXT * (len(texts) - 1)
     return places, y + 14 if lines else 36.0
 
 
@@ -164,10 +184,15 @@ def _range(shown: Sequence[Ranked]) -> Axis:
 
 
 def draw_ranking(ranked: Sequence[Ranked], title: str) -> str:
-    """The best `SHOWN`, every seed a dot, the mean a diamond, its interval a line, as an <svg> element."""
+    """The best `SHOWN`, every seed a dot, the mean a diamond, its interval a line, as an <svg> element.
+
+    An interval that goes on outside of the plot ends in an arrow with the number where it ends.
+    """
     shown = ranked[:SHOWN]
     scale = _range(shown)
-    left = min(max(text_width(row.label) for row in shown) + 16, WIDTH * 0.42)
+    left = min(max(text_width(row.label) for row in shown) + 16, WIDTH * 0.5)
+    if len(ranked) > SHOWN:
+        title = f"{title}: {SHOWN} of {len(ranked)}"
 
     def place(error: float) -> float:
         within = min(max(100 * error, scale.low), scale.high)
@@ -175,5 +200,5 @@ def draw_ranking(ranked: Sequence[Ranked], title: str) -> str:
 
     return templates().get_template("ranking.svg.j2").render(
         shown=shown, title=title, scale=scale, place=place, left=left, width=WIDTH, row=ROW, top=TOP,
-        bottom=TOP + ROW * len(shown), height=TOP + ROW * len(shown) + BOTTOM,
+        bottom=TOP + ROW * len(shown), height=TOP + ROW * len(shown) + BOTTOM, wrapped=wrapped, text_width=text_width,
     )  # fmt: skip

@@ -13,8 +13,7 @@ from cifar_lab.commands.report import main
 pytestmark = pytest.mark.browser
 SIZES = [
     pytest.param(width, dark, id=f"{width}-{'dark' if dark else 'light'}")
-    for width in (1280, 390)
-    for dark in (False, True)
+    for width, dark in ((1280, False), (1280, True), (1000, False), (390, False), (390, True), (320, False))
 ]
 
 # Texts of figures that touch each other, or leave their figure.
@@ -44,13 +43,20 @@ const found = [];
 for (const element of document.querySelectorAll("body *")) {
   if (element.closest("svg, .hidden, .cards thead, .tip, script, style") || !element.getClientRects().length) continue;
   const box = element.getBoundingClientRect();
-  if (box.right > innerWidth + 0.5 || box.left < -0.5) found.push(["sticks out", element.outerHTML.slice(0, 120)]);
+  const scroller = element.closest(".scroll, figure"), inside = scroller && scroller !== element;
+  const out = box.right > innerWidth + 0.5 || box.left < -0.5;
+  if (out && !inside) found.push(["sticks out", element.outerHTML.slice(0, 120)]);
   if (element.closest(".confusion")) continue;  // has an ellipsis on purpose
   const block = element.clientWidth && getComputedStyle(element).display !== "inline";
-  if (block && element.scrollWidth > element.clientWidth + 1)
+  if (block && element !== scroller && element.scrollWidth > element.clientWidth + 1)
     found.push(["cut", element.outerHTML.slice(0, 120)]);
 }
 return found;
+"""
+# Size in pixels of the text of the figure that is drawn smallest.
+FONT = """
+const drawn = [...document.querySelectorAll("svg.chart")].filter((chart) => chart.getClientRects().length);
+return Math.min(...drawn.map((chart) => 13 * chart.getBoundingClientRect().width / chart.viewBox.baseVal.width));
 """
 # Lowest contrast of any text to what is behind it (WCAG 2.2: at least 4.5).
 CONTRAST = """
@@ -129,6 +135,7 @@ def test_page_is_quiet_whole_and_readable(chromium: Chromium, report: Path, widt
         assert chromium.run("return document.documentElement.scrollWidth") <= width
         assert chromium.run(CUT) == []
         assert chromium.run(COLLISIONS) == []
+        assert chromium.run(FONT) > 8.5
     heights = chromium.run(
         "return [...document.querySelectorAll('.confusion td:not(:first-child)')].map((t) => t.clientHeight)"
     )

@@ -45,6 +45,9 @@ def test_table_is_printed_and_the_page_lies_beside_the_runs(
     assert main([str(first.path), str(second.path), "--out", "elsewhere"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "report: elsewhere/report.html"
     assert main([str(path) for path in sorted(Path("runs").iterdir())]) == 0, "runs/* names the report too"
+    capsys.readouterr()
+    assert main(["runs/plain18", "/proc/self/cwd/runs/plain34"]) == 0, "nothing in common but the root"
+    assert capsys.readouterr().out.splitlines()[-1] == "report: report/report.html"
 
 
 def test_mistakes_are_answered_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

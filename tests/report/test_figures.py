@@ -9,71 +9,22 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from support.written_runs import STUDY_ERRORS, written, written_study
+from support.written_runs import written
 
-from cifar_lab.report.contents import contents
+from cifar_lab.report.contents import Section, contents
 from cifar_lab.report.figure import Figure, Line, axis, band
-from cifar_lab.report.groups import tables
+from cifar_lab.report.groups import Ranked
 from cifar_lab.report.read import read_run
-from cifar_lab.report.study import study_figures
 from cifar_lab.report.svg import draw, draw_ranking, shortened, standalone
 from cifar_lab.rundir.placement import find_runs
 
-TEN = [
-    f"{name}-{kind}"
-    for name in ("plain18-plain34", "resnet18-resnet34", "resnet18_ms", "vit_tiny", "vits")
-    for kind in ("loss", "error")
-]
+
+def sections(runs: Path) -> list[Section]:
+    return contents([read_run(path) for path in find_runs([runs])]).sections
 
 
 def curve(values: Sequence[float], **more: object) -> Line:
     return Line("curve", np.arange(1.0, len(values) + 1), np.array(values), **more)  # type: ignore[arg-type]
-
-
-def test_the_ten_figures(tmp_path: Path) -> None:
-    written_study(tmp_path, seeds=2)
-    (table,) = tables([read_run(path) for path in find_runs([tmp_path])])
-    figures, missing = study_figures(table.experiments)
-    assert [figure.name for figure in figures] == TEN
-    assert missing == []
-    loss, error = figures[:2]
-    assert [line.label for line in loss.lines] == [
-        f"{net}, {split}" for net in ("Plain18", "Plain34") for split in ("training", "validation")
-    ]
-    assert [line.dashed for line in loss.lines] == [True, False, True, False]
-    assert [line.look for line in loss.lines] == [0, 0, 1, 1]
-    assert [re.sub(", last .*", "", line.label) for line in error.lines] == ["Plain18", "Plain34"]
-    for line in [*loss.lines, *error.lines]:
-        assert len(line.x) == 10
-        assert (line.low <= line.y).all()
-        assert (line.y <= line.high).all()
-        assert (line.low < line.high).any(), "two seeds make a band"
-    assert error.lines[1].y[-1] == pytest.approx(100 * STUDY_ERRORS["plain34"], abs=2.0)
-    assert "Mean of 2 seeds" in error.caption
-
-
-def test_figures_without_runs_are_named_and_not_drawn(tmp_path: Path) -> None:
-    for name in ("plain18", "vit_custom"):
-        written(tmp_path, name)
-    (section,) = contents([read_run(path) for path in find_runs([tmp_path])]).sections
-    assert [figure.name for figure in section.figures] == [*TEN[:2], *TEN[-2:]]
-    assert section.missing == [
-        "Plain18 and Plain34: drawn without plain34, no completed run of plain34",
-        "ResNet18 and ResNet34: no completed run of resnet18, resnet34",
-        "ResNet18-MS: no completed run of resnet18_ms",
-        "Pretrained ViT: no completed run of vit_tiny",
-        "The three ViTs: drawn without vit_tiny, vit_tiny_scratch, no completed run of vit_tiny, vit_tiny_scratch",
-    ]
-    assert "One seed." in section.figures[0].caption
-
-
-def test_other_runs_get_a_figure_of_the_best(tmp_path: Path) -> None:
-    for i in range(8):
-        written(tmp_path, "demo", error=0.1 + 0.05 * i, overrides=[f"name=demo{i}"])
-    (section,) = contents([read_run(path) for path in find_runs([tmp_path])]).sections
-    assert [figure.title for figure in section.figures] == ["The best 6: loss", "The best 6: validation error"]
-    assert len({line.look for line in section.figures[1].lines}) == 6
-    assert section.missing == []
 
 
 @pytest.mark.parametrize(
@@ -108,28 +59,30 @@ def test_an_axis_of_anything_a_float_can_be() -> None:
         assert [found.text(tick) for tick in found.ticks]
 
 
-def test_a_figure_of_one_side_shows_the_experiment_that_the_claim_compares(tmp_path: Path) -> None:
-    written(tmp_path, "resnet18", error=0.30)
-    written(tmp_path, "resnet18_ms", error=0.25)
-    written(tmp_path, "resnet18_ms", error=0.01, overrides=["model.args.width=16", "optim.lr=0.3"])
-    (table,) = tables([read_run(path) for path in find_runs([tmp_path])])
-    figures = {figure.name: figure for figure in study_figures(table.experiments)[0]}
-    assert "last 25" in figures["resnet18_ms-error"].lines[0].label
-
-
 def test_an_error_axis_starts_where_reading_is_easiest() -> None:
     late = Figure("", "", [curve([80, 40, 20, 15, 14, 13, 12.5, 12.4, 12.3, 12.2])])
     assert late.y_axis().low == 12, "not at zero, where nothing is"
     assert late.y_axis().high < 50, "the first epoch does not squeeze the rest"
-    assert late.cut
+    assert late.above == "above the axis until epoch 2: up to 80"
     assert late.x_axis().low == 0
     near_zero = Figure("", "", [curve([9, 5, 3, 2, 1.5, 1, 0.8, 0.7, 0.6, 0.5])])
     assert near_zero.y_axis().low == 0
     short = Figure("", "", [curve([80, 40, 20])])
     assert short.y_axis().high >= 80
-    assert not short.cut
+    assert short.above == ""
     rate = Figure("", "", [curve([5.0, 5.1])], from_zero=True)
     assert rate.y_axis().low == 0
+
+
+def test_whatever_an_axis_leaves_out_is_said_in_the_drawing() -> None:
+    calm = [15, 15, 14.5, 14, 13, 12.5, 12.4, 12.3, 12.2, 12.1]
+    wide = curve(calm, low=np.array(calm) - 1, high=np.array([95, 16, 15.5, 15, 14, 13, 13, 13, 13, 13]))
+    figure = Figure("", "", [wide, curve(calm)])
+    assert figure.y_axis().high < 95
+    assert "above the axis until epoch 1: up to 95" in draw(figure), "the curve is inside, its band is not"
+    every = Figure("", "", [curve(calm)])
+    assert every.y_axis().high >= 15
+    assert "above the axis" not in draw(every)
 
 
 def test_a_band_covers_what_all_seeds_have() -> None:
@@ -180,12 +133,48 @@ def test_ranking_shows_every_experiment_with_seeds_and_interval(tmp_path: Path) 
     written(tmp_path, "plain34", error=0.3)
     for seed in range(3):
         written(tmp_path, "plain18", seed, error=0.10 + 0.01 * seed)
-    shown = contents([read_run(path) for path in find_runs([tmp_path])]).sections[0].ranked
+    shown = sections(tmp_path)[0].ranked
     long = replace(shown[1], label="a very long name " * 6)
     root = ElementTree.fromstring(draw_ranking([shown[0], long], "Test error"))
     assert len(root.findall(".//circle")) == 4
     assert [text.text for text in root.findall(".//g/text") if "%" in (text.text or "")] == ["11.00 %", "30.00 %"]
     assert shown[0].low < 0.10 < 0.12 < shown[0].high
+
+
+def test_an_interval_far_wider_than_the_seeds_is_cut_with_an_arrow_and_its_end(tmp_path: Path) -> None:
+    for seed in range(2):
+        written(tmp_path, "plain18", seed, error=0.40 + 0.02 * seed)
+        written(tmp_path, "plain34", seed, error=0.30 + 0.02 * seed)
+    first, second = sections(tmp_path)[0].ranked
+    wide = replace(first, low=0.01, high=0.99)
+    narrow = [
+        replace(row, low=row.experiment.sample.mean - 0.01, high=row.experiment.sample.mean + 0.01)
+        for row in (first, second)
+    ]
+    assert _ends([wide, narrow[1]]) == ["1.00 %", "99.00 %"]
+    assert _ends([narrow[0], replace(narrow[1], high=0.99)]) == ["99.00 %"]
+    assert _ends(narrow) == []
+
+
+def _ends(ranked: Sequence[Ranked]) -> list[str | None]:
+    drawn = ElementTree.fromstring(draw_ranking(ranked, "Test error"))
+    return [text.text for text in drawn.findall(".//g/text[@class='end']")]
+
+
+def test_a_ranking_of_more_than_it_shows_says_so(tmp_path: Path) -> None:
+    (one,) = sections(written(tmp_path, "plain18").path)[0].ranked
+    assert "Test error: 40 of 41" in draw_ranking([one] * 41, "Test error")
+    assert "40" not in draw_ranking([one] * 40, "Test error").split("</text>")[0].split(">")[-1]
+
+
+def test_names_of_a_ranking_are_told_apart_whole(tmp_path: Path) -> None:
+    for rate in (0.05, 0.2):
+        written(tmp_path, "resnet18_ms", overrides=[f"optim.lr={rate}", f"data.augment.cutout={100 * rate:.0f}"])
+    ranked = sections(tmp_path)[0].ranked
+    rows = ElementTree.fromstring(draw_ranking(ranked, "Test error")).findall("g")
+    told = [" ".join(text.text or "" for text in row.findall("text[@class='name']")[:-1]) for row in rows]
+    assert told == [row.label for row in ranked]
+    assert len(rows[0].findall("text[@class='name']")) == 3, "two lines and the error"
 
 
 def test_long_texts_are_shortened_to_their_room() -> None:

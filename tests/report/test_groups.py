@@ -8,7 +8,7 @@ from support.written_runs import written
 
 from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.report.contents import contents
-from cifar_lab.report.groups import Table, tables
+from cifar_lab.report.groups import Table, labels, tables
 from cifar_lab.report.read import read_run
 from cifar_lab.rundir.placement import find_runs
 
@@ -29,6 +29,26 @@ def test_seeds_are_one_experiment_and_settings_are_not(tmp_path: Path) -> None:
     assert sample.mean == pytest.approx(0.115)
     (section,) = contents([read_run(path) for path in find_runs([tmp_path])]).sections
     assert [ranked.label for ranked in section.ranked] == ["plain18 (optim.lr=0.1)", "plain18 (optim.lr=0.5)"]
+
+
+def test_labels_tell_all_of_one_name_apart(tmp_path: Path) -> None:
+    same = ["optim.lr=0.2", "optim.weight_decay=0.3", "train.epochs=7"]
+    for overrides in ([], same, [*same, "train.ema_decay=0.9"], [*same, "train.ema_decay=0.8"]):
+        written(tmp_path, "plain18", overrides=overrides)
+    (table,) = found(tmp_path)
+    told = labels(table.experiments)
+    assert len(set(told)) == 4
+    for experiment, label in zip(table.experiments, told, strict=True):
+        assert label.startswith("plain18 (optim.lr=")
+        alike = "optim.lr=0.2" in label
+        assert (experiment.runs[0].identity in label) == alike, "where three settings do not tell them apart"
+
+
+def test_a_setting_at_its_default_is_told_like_any_other(tmp_path: Path) -> None:
+    for overrides in ([], ["data.augment.cutout=8"]):
+        written(tmp_path, "plain18", overrides=overrides)
+    (table,) = found(tmp_path)
+    assert sorted(labels(table.experiments)) == ["plain18 (data.augment.cutout=0)", "plain18 (data.augment.cutout=8)"]
 
 
 def test_the_latest_of_a_seed_counts_once(tmp_path: Path) -> None:
