@@ -28,24 +28,20 @@ class Kept:
 
 def find_kept(folder: Path) -> list[Kept]:
     """The decoded data in CACHE/data, by name: what has such a name and holds no other files."""
-    if not folder.is_dir():
-        return []
-    places = [path for path in sorted(folder.iterdir()) if NAME.fullmatch(path.name) and not path.is_symlink()]
-    return [_read(path) for path in places if path.is_dir() and {file.name for file in path.iterdir()} <= {*FILES}]
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    named = [path for path in paths if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
+    return [_read(path) for path in named if {file.name for file in path.iterdir()} <= {*FILES}]
 
 
 def _read(folder: Path) -> Kept:
     about, pictures = "", "not whole"
-    stats = {file.name: file.stat() for file in folder.iterdir()}
     try:
         meta = json.loads((folder / FILES[0]).read_text())
-        shapes = [meta["splits"][split]["shape"] for split in SPLITS]
-        _, _, height, width = shapes[0]
-        about, pictures = meta.get("about", ""), f"{sum(shape[0] for shape in shapes):,} of {width} x {height}"
+        (num_train, _, height, width), (num_test, *_) = (meta["splits"][split]["shape"] for split in SPLITS)
+        about, pictures = meta.get("about", ""), f"{num_train + num_test:,} of {width} x {height}"
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    changed = max((stat.st_mtime for stat in stats.values()), default=folder.stat().st_mtime)
-    return Kept(folder, about, pictures, sum(stat.st_size for stat in stats.values()), changed)
+    return Kept(folder, about, pictures, sum(file.stat().st_size for file in folder.iterdir()), folder.stat().st_mtime)
 
 
 def remove(kept: Kept) -> None:

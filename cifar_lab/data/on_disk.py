@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
 def files_below(
-    folder: str | Path, suffixes: Collection[str] = ("",), depth: int | None = None
+    folder: str | Path, suffixes: tuple[str, ...] = ("",), depth: int | None = None, above: tuple[str, ...] = ()
 ) -> Iterator[os.DirEntry[str]]:
     """Files with one of `suffixes`, `depth` folders down (None: at any depth), sorted; links are followed."""
-    return _walk(os.fspath(folder), tuple(suffixes), depth, ())
-
-
-def _walk(
-    folder: str, suffixes: tuple[str, ...], depth: int | None, above: tuple[str, ...]
-) -> Iterator[os.DirEntry[str]]:
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that it lies in
         return
@@ -26,14 +20,14 @@ def _walk(
     for entry in entries:
         if entry.is_dir():
             if depth != 0:
-                yield from _walk(entry.path, suffixes, depth and depth - 1, (*above, real))
+                yield from files_below(entry.path, suffixes, depth and depth - 1, (*above, real))
         elif not depth and entry.name[1:].lower().endswith(suffixes):  # `.png` has no suffix, it is hidden
             yield entry
 
 
 def stamp(files: Iterable[os.DirEntry[str] | Path]) -> str:
-    """sha256 over path, size and modification time of each file, in their order."""
-    stats = ((os.fspath(file), _stat(file)) for file in files)
+    """sha256 over path, size and modification time (ns) of each file, in their order; links to nothing are none."""
+    stats = ((os.fspath(file), file.stat()) for file in files if file.is_file())
     text = "\0".join(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats)
     return hashlib.sha256(os.fsencode(text)).hexdigest()
 
@@ -42,10 +36,3 @@ def size_and_time(file: str) -> tuple[int, int]:
     """Bytes and modification time (ns) of a file, whose change shows there."""
     stat = os.stat(file)
     return stat.st_size, stat.st_mtime_ns
-
-
-def _stat(file: os.DirEntry[str] | Path) -> os.stat_result:
-    try:
-        return file.stat()
-    except FileNotFoundError:  # a link to nothing may lie beside the data; who reads it will say so
-        return os.lstat(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.pool import ThreadPool
@@ -88,26 +88,26 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return dict(described)
 
 
-def picture_files(root: Path) -> Iterator[os.DirEntry[str]]:
-    """The pictures `SPLIT/CLASS/*` below `root`."""
-    return files_below(root, Image.registered_extensions(), depth=2)
+def picture_files(root: Path) -> dict[str, list[os.DirEntry[str]]]:
+    """By split, the pictures `SPLIT/CLASS/*` below `root`."""
+    files: dict[str, list[os.DirEntry[str]]] = {}
+    for file in files_below(root, tuple(Image.registered_extensions()), depth=2):
+        files.setdefault(file.path.split(os.sep)[-3], []).append(file)
+    return files
 
 
 def folder_splits(root: Path) -> dict[str, Table]:
-    """One table for each folder of `root` that holds folders of pictures; labels are the class folders' names."""
+    """A table for each split of `picture_files`; labels are the class folders' names."""
     import pyarrow as pa
     import pyarrow.dataset as pads
 
     features = {"image": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}}
-    columns: dict[str, dict[str, list[str]]] = {}
-    for file in picture_files(root):
-        split, label, _ = Path(file.path).parts[-3:]
-        split_columns = columns.setdefault(split, {"image": [], "label": []})
-        split_columns["image"].append(file.path)
-        split_columns["label"].append(label)
-    return {
-        split: Table(str(root / split), features, pads.dataset(pa.table(found))) for split, found in columns.items()
-    }
+    tables = {}
+    for split, files in picture_files(root).items():
+        paths = [file.path for file in files]
+        columns = {"image": paths, "label": [path.split(os.sep)[-2] for path in paths]}
+        tables[split] = Table(str(root / split), features, pads.dataset(pa.table(columns)))
+    return tables
 
 
 def to_raw(
@@ -156,9 +156,7 @@ def _label_names(table: Table, key: str, names: Sequence[str] | None) -> list[An
 
 
 def _of_type(table: Table, kind: str) -> list[str]:
-    return [
-        key for key, feature in table.features.items() if isinstance(feature, dict) and feature.get("_type") == kind
-    ]
+    return [key for key, value in table.features.items() if isinstance(value, dict) and value.get("_type") == kind]
 
 
 def _can_be_label(dtype: str) -> bool:

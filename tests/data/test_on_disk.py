@@ -150,12 +150,12 @@ def test_what_is_not_read_changes_nothing(
         first_greys("root")
         (root / "notes.txt").write_text("x")
         write_picture(root / "train" / "a" / "deeper" / "x.bmp", 1)
-        (meta,) = tmp_path.glob("cache/data/*/meta.json")
-        os.utime(meta, (0, 1.7e9))
+        (folder,) = tmp_path.glob("cache/data/hub-????????")
+        os.utime(folder, (0, 1.7e9))
         first_greys("root")
     decoded, kept = caplog.messages
-    assert decoded == f"4 pictures decoded now ({meta.parent})"
-    assert kept.startswith("4 pictures of the cache of 2023-11-1") and kept.endswith(f":13 ({meta.parent})")
+    assert decoded == f"4 pictures decoded now ({folder})"
+    assert kept.startswith("4 pictures of the cache of 2023-11-1") and kept.endswith(f":13 ({folder})")
 
 
 def test_a_stamp_is_of_path_size_and_nanosecond(tmp_path: Path) -> None:
@@ -176,9 +176,11 @@ def test_a_stamp_is_of_path_size_and_nanosecond(tmp_path: Path) -> None:
     found.append(seen())
     file.rename(tmp_path / "y.png")
     found.append(seen())
-    (tmp_path / "z.png").symlink_to(tmp_path / "missing")
+    (tmp_path / "z.png").symlink_to(tmp_path / "y.png")
     found.append(seen())
     assert len(set(found)) == 5
+    (tmp_path / "nothing.png").symlink_to(tmp_path / "missing")
+    assert seen() == found[-1]
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
@@ -205,3 +207,16 @@ def test_a_folder_that_only_datasets_can_read(tmp_path: Path, first_greys: Calla
     assert first_greys("id") == [10, 200]
     write_picture(tmp_path / "data" / "train" / "a" / "x.bmp", 14)
     assert first_greys("id") == [14, 200]
+
+
+@pytest.mark.parametrize("by", ["root", "id"])
+def test_other_splits_do_not_count(
+    tmp_path: Path, first_greys: Callable[..., list[int]], by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as what runs leave in the folder of the data."""
+    write_pictures(tmp_path / "data", CLASSES)
+    with caplog.at_level(logging.INFO, "cifar_lab"):
+        first_greys(by)
+        write_picture(tmp_path / "data" / "runs" / "first" / "augmented.png", 1)
+        first_greys(by)
+    assert ["of the cache of" in message for message in caplog.messages] == [False, True]

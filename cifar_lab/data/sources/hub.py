@@ -5,10 +5,9 @@ A copy is a folder written by `save_to_disk`, a folder of parquet files, or fold
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from cifar_lab.data.on_disk import files_below, stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
@@ -48,14 +47,19 @@ def load(
     return to_raw(wanted, tables[train_split], images=image_column, labels=label_column, size=size)
 
 
-def cache_key(*, root: str | None, **args: object) -> str:
-    """Place and arguments, with the stamp of the files in a folder; a change on the hub itself is not seen."""
+def cache_key(*, root: str | None, **args: Any) -> str:
+    """Place and arguments, with the stamp of what is read of a folder; a change on the hub itself is not seen."""
     about = " ".join(f"{name}={value!r}" for name, value in sorted(args.items()))
-    place = Path(root or str(args["id"])).expanduser().resolve()
+    place = Path(root or args["id"]).expanduser().resolve()
     if not place.is_dir():
         return f"{root or 'hub'} {about}"
-    # What lies at data.args.id may be read by `datasets` in its own way, so all of it counts.
-    files = _copied_files(place, args.get("config")) if root else files_below(place)
+    if _is_saved(place):
+        return f"{place} {about}\n{stamp(files_below(place, ('.arrow', '.json')))}"
+    splits = args.get("train_split", "train"), args.get("test_split", "test")
+    found = parquet_files(place, args.get("config")) or picture_files(place)
+    files = chain.from_iterable(found.get(split, ()) for split in splits)
+    if not root and not set(splits) <= found.keys():  # `datasets` reads it, in its own way
+        files = files_below(place)
     return f"{place} {about}\n{stamp(files)}"
 
 
@@ -66,14 +70,6 @@ def info(**args: object) -> SourceInfo | None:
 
 def _is_saved(root: Path) -> bool:
     return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
-
-
-def _copied_files(root: Path, config: object) -> Iterable[os.DirEntry[str] | Path]:
-    """What `_copied_splits` reads, all splits."""
-    if _is_saved(root):
-        return files_below(root, (".arrow", ".json"))
-    tables = parquet_files(root, None if config is None else str(config))
-    return list(chain.from_iterable(tables.values())) or picture_files(root)
 
 
 def _hub_splits(id: str, config: str | None) -> dict[str, Table]:
