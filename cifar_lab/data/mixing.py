@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_lab.data.randomness import Purpose, draw, integers, uniform
-from cifar_lab.data.rectangles import around, inside, mask_sides
+from cifar_lab.data.rectangles import around, blanks, inside, mask_sides
 from cifar_lab.recipe.schema import Augment
 
 NUM_QUANTILES = 4096
@@ -70,7 +70,7 @@ def draw_pairs(augment: Augment, size: tuple[int, int], ids: Tensor, seed: int, 
     )
     side = (1 - beta_quantiles(augment.cutmix_alpha, NUM_QUANTILES)[quantile]).sqrt()
     boxes = around(center, ((side * height).long(), (side * width).long()), size)
-    # The box was clipped, so the share follows from its area and not from lambda.
+    # The box is of whole pixels and clipped, so the share follows from its area and not from lambda.
     area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
     cutmix = PairDraws(boxes, torch.ones(len(ids)), (1 - area.double() / (height * width)).float())
     if mixup is None:
@@ -129,20 +129,20 @@ class BoxExchange:
 class PairMixer:
     """Mixes chunks in the stream: boxes as bytes where pictures are bytes still, the rest as float32 (0..255).
 
-    Blanked pixels (cutout, erasing) are not bytes, so with these CutMix is done in float32 too, by masks.
+    Blanked pixels (cutout, erasing by the mean) are not bytes, so with these CutMix is done in float32 too, by masks.
     """
 
     def __init__(
         self, augment: Augment, size: tuple[int, int], *, pitch: int, chunk: int, block: int, device: torch.device
     ) -> None:
-        blanks = augment.cutout > 0 or augment.erase_prob > 0
+        blanked = blanks(augment)
         self._size = size
         self._boxes = None
-        if augment.cutmix_alpha > 0 and not blanks:
+        if augment.cutmix_alpha > 0 and not blanked:
             self._boxes = BoxExchange(*size, pitch=pitch, num_pairs=chunk // 2, device=device)
-        self._by_masks = augment.cutmix_alpha > 0 and blanks
+        self._by_masks = augment.cutmix_alpha > 0 and blanked
         self._difference = None
-        if augment.mixup_alpha > 0 or blanks:
+        if augment.mixup_alpha > 0 or blanked:
             self._difference = torch.empty((block // 2, 3, *size), device=device)
 
     def start_epoch(self, draws: PairDraws) -> None:

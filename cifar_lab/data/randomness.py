@@ -38,6 +38,9 @@ class Purpose(IntEnum):
     RANDAUGMENT_SIGN = 17
     TORCH_SEED = 18
     SPLIT = 19
+    RANDAUGMENT_APPLY = 20  # with the index of the operation
+    RANDAUGMENT_LEVEL = 21
+    ERASE_VALUE = 22  # one key per pixel is derived from it
 
 
 def _signed(value: int) -> int:

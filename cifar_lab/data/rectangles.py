@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cifar_lab.data.randomness import Purpose, draw, integers, uniform
+from cifar_lab.data.randomness import Purpose, draw, hash64, integers, uniform
 from cifar_lab.recipe.schema import Augment
 
 ERASE_AREA = (0.02, 1 / 3)
@@ -18,25 +19,32 @@ ERASE_ATTEMPTS = 10
 def around(center: tuple[Tensor, Tensor], sides: tuple[int | Tensor, int | Tensor], size: tuple[int, int]) -> Tensor:
     """Rectangles around given pixels, clipped at the borders: int64 (N, 4) of top, bottom, left, right, ends excluded.
 
-    All pairs are (vertical, horizontal).
+    All pairs are (vertical, horizontal). As in the papers' code a side is twice half of it: an odd one loses a pixel.
     """
-    top, left = (c - side // 2 for c, side in zip(center, sides, strict=True))
-    bottom, right = ((a + side).clamp(max=end) for a, side, end in zip((top, left), sides, size, strict=True))
-    return torch.stack((top.clamp(min=0), bottom, left.clamp(min=0), right), dim=1)
+    (top, bottom), (left, right) = (
+        ((c - side // 2).clamp(min=0), (c + side // 2).clamp(max=end))
+        for c, side, end in zip(center, sides, size, strict=True)
+    )
+    return torch.stack((top, bottom, left, right), dim=1)
+
+
+def blanks(augment: Augment) -> bool:
+    """Whether rectangles are set to the mean of the data, which is no byte."""
+    return augment.cutout > 0 or (augment.erase_prob > 0 and augment.erase_value == "mean")
 
 
 def draw_blanks(augment: Augment, size: tuple[int, int], ids: Tensor, seed: int, epoch: int) -> list[Tensor]:
-    """The rectangles of cutout and of random erasing, int64 (N, 4) each, where the recipe asks for them."""
-    blanks = []
+    """The rectangles of cutout and of random erasing, int64 (N, 4) each, where the recipe blanks them."""
+    drawn = []
     if augment.cutout:
-        blanks.append(draw_cutout(ids, seed, epoch, augment.cutout, *size))
-    if augment.erase_prob:
-        blanks.append(draw_erasing(ids, seed, epoch, augment.erase_prob, *size))
-    return blanks
+        drawn.append(draw_cutout(ids, seed, epoch, augment.cutout, *size))
+    if augment.erase_prob and augment.erase_value == "mean":
+        drawn.append(draw_erasing(ids, seed, epoch, augment.erase_prob, *size))
+    return drawn
 
 
 def draw_cutout(ids: Tensor, seed: int, epoch: int, side: int, height: int, width: int) -> Tensor:
-    """One square of `side` source pixels a sample around a uniform pixel (arXiv 1708.04552): int64 (N, 4)."""
+    """One square of `side` source pixels, 2 * (side // 2), around a uniform pixel (arXiv 1708.04552): int64 (N, 4)."""
     center_y = integers(draw(ids, seed, epoch, Purpose.CUTOUT_Y), height)
     center_x = integers(draw(ids, seed, epoch, Purpose.CUTOUT_X), width)
     return around((center_y, center_x), (side, side), (height, width))
@@ -62,6 +70,50 @@ def draw_erasing(ids: Tensor, seed: int, epoch: int, probability: float, height:
     top = integers(draw(ids, seed, epoch, Purpose.ERASE_Y), height - box_height + 1)
     left = integers(draw(ids, seed, epoch, Purpose.ERASE_X), width - box_width + 1)
     return torch.stack((top, top + box_height, left, left + box_width), dim=1)
+
+
+@dataclass(frozen=True)
+class NoiseDraws:
+    """Rectangles of random erasing that get random bytes.
+
+    On the device `rectangles` int64 (N, 4) and `keys` int64 (N,), hashes of the pictures; on the host `before`, N + 1
+    numbers: how many pixels the rectangles of all earlier positions have.
+    """
+
+    rectangles: Tensor
+    keys: Tensor
+    before: list[int]
+
+
+def draw_noise(augment: Augment, size: tuple[int, int], ids: Tensor, seed: int, epoch: int) -> NoiseDraws | None:
+    """What `fill_noise_` needs for `ids` (N,) in the order of the epoch, where the recipe asks for it; on the host."""
+    if not (augment.erase_prob and augment.erase_value == "random"):
+        return None
+    rectangles = draw_erasing(ids, seed, epoch, augment.erase_prob, *size)
+    before = [0, *_areas(rectangles).cumsum(0).tolist()]
+    return NoiseDraws(rectangles, draw(ids, seed, epoch, Purpose.ERASE_VALUE), before)
+
+
+def fill_noise_(x: Tensor, draws: NoiseDraws, start: int, stop: int) -> None:
+    """Random bytes, uniform in 0..255 (arXiv 1708.04896), in place on uint8 (n, 3, H, W), the positions [start, stop).
+
+    They are hashes of the picture's key and the pixel, and made inside of the rectangles only.
+    """
+    total = draws.before[stop] - draws.before[start]
+    rectangles = draws.rectangles[start:stop]
+    area = _areas(rectangles)
+    picture = torch.repeat_interleave(area, output_size=total)  # its size is known here: nothing waits for the device
+    top, _, left, right = rectangles.index_select(0, picture).unbind(1)
+    within = torch.arange(total, device=x.device) - (area.cumsum(0) - area).index_select(0, picture)
+    ys, xs = top + within // (right - left), left + within % (right - left)
+    pixel = hash64(ids=draws.keys[start:stop].index_select(0, picture) + ys * x.shape[-1] + xs)
+    channels = torch.arange(40, 64, 8, device=x.device)
+    x[picture, :, ys, xs] = (pixel.unsqueeze(1) >> channels).bitwise_and_(0xFF).to(torch.uint8)
+
+
+def _areas(rectangles: Tensor) -> Tensor:
+    top, bottom, left, right = rectangles.unbind(1)
+    return (bottom - top) * (right - left)
 
 
 def _range(ends: tuple[float, float]) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,16 @@
 """The streams: micro-batch m of global batch k as a pure function, augmented on the device, and a split to evaluate.
 
-In training the order is crop, flip, RandAugment (uint8), cutout, erasing, mixing (float32 of 0..255; CutMix on uint8
-where nothing is blanked), normalise, resize. All but the resize run at the source's resolution: it is linear, and comes
-last because it makes the pictures larger. So cutout, erasing and CutMix are in source pixels. On a CPU the work is done
-in chunks that stay in the cache, and what is float32 in blocks of these; on an accelerator on the whole micro-batch.
+In training the order is crop, flip, RandAugment, random bytes of erasing (uint8), cutout, erasing, mixing (float32 of
+0..255; CutMix on uint8 where nothing is blanked), normalise, resize. All but the resize run at the source's resolution:
+it is linear, and comes last because it makes the pictures larger. So cutout, erasing and CutMix are in source pixels.
+On a CPU the work is done in chunks that stay in the cache, and what is float32 in blocks of these; on an accelerator on
+the whole micro-batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from cifar_lab.data.preparation import Finish, Preparation, pieces
 from cifar_lab.data.randaugment import RandAugment, RandAugmentDraws
 from cifar_lab.data.randomness import epoch_order
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.rectangles import draw_blanks, mask_sides
+from cifar_lab.data.rectangles import NoiseDraws, draw_blanks, draw_noise, fill_noise_, mask_sides
 from cifar_lab.recipe.schema import Augment
 
 
@@ -48,7 +49,8 @@ class EpochDraws:
     ids: Tensor  # int64 (N,)
     labels: Tensor  # int64 (N,)
     crop: CropDraws | None
-    blanks: tuple[Tensor, ...]  # int64 (N, 4) each: rectangles of cutout and random erasing
+    blanks: tuple[Tensor, ...]  # int64 (N, 4) each: rectangles of cutout and random erasing that become the mean
+    noise: NoiseDraws | None
     mix: PairDraws | None  # of the N / 2 pairs
     own_weight: Tensor | None  # float32 (N,)
     randaugment: RandAugmentDraws | None
@@ -129,6 +131,8 @@ class Stream:
                 pixels = self._crops[start:stop]
             else:
                 pixels = self._gather(draws, first + start, first + stop)
+            if draws.noise is not None:
+                fill_noise_(pixels, draws.noise, first + start, first + stop)
             if self._mixer is not None:
                 self._mixer.exchange_(pixels, first + start, first + stop)
             for begin, end in pieces(start, stop, self._finish.block):
@@ -162,12 +166,16 @@ class Stream:
         if self._mixer is not None:
             pairs = draw_pairs(self._augment, self._size, ids[::2], *key)
             mix = PairDraws(*(self._upload(t) for t in (pairs.boxes, pairs.partner_weight, pairs.own_weight)))
+        noise = draw_noise(self._augment, self._size, ids, *key)
+        if noise is not None:
+            noise = replace(noise, rectangles=self._upload(noise.rectangles), keys=self._upload(noise.keys))
         return EpochDraws(
             index=self._upload(rows),
             ids=self._upload(ids),
             labels=self._upload(self._labels[order]),
             crop=None if self._crop is None else self._crop.draw(rows, ids, *key),
             blanks=tuple(self._upload(t) for t in draw_blanks(self._augment, self._size, ids, *key)),
+            noise=noise,
             mix=mix,
             own_weight=None if mix is None else mix.own_weight.repeat_interleave(2, output_size=len(ids)),
             randaugment=None if self._randaugment is None else self._randaugment.draw(ids, *key),

@@ -33,7 +33,12 @@ def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
 
 
 def _make_muon(model: nn.Module, optim: Optim) -> Muon:
-    """Muon with three kinds of groups: kernels, other decayed parameters (`head_lr`), undecayed ones (`bias_lr`)."""
+    """Muon with three kinds of groups: kernels, other decayed parameters (`head_lr`), undecayed ones (`bias_lr`).
+
+    Raises UsageError where the kernels are less than half of the parameters: that would be SGD under another name.
+    """
+    # With groups, as in depthwise convolutions, the rows of (out, in * h * w) belong to different inputs: no matrix.
+    matrices = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1}
     kernels: dict[str, Any] = {"params": [], "names": [], "lr_scale": 1.0, "weight_decay": 0.0, "orthogonal": True}
     groups = [kernels]
     undecayed = _undecayed_names(model)
@@ -41,12 +46,16 @@ def _make_muon(model: nn.Module, optim: Optim) -> Muon:
         lr = (optim.bias_lr if group["names"][0] in undecayed else optim.head_lr) or optim.lr
         rest = {**group, "params": [], "names": [], "lr_scale": lr / optim.lr, "momentum": optim.rest_momentum}
         for name, parameter in zip(group["names"], group["params"], strict=True):
-            into = kernels if parameter.ndim == 4 else rest
+            into = kernels if id(parameter) in matrices else rest
             into["params"].append(parameter)
             into["names"].append(name)
         groups.append(rest)
-    if not kernels["params"]:
-        raise UsageError(f"optim.name: muon is for convolutions; {type(model).__name__} has none: use sgd or adamw")
+    count, taken = (sum(p.numel() for group in some for p in group["params"]) for some in (groups, [kernels]))
+    if 2 * taken < count:
+        raise UsageError(
+            f"optim.name: muon is for kernels of convolutions without groups, and these are {100 * taken / count:.1f} %"
+            f" of the parameters that {type(model).__name__} trains, less than half: use adamw or sgd"
+        )
     optimizer = Muon(
         [group for group in groups if group["params"]], lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov
     )
@@ -63,7 +72,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Groups of trainable parameters, from the input to the classifier, decayed ones before undecayed ones.
 
-    Biases, parameters of at most one dimension (so norms) and what `model.no_weight_decay()` names are not decayed.
+    Biases, norms, parameters of at most one dimension and what `model.no_weight_decay()` names are not decayed.
     """
     undecayed = _undecayed_names(model)
     layers = _layer_ids(model) if layer_decay < 1 else {}
@@ -87,10 +96,12 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: floa
 
 def _undecayed_names(model: nn.Module) -> set[str]:
     patterns = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # timm's convention
+    norms = {id(p) for m in model.modules() if isinstance(m, (nn.LayerNorm, nn.RMSNorm)) for p in m.parameters()}
     return {
         name
         for name, parameter in model.named_parameters()
-        if parameter.ndim <= 1
+        if parameter.ndim <= 1  # all norms but those over several dimensions
+        or id(parameter) in norms
         or name.rpartition(".")[2] == "bias"
         or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }

@@ -1,8 +1,9 @@
 """Muon for convolution kernels, SGD for the rest, skipping and clipping on the device like the fused optimizers.
 
 Muon (https://kellerjordan.github.io/posts/muon/) takes the orthogonal matrix nearest to the momentum as its update. As
-in the speed run of arXiv 2404.00498 each kernel is first brought back to the norm sqrt(out channels), so it is meant
-for convolutions that a normalisation layer follows.
+in the speed run (github.com/KellerJordan/cifar10-airbench, airbench94_muon.py) each kernel is first brought back to the
+norm sqrt(out channels), so it is meant for convolutions that a normalisation layer follows, and weight decay, which
+would only change that norm, is not for kernels.
 """
 
 from __future__ import annotations

@@ -14,7 +14,10 @@ from cifar_lab.recipe.schema import Recipe
 # A key has an effect only where another one has one of these values (None: any but 0 and false).
 NEEDS: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
     ("data.augment.padding_mode", "data.augment.crop_padding", None),
+    ("data.augment.erase_value", "data.augment.erase_prob", None),
     ("data.augment.randaugment_magnitude", "data.augment.randaugment_ops", None),
+    ("data.augment.randaugment_prob", "data.augment.randaugment_ops", None),
+    ("data.augment.randaugment_std", "data.augment.randaugment_ops", None),
     ("optim.momentum", "optim.name", ("sgd", "muon")),
     ("optim.nesterov", "optim.name", ("sgd", "muon")),
     ("optim.nesterov", "optim.momentum", None),
@@ -51,6 +54,9 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
             off = json.dumps(default[other])
             message = f"`{other}` and `{key}` are both given; delete one (on the command line: {other}={off})"
             yield Problem((key, other), message)
+    if recipe.data.augment.cutout == 1:
+        message = "1 blanks nothing, since an odd side counts as one less; give an even one, or 0"
+        yield Problem(("data.augment.cutout",), message)
     yield from _length(recipe)
     yield from _batches(recipe)
     yield from _normalisation(recipe)

@@ -21,7 +21,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 InnerFraction = Annotated[float, Field(gt=0, lt=1)]
-Deviation = Annotated[float, Field(gt=0, le=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 # YAML has lists only; `strict` would refuse them for a tuple.
 TestTimeAugmentation = bool | Literal["translate"]
@@ -52,12 +52,22 @@ class Augment(Section):
     flip: bool | Literal["alternating"] = identity(
         False, "Horizontal flip: true draws each epoch, `alternating` flips every other epoch (arXiv 2404.00498)."
     )
-    cutout: NonNegativeInt = identity(0, "Side in pixels of the square that is blanked (arXiv 1708.04552).")
+    cutout: NonNegativeInt = identity(
+        0,
+        "Side in source pixels of the square that becomes the mean; an odd one counts as one less (arXiv 1708.04552).",
+    )
     erase_prob: Fraction = identity(0.0, "Probability of random erasing (arXiv 1708.04896).")
+    erase_value: Literal["mean", "random"] = identity(
+        "mean", "What erased pixels become: the mean, or, as in the paper, bytes drawn for each pixel and channel."
+    )
     mixup_alpha: NonNegativeFloat = identity(0.0, "Beta(a, a) parameter of mixup; 0 is off (arXiv 1710.09412).")
     cutmix_alpha: NonNegativeFloat = identity(0.0, "Beta(a, a) parameter of CutMix; 0 is off (arXiv 1905.04899).")
     randaugment_ops: NonNegativeInt = identity(0, "RandAugment operations a picture; 0 is off (arXiv 1909.13719).")
-    randaugment_magnitude: Annotated[float, Field(ge=0, le=10)] = identity(9.0, "RandAugment magnitude, 0 to 10.")
+    randaugment_magnitude: Annotated[float, Field(ge=0, le=10)] = identity(
+        9.0, "RandAugment magnitude, 0 to 10 as in timm: 9 turns by 27 degrees (torchvision's 9, of 0 to 30, by 9)."
+    )
+    randaugment_prob: Part = identity(1.0, "Probability of each RandAugment operation (timm's `p`).")
+    randaugment_std: NonNegativeFloat = identity(0.0, "Deviation of the magnitude, which is clipped (timm's `mstd`).")
 
 
 class Data(Section):
@@ -74,7 +84,7 @@ class Data(Section):
     mean: Annotated[tuple[Fraction, ...], Field(strict=False)] | None = identity(
         None, "Per channel, on the 0..1 scale; null: the model's own, else the data's."
     )
-    std: Annotated[tuple[Deviation, ...], Field(strict=False)] | None = identity(
+    std: Annotated[tuple[Part, ...], Field(strict=False)] | None = identity(
         None, "Per channel, on the 0..1 scale; null: the model's own, else the data's."
     )
     max_gib: PositiveFloat = operational(16.0, "Refuse data that would take more memory than this, decoded.")
@@ -94,7 +104,8 @@ class Optim(Section):
     """Optimizer and learning-rate schedule; the rate is a pure function of the step."""
 
     name: Literal["sgd", "adamw", "muon"] = identity(
-        "sgd", "Optimizer; muon orthogonalises the updates of convolutions and takes SGD steps for the rest."
+        "sgd",
+        "Optimizer; muon: for kernels of convolutions without groups (half of the net at least), SGD for the rest.",
     )
     lr: PositiveFloat = identity(..., "Peak learning rate at the recipe's global batch.")
     momentum: Rate = identity(0.9, "Momentum (sgd, muon).")
@@ -104,7 +115,9 @@ class Optim(Section):
     rest_momentum: Rate = identity(0.9, "Momentum of what is no kernel (muon).")
     betas: Annotated[tuple[Rate, Rate], Field(strict=False)] = identity((0.9, 0.999), "Moment decay rates (adamw).")
     eps: PositiveFloat = identity(1e-8, "Denominator term (adamw).")
-    weight_decay: NonNegativeFloat = identity(0.0, "Decay of weights; norms, biases and 1-d parameters have none.")
+    weight_decay: NonNegativeFloat = identity(
+        0.0, "Decay of weights; norms, biases, 1-d parameters and muon's kernels, whose norm is fixed, have none."
+    )
     layer_decay: Annotated[float, Field(gt=0, le=1)] = identity(1.0, "Learning-rate factor a layer towards the input.")
     warmup_epochs: NonNegativeFloat = identity(0.0, "Epochs of linear warm-up.")
     schedule: Literal["cosine", "step", "linear", "constant"] = identity("cosine", "Shape after the warm-up.")
@@ -125,7 +138,9 @@ class Train(Section):
     precision: Literal["fp32", "bf16"] = identity("fp32", "bf16: autocast over fp32 weights.")
     label_smoothing: Rate = identity(0.0, "Mass spread over all classes.")
     grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient.")
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(None, "Decay of the weights' moving average.")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(
+        None, "Decay of the weights' moving average; (1 + t) / (10 + t) if less, in step t from 0, as in TensorFlow."
+    )
     grad_compression: Literal["fp16", "bf16"] | None = identity(
         None, "What gradients are rounded to on their way between processes (DDP only); null: nothing."
     )

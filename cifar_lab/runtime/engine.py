@@ -225,5 +225,8 @@ def seed_generators(device: torch.device, seed: int) -> None:
 
 
 def ema_decay_at(step: int, decay: float) -> float:
-    """Decay for step `step`: a plain average at first, so that short runs do not remember the initial weights."""
+    """Decay for step `step` (from 0): TensorFlow's warm-up of `tf.train.ExponentialMovingAverage(num_updates=step)`.
+
+    While it lasts the mean age of what is averaged is a tenth of the steps so far: initial weights are soon forgotten.
+    """
     return min(decay, (1 + step) / (10 + step))

@@ -9,7 +9,8 @@ from support.pictures import MEAN, STD, random_pictures
 from torch import Tensor
 
 from cifar_lab.data.augment import CropFlip, Normalize, write_channels_last
-from cifar_lab.data.rectangles import draw_cutout, draw_erasing, mask_sides
+from cifar_lab.data.randomness import Purpose, draw, hash64, integers
+from cifar_lab.data.rectangles import draw_cutout, draw_erasing, draw_noise, fill_noise_, mask_sides
 from cifar_lab.recipe.schema import Augment
 
 CPU = torch.device("cpu")
@@ -94,6 +95,42 @@ def test_cutout_is_a_clipped_square_around_a_uniform_pixel() -> None:
     # A square is whole unless its centre is in the first 4 or the last 3 rows.
     assert abs(((bottom - top) == 8).double().mean() - 25 / 32) < 0.02
     assert not torch.equal(top, left)
+
+
+@pytest.mark.parametrize("side", [1, 7, 8, 15, 70])
+def test_cutout_is_that_of_the_papers_code(side: int) -> None:
+    ids = torch.arange(500)
+    ys, xs = (integers(draw(ids, 3, 1, p), n) for p, n in ((Purpose.CUTOUT_Y, 32), (Purpose.CUTOUT_X, 20)))
+    rectangles = draw_cutout(ids, 3, 1, side, 32, 20)
+    for y, x, rectangle in zip(ys.tolist(), xs.tolist(), rectangles.tolist(), strict=True):
+        # github.com/uoguelph-mlrg/Cutout, util/cutout.py
+        ends = [(y - side // 2, 32), (y + side // 2, 32), (x - side // 2, 20), (x + side // 2, 20)]
+        assert rectangle == [min(max(end, 0), limit) for end, limit in ends]
+
+
+def test_erasing_with_random_bytes() -> None:
+    augment, size, ids = Augment(erase_prob=0.5, erase_value="random"), (9, 14), 7 * torch.arange(300) + 2
+    draws = draw_noise(augment, size, ids, 1, 2)
+    assert draws is not None
+    assert torch.equal(draws.rectangles, draw_erasing(ids, 1, 2, 0.5, *size))
+    x = torch.full((300, 3, *size), 99, dtype=torch.uint8)
+    expected = x.clone()
+    values = []
+    for i, (top, bottom, left, right) in enumerate(draws.rectangles.tolist()):
+        key = int(draw(ids[i : i + 1], 1, 2, Purpose.ERASE_VALUE))
+        for y in range(top, bottom):
+            for at in range(left, right):
+                h = int(hash64(ids=torch.tensor([key + y * 14 + at]))) & (2**64 - 1)
+                values.append([h >> shift & 255 for shift in (40, 48, 56)])
+                expected[i, :, y, at] = torch.tensor(values[-1], dtype=torch.uint8)
+    fill_noise_(x[:100], draws, 0, 100)  # in pieces, as chunks are
+    fill_noise_(x[100:], draws, 100, 300)
+    assert torch.equal(x, expected)
+    count = torch.tensor(values)
+    assert len(count) > 2000
+    assert ((count.flatten() // 16).bincount(minlength=16) / count.numel() * 16 - 1).abs().max() < 0.15
+    assert torch.corrcoef(count.double().T).fill_diagonal_(0).abs().max() < 0.06
+    assert draw_noise(Augment(erase_prob=0.5), size, ids, 1, 2) is None
 
 
 def test_erasing_has_the_published_ranges_and_probability() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from support.host_syncs import HostSyncs
@@ -23,13 +25,15 @@ ALL = {
     "cutmix_alpha": 1.0,
     "randaugment_ops": 2,
 }
+NOISE = {**ALL, "cutout": 0, "erase_value": "random", "randaugment_prob": 0.5, "randaugment_std": 0.5}
+# CutMix is of bytes where nothing is blanked.
+WAYS = {"blanks": ALL, "noise": NOISE, "bytes": {**ALL, "cutout": 0, "erase_prob": 0.0}}
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("image_size", [32, 224])
-@pytest.mark.parametrize("blanks", [False, True])
-def test_no_wait_within_an_epoch(image_size: int, channels_last: bool, blanks: bool) -> None:
-    augment = ALL if blanks else {**ALL, "cutout": 0, "erase_prob": 0.0}
+@pytest.mark.parametrize("augment", WAYS.values(), ids=WAYS)
+def test_no_wait_within_an_epoch(image_size: int, channels_last: bool, augment: dict[str, Any]) -> None:
     stream = make_stream(random_pictures(48), augment, image_size=image_size, channels_last=channels_last)
     stream.micro_batch(0, 0)
     with HostSyncs() as syncs:
@@ -79,15 +83,17 @@ def test_draws_are_made_on_the_host_and_uploaded() -> None:
     draws = make_stream(random_pictures(48), ALL, device=torch.device("meta"))._draw(0)
     assert len(tensors(draws)) == 3 + 2 + 2 + 3 + 1 + 6
     assert {t.device.type for t in tensors(draws)} == {"meta"}
+    draws = make_stream(random_pictures(48), NOISE, device=torch.device("meta"))._draw(0)
+    assert len(tensors(draws)) == 3 + 2 + 2 + 3 + 1 + 6
+    assert {t.device.type for t in tensors(draws)} == {"meta"}
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("image_size", [32, 224])
-@pytest.mark.parametrize("blanks", [False, True])  # with them CutMix takes another way
-def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool, blanks: bool) -> None:
+@pytest.mark.parametrize("augment", WAYS.values(), ids=WAYS)
+def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool, augment: dict[str, Any]) -> None:
     real = random_pictures(48)
     cuda = torch.device("cuda")
-    augment = ALL if blanks else {**ALL, "cutout": 0, "erase_prob": 0.0}
     host = make_stream(real, augment)
     draws = host._draw(0)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:

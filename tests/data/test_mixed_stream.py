@@ -24,6 +24,7 @@ BEFORE = {
     "crop": {"crop_padding": 4, "flip": True},
     "reflect": {"crop_padding": 3, "padding_mode": "reflect", "flip": "alternating"},
     "randaugment": {"crop_padding": 4, "flip": True, "randaugment_ops": 2},
+    "noise": {"crop_padding": 4, "flip": True, "erase_prob": 0.5, "erase_value": "random"},
     "blanks": {"crop_padding": 4, "flip": True, "cutout": 8, "erase_prob": 0.5},
 }
 

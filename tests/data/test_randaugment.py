@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from cifar_lab.data.randaugment import OPERATIONS, RandAugment, RandAugmentDraws
+from cifar_lab.data.randaugment import NUM_LEVELS, OPERATIONS, RandAugment, RandAugmentDraws, levels
 from cifar_lab.recipe.schema import Augment
 
 COUNT = 16
@@ -46,15 +46,16 @@ def torchvision_op(name: str, x: Tensor, level: float, sign: int) -> Tensor:
     }[name]()
 
 
-def one_operation(x: Tensor, name: str, magnitude: float, sign: int) -> Tensor:
+def one_operation(x: Tensor, name: str, magnitude: float, sign: int, std: float = 0.0, level: int = 0) -> Tensor:
     """All pictures through our kernel for one operation, by draws made by hand."""
     op = OPERATIONS.index(name)
-    recipe = Augment(randaugment_ops=1, randaugment_magnitude=magnitude)
+    recipe = Augment(randaugment_ops=1, randaugment_magnitude=magnitude, randaugment_std=std)
     augment = RandAugment(recipe, x.shape[2:], micro_batch=len(x), device=torch.device("cpu"))
     counts = [0] * 10
     place = torch.arange(len(x))
     counts[max(0, op - 4)] = len(x)
-    draws = RandAugmentDraws((place,), (place,), (torch.full((len(x),), 2 * op + sign),), ([counts],))
+    variant = (2 * op + sign) * augment.num_levels + level
+    draws = RandAugmentDraws((place,), (place,), (torch.full((len(x),), variant),), ([counts],))
     out = x.clone()
     augment(out, draws, 0)
     return out
@@ -80,31 +81,79 @@ def test_operation_equals_torchvision(name: str, size: tuple[int, int]) -> None:
 def test_draws_are_uniform_and_grouped() -> None:
     augment = RandAugment(Augment(randaugment_ops=2), (8, 8), micro_batch=100, device=torch.device("cpu"))
     draws = augment.draw(torch.arange(14000), 0, 0)
-    for grouped, back, signed_op, counts in zip(draws.grouped, draws.back, draws.signed_op, draws.counts, strict=True):
+    for grouped, back, variant, counts in zip(draws.grouped, draws.back, draws.variant, draws.counts, strict=True):
         grouped, back = grouped.view(140, 100), back.view(140, 100)
         assert torch.equal(grouped.gather(1, back), torch.arange(100).expand(140, 100))
-        frequency = signed_op.bincount(minlength=28) / 14000
+        frequency = variant.bincount(minlength=28) / 14000
         assert frequency.min() > 0.8 / 28
         assert frequency.max() < 1.2 / 28
         assert all(sum(row) == 100 for row in counts)
-    assert not torch.equal(draws.signed_op[0], draws.signed_op[1])
+    assert not torch.equal(draws.variant[0], draws.variant[1])
+
+
+def test_levels_are_a_clipped_normal() -> None:
+    assert levels(Augment(randaugment_magnitude=9)) == [0.9]
+    magnitude = 10 * torch.tensor(levels(Augment(randaugment_magnitude=5, randaugment_std=0.5)), dtype=torch.float64)
+    assert magnitude.mean() == pytest.approx(5, abs=1e-9)
+    assert magnitude.std(correction=0) == pytest.approx(0.5, abs=1e-9)
+    assert ((magnitude - 5).abs() < 0.5).double().mean() == pytest.approx(0.683, abs=1 / NUM_LEVELS)
+    wide = torch.tensor(levels(Augment(randaugment_magnitude=9, randaugment_std=2)))
+    assert wide.max() == 1 and (wide == 1).double().mean() == pytest.approx(0.309, abs=1 / NUM_LEVELS)
+    assert torch.tensor(levels(Augment(randaugment_magnitude=1, randaugment_std=2))).min() == 0
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_level_is_torchvisions_at_that_magnitude(name: str) -> None:
+    x = random_pictures(COUNT).images
+    known = levels(Augment(randaugment_magnitude=6, randaugment_std=1.5))
+    results = set()
+    for level in (0, 9, NUM_LEVELS - 1):
+        for sign in (0, 1):
+            ours = one_operation(x, name, 6, sign, std=1.5, level=level)
+            theirs = torchvision_op(name, x, known[level], sign)
+            tolerance = 1 if name in ("Color", "Contrast", "Sharpness") else 0
+            assert (ours.int() - theirs.int()).abs().max() <= tolerance, (level, sign)
+            results.add(int(ours.long().sum()))
+    assert len(results) > (1 if name in ("AutoContrast", "Equalize", "Identity") else 3) - 1
+
+
+def test_operations_are_left_out_and_levels_are_drawn_for_each() -> None:
+    settings = {"randaugment_ops": 2, "randaugment_prob": 0.5, "randaugment_std": 0.5}
+    ids = torch.arange(20000)
+
+    def drawn(**changes: float) -> tuple[Tensor, ...]:
+        augment = RandAugment(Augment(**settings | changes), (8, 8), micro_batch=100, device=torch.device("cpu"))
+        draws = augment.draw(ids, 0, 0)
+        places = (torch.arange(20000) // 100 * 100 + back for back in draws.back)  # back to the order of the ids
+        return tuple(variant[place] for variant, place in zip(draws.variant, places, strict=True))
+
+    first, second = drawn()
+    for variant in (first, second):
+        op, level = variant // (2 * NUM_LEVELS), variant % NUM_LEVELS
+        assert (op == OPERATIONS.index("Identity")).double().mean() == pytest.approx(0.5 + 0.5 / 14, abs=0.015)
+        assert level.bincount(minlength=NUM_LEVELS).min() > 0.8 * 20000 / NUM_LEVELS
+    assert not torch.equal(first % NUM_LEVELS, second % NUM_LEVELS)
+    # Neither changes which operation and sign is drawn where one is done.
+    done = first // (2 * NUM_LEVELS) != OPERATIONS.index("Identity")
+    plain = drawn(randaugment_prob=1.0, randaugment_std=0.0)[0]
+    assert torch.equal((first // NUM_LEVELS)[done], plain[done])
 
 
 def test_stream_applies_the_operations_in_their_rounds() -> None:
     data = random_pictures(24)
     settings = {"global_batch": 24, "micro_batch": 8}
     plain, _, ids, _ = whole_batch(make_stream(data, **settings, mean=(0, 0, 0), std=(1, 1, 1)), 0)
-    stream = make_stream(
-        data, {"randaugment_ops": 2, "randaugment_magnitude": 7}, **settings, mean=(0, 0, 0), std=(1, 1, 1)
-    )
+    augment = {"randaugment_ops": 2, "randaugment_magnitude": 7, "randaugment_prob": 0.7, "randaugment_std": 1.0}
+    stream = make_stream(data, augment, **settings, mean=(0, 0, 0), std=(1, 1, 1))
     images, _, ids2, _ = whole_batch(stream, 0)
     assert torch.equal(ids, ids2)
     single = RandAugment(stream._augment, (32, 32), micro_batch=1, device=torch.device("cpu"))
     for i in range(24):
         draws = single.draw(ids[i : i + 1], 0, 0)
         x = (plain[i : i + 1] * 255).round().to(torch.uint8)
-        for signed_op in draws.signed_op:
-            op, sign = divmod(int(signed_op), 2)
-            x = one_operation(x, OPERATIONS[op], 7, sign)
+        for variant in draws.variant:
+            signed_op, level = divmod(int(variant), NUM_LEVELS)
+            op, sign = divmod(signed_op, 2)
+            x = one_operation(x, OPERATIONS[op], 7, sign, std=1.0, level=level)
         assert torch.equal((images[i] * 255).round().to(torch.uint8), x[0])
     assert not torch.equal(images, plain)

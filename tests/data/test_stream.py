@@ -23,13 +23,14 @@ ALL = {
     "cutmix_alpha": 1.0,
     "randaugment_ops": 2,
 }
+NOISE = {**ALL, "cutout": 0, "erase_value": "random", "randaugment_prob": 0.5, "randaugment_std": 0.5}
 
 
 def same(a: Any, b: Any) -> bool:
     return all(x is y or torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("augment", [{}, CROP_FLIP, ALL])
+@pytest.mark.parametrize("augment", [{}, CROP_FLIP, ALL, NOISE])
 @pytest.mark.parametrize("image_size", [32, 48])
 def test_the_same_pictures_in_every_layout(augment: dict[str, Any], image_size: int) -> None:
     reference = whole_batch(make_stream(DATA, augment, image_size=image_size, micro_batch=12), 6)
@@ -73,8 +74,9 @@ def test_an_epoch_visits_every_sample_once_and_drops_the_remainder() -> None:
         assert torch.equal(torch.cat([p[1] for p in parts]), (ids - 5) // 3 % 10)
 
 
-def test_draws_belong_to_ids_not_to_positions() -> None:
-    augment = {**ALL, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
+@pytest.mark.parametrize("settings", [ALL, NOISE])
+def test_draws_belong_to_ids_not_to_positions(settings: dict[str, Any]) -> None:
+    augment = {**settings, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
     half = DATA.subset(DATA.ids[1::2].clone())
     pictures = {}
     for name, data, batch in (("all", DATA, 60), ("half", half, 30)):
@@ -138,6 +140,10 @@ def test_blanks_and_mixing_reach_the_pictures() -> None:
     erased, _, _, _ = whole_batch(make_stream(DATA, {"erase_prob": 1.0}), 0)
     assert bool(((erased == 0).all(dim=1).flatten(1).sum(dim=1) >= 15).all())
     plain, _, _, _ = whole_batch(make_stream(DATA), 0)
+    noisy, _, _, _ = whole_batch(make_stream(DATA, {"erase_prob": 1.0, "erase_value": "random"}), 0)
+    at_zero = (erased == 0).all(dim=1, keepdim=True).expand_as(noisy)  # nearly the same place: a picture has few zeros
+    assert torch.equal(noisy[~at_zero], plain[~at_zero])
+    assert 1.0 < noisy[at_zero].std() < 1.3  # of uniform bytes, normalised: 255 / sqrt(12) / (255 * 0.25)
     mixed, _, _, own = whole_batch(make_stream(DATA, {"mixup_alpha": 1.0}), 0)
     lam = own.view(-1, 1, 1, 1)
     partner = plain.view(6, 2, 3, 32, 32).flip(1).view_as(plain)

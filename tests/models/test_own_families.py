@@ -83,7 +83,9 @@ def test_speednet_whitens_patches_with_a_fixed_stem():
     torch.testing.assert_close(found[12:], -found[:12])
     frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
     assert {"stem.0.weight", "stem.0.bias", "blocks.0.2.weight", "blocks.2.5.weight"} <= frozen
-    assert net.blocks[0][2].momentum == 0.4
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    # github.com/KellerJordan/cifar10-airbench, airbench94_muon.py
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-12, 0.4)} and len(norms) == 6
 
 
 def test_speednet_starts_as_the_identity():

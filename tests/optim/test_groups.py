@@ -45,6 +45,7 @@ def test_only_matrices_and_kernels_are_decayed():
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 1)
             self.norm = nn.LayerNorm(4)
+            self.plane = nn.LayerNorm((2, 4), bias=False)
             self.scale = nn.Parameter(torch.ones(4))
             self.table = nn.Parameter(torch.ones(2, 4))
             self.other = nn.Parameter(torch.ones(2, 4))
@@ -56,7 +57,7 @@ def test_only_matrices_and_kernels_are_decayed():
     decayed, undecayed = parameter_groups(Net(), weight_decay=0.1)
     assert decayed["names"] == ["other", "conv.weight"]
     assert decayed["weight_decay"] == 0.1
-    assert undecayed["names"] == ["scale", "table", "conv.bias", "norm.weight", "norm.bias"]
+    assert undecayed["names"] == ["scale", "table", "conv.bias", "norm.weight", "norm.bias", "plane.weight"]
     assert undecayed["weight_decay"] == 0.0
 
 

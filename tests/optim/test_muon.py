@@ -98,6 +98,28 @@ def test_groups_of_a_net():
     assert (rates["head.weight"], rates["blocks.0.2.bias"]) == pytest.approx((2.0, 0.05))
     plain = make_optimizer(speednet.build(10, 32, width=4), Optim(name="muon", lr=0.2))
     assert {group["lr"] for group in plain.param_groups} == {0.2}
-    with pytest.raises(UsageError, match="muon is for convolutions; Linear has none: use sgd or adamw"):
+
+
+def test_muon_is_refused_where_most_of_the_parameters_would_take_sgd_steps():
+    with pytest.raises(UsageError, match=r"these are 0\.0 % of the parameters that Linear trains, less than half: use"):
         make_optimizer(nn.Linear(3, 3), MUON)
-    assert make_optimizer(vit.build(10, 32, width=16, depth=1, heads=2), MUON)  # its patch embedding is a kernel
+    with pytest.raises(
+        UsageError, match=r"0\.3 % of the parameters that VisionTransformer trains, .*: use adamw or sgd"
+    ):
+        make_optimizer(vit.build(10, 32), MUON)
+    conv, head = nn.Conv2d(2, 4, 3, bias=False), nn.Linear(8, 9, bias=False)  # 72 parameters each
+    assert make_optimizer(nn.Sequential(conv, head), MUON)
+    with pytest.raises(UsageError, match=r"48\.6 %"):
+        make_optimizer(nn.Sequential(conv, head, nn.LayerNorm(2)), MUON)
+    head.requires_grad_(False)  # what does not train does not count
+    assert make_optimizer(nn.Sequential(conv, head, nn.LayerNorm(2)), MUON)
+
+
+def test_kernels_with_groups_are_no_matrices():
+    depthwise, grouped = nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3, groups=2)
+    net = nn.Sequential(depthwise, grouped, nn.Conv2d(8, 64, 3))
+    optimizer = make_optimizer(net, MUON)
+    taken = [name for group in optimizer.param_groups if group["orthogonal"] for name in group["names"]]
+    assert taken == ["2.weight"]
+    (rest,) = (group for group in optimizer.param_groups if "0.weight" in group["names"])
+    assert rest["weight_decay"] == MUON.weight_decay and "1.weight" in rest["names"]

@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "si
 STEM_CHANNELS = 24  # as in airbench: the 2 * 2 * 3 directions of a patch, and their negatives
 LOGIT_SCALE = 1 / 9
 WHITENING_EPS = 5e-4
+NORM_EPS = 1e-12
 
 
 def build(
@@ -47,7 +48,7 @@ def build(
     net = SpeedNet(num_classes, width, stem_stride, ACTIVATIONS[activation], whiten=whiten)
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = norm_momentum
+            layer.eps, layer.momentum = NORM_EPS, norm_momentum
             layer.weight.requires_grad = scaled_norms
     if dirac:
         net.start_as_identity()
