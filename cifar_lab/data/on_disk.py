@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+File = os.DirEntry[str] | Path
+
 
 def files_below(
     folder: str | Path, suffixes: tuple[str, ...] = ("",), depth: int | None = None, above: tuple[str, ...] = ()
@@ -25,7 +27,7 @@ def files_below(
             yield entry
 
 
-def stamp(files: Iterable[os.DirEntry[str] | Path]) -> str:
+def stamp(files: Iterable[File]) -> str:
     """sha256 over path, size and modification time (ns) of each file, in their order; links to nothing are none."""
     stats = ((os.fspath(file), file.stat()) for file in files if file.is_file())
     text = "\0".join(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats)
