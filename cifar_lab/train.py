@@ -44,11 +44,13 @@ def run(
     runs: str = "runs",
     run_dir: str | None = None,
     fresh: bool = False,
+    accept_micro_batch: bool = False,
 ) -> Outcome:
     """Train `recipe` (a Recipe, its mapping, or the path of a YAML file) on the processes of this launch.
 
-    Continues the recipe's run if there is one; of a completed one only says so. Raises UserError (RecipeError,
-    DataError, NonFiniteError, ...) with a message for the user.
+    Continues the recipe's run if there is one; of a completed one only says so. `accept_micro_batch`: at another
+    micro-batch too, where that changes the result. Raises UserError (RecipeError, DataError, NonFiniteError, ...) with
+    a message for the user.
     """
     if isinstance(recipe, (str, Path)):
         recipe = load_recipe(recipe, list(overrides))
@@ -68,7 +70,7 @@ def run(
         # The watchdog knows who is at fault, so it must come before the backend's own, blind timeout.
         world = start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout))
         try:
-            return start(world, recipe, flag, Place(runs, run_dir, fresh))
+            return start(world, recipe, flag, Place(runs, run_dir, fresh, accept_micro_batch))
         finally:
             world.close()
 
@@ -94,6 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where run directories are made (default: runs)")
     parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
     parser.add_argument("--fresh", action="store_true", help="start a new run beside those that are there")
+    parser.add_argument(
+        "--accept-micro-batch",
+        action="store_true",
+        help="go on at another micro-batch than before, where batch norm or dropout makes it part of the result",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its arithmetic, then end")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for machines")
     parser.add_argument(
@@ -116,7 +123,12 @@ def _train(arguments: argparse.Namespace) -> int:
         return dry_run.show(
             arguments.recipe, arguments.overrides, world_size=arguments.world_size, as_json=arguments.json, **place
         )
-    outcome = run(arguments.recipe, overrides=arguments.overrides, **place)
+    outcome = run(
+        arguments.recipe,
+        overrides=arguments.overrides,
+        accept_micro_batch=arguments.accept_micro_batch,
+        **place,
+    )
     if not outcome.completed:
         return EXIT_STOPPED
     if is_main():

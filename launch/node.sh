@@ -2,7 +2,8 @@
 # Start a recipe's training on this node; under srun, or with NNODES, as one node of several.
 #
 #   launch/node.sh RECIPE [--nproc N] [--with torchrun|accelerate] [--strategy ddp|zero1|zero2|zero3|zero3_offload]
-#                  [--runs DIR | --run-dir DIR] [--fresh] [key=value ...]
+#                  [--runs DIR | --run-dir DIR] [--fresh] [--accept-micro-batch]
+#                  [key=value ...]
 #
 #   --nproc      processes on this node (default: its GPUs, else 1)
 #   --with       launcher (default: torchrun for ddp, accelerate for zero*)
@@ -45,9 +46,9 @@ while [ $# -gt 0 ]; do
   --with) with=$value ;;
   --strategy) strategy=$value ;;
   --runs | --run-dir) train+=("$option=$value") ;; # joined: a value may begin with a dash
-  --fresh)
-    [ -z "$value" ] || fail '--fresh takes no value'
-    train+=(--fresh)
+  --fresh | --accept-micro-batch)
+    [ -z "$value" ] || fail "$option takes no value"
+    train+=("$option")
     ;;
   -*) fail "unknown option $option" ;;
   *) positional+=("$option") ;;

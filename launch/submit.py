@@ -120,6 +120,7 @@ def _arguments(options: Options, recipe: str, runs: str | None, overrides: Seque
     words += ["--with", options.launcher] if options.launcher else []
     words += ["--strategy", options.strategy] if options.strategy else []
     words += ["--runs", runs] if runs is not None else []
+    words += ["--accept-micro-batch"] if options.accept_micro_batch else []
     return [*words, *overrides]
 
 

@@ -190,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         "--signal-before", metavar="SECONDS", type=forms.count, default=300, help="save before the limit (default: 300)"
     )
     add("--runs", metavar="DIR", help="where run directories are made (default: runs in the checkout)")
+    add("--accept-micro-batch", action="store_true", help="go on at another micro-batch, as for `cifar-lab train`")
     add("--sweep", metavar="key=v1,v2", nargs="+", help="all combinations as one array; or a grid for wandb, FILE.yaml")
     add("--max-parallel", metavar="K", type=forms.count, help="with --sweep: so many at the same time")
     add("--after", metavar="JOB", type=forms.JOBS, help="start when this job ended, however it did; 1234 or 1234,1235")

@@ -30,6 +30,12 @@ directory of its own. **operational**: it does not change the result (where data
 under another value. Only `name` is neither: it names the experiment and its folder, and is no part of the identity.
 `seed` tells the runs of one experiment apart.
 
+`train.micro_batch` is the exception. Batch norm takes its statistics over a micro-batch, and dropout and drop path draw
+once for it. A net with such layers gives another result at another micro-batch, whether this key or the number of
+processes brings it. The run keeps the one that it used; resuming at another is refused with the key to set, or accepted
+by `--accept-micro-batch`; the report tells such runs apart. For other nets it changes nothing, not even with mixup and
+CutMix: their pairs are those of the epoch's order.
+
 All mistakes of a recipe are told at once, each with file, line and fix. Keys that would have no effect are mistakes.
 """
 

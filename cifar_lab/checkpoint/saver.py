@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class TrainingState:
     loss_steps: int = 0
     data_fingerprint: str
     micro_batch: int
+    micro_batches: list[str] = field(default_factory=list)  # all that shaped the result, if any does
     world_size: int
     strategy: str
     seconds: float = 0.0

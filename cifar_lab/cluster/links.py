@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     for option in ("--nproc", "--with", "--strategy", "--run-dir"):
         parser.add_argument(option)
     parser.add_argument("--runs", default="runs")
-    parser.add_argument("--fresh", action="store_true")
+    for option in ("--fresh", "--accept-micro-batch"):
+        parser.add_argument(option, action="store_true")
     return parser
 
 

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--exit-status", metavar="N", type=int, default=0, help="with --decide end: that of the step")
     for option in ("--nproc", "--with", "--strategy"):  # a batch job hands on all that it was given
         parser.add_argument(option, dest="ignored", help=argparse.SUPPRESS)
+    parser.add_argument("--accept-micro-batch", action="store_true", help=argparse.SUPPRESS)
     return answer(parser, _status, argv)
 
 

@@ -134,7 +134,7 @@ class Train(Section):
     epochs: PositiveFloat | None = identity(None, "Length in epochs; or give `steps`.")
     steps: PositiveInt | None = identity(None, "Length in optimizer steps; or give `epochs`.")
     global_batch: PositiveInt = identity(..., "Samples an optimizer step, over all processes.")
-    micro_batch: PositiveInt | None = operational(None, "Cap on the samples of one forward pass on one process.")
+    micro_batch: PositiveInt | None = operational(None, "Cap on the samples of a process's forward pass; see above.")
     precision: Literal["fp32", "bf16"] = identity("fp32", "bf16: autocast over fp32 weights.")
     label_smoothing: Rate = identity(0.0, "Mass spread over all classes.")
     grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient.")

@@ -118,6 +118,7 @@ def _row(run: RunRecord, rank: str | None, protocol: str | None) -> dict[str, Va
         "test_count": run.test_count or None,
         "val_error": run.val_error,
         **{key: run.figure(key) for key in NUMBERS},
+        "micro_batch": run.micro_batches or run.figure("micro_batch"),
         "strategy": run.word("strategy"),
         "path": str(run.path),
         "reason": run.reason,

@@ -85,9 +85,9 @@ def tables(records: Sequence[RunRecord]) -> list[Table]:
     """Every completed run in the table of its protocol; the table with most runs first."""
     counted = [record for record in records if record.counts]
     protocols = _protocols(counted)
-    by_protocol: dict[Protocol, dict[tuple[str, str], list[RunRecord]]] = {}
+    by_protocol: dict[Protocol, dict[tuple[str, str, str | None], list[RunRecord]]] = {}
     for record, protocol in zip(counted, protocols, strict=True):
-        key = record.name, record.identity
+        key = record.name, record.identity, record.micro_batches
         by_protocol.setdefault(protocol, {}).setdefault(key, []).append(record)
     found = [
         Table(

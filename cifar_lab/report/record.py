@@ -78,12 +78,20 @@ class RunRecord:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """What makes the run's experiment and is not at its default, by dotted key; empty where that is not known."""
-        return identity_fields(self._known) | {"schema_version": self.version} if self._known else {}
+        more = {"schema_version": self.version, "micro_batch": self.micro_batches}
+        known = identity_fields(self._known) | more if self._known else {}
+        return {key: value for key, value in known.items() if value is not None}
 
     @property
     def version(self) -> Any:
         """The version of the schema, and so of the arithmetic, by which the run was trained; 1 did not say so."""
         return self.env.get("schema_version", 1)
+
+    @property
+    def micro_batches(self) -> str | None:
+        """The micro-batches that shaped the result, in the order of their use; None where they do not matter."""
+        used = self.summary.get("micro_batches")
+        return " then ".join(map(str, used)) if isinstance(used, list) and used else None
 
     @cached_property
     def identity(self) -> str:

@@ -74,7 +74,7 @@ def topology(runs: Sequence[RunRecord]) -> str:
         world_size, micro_batch = run.figure("world_size"), run.figure("micro_batch")
         parts = [run.word("strategy") or MISSING]
         parts += [f"{world_size:.0f} processes"] if world_size and world_size > 1 else []
-        parts += [f"micro-batch {micro_batch:.0f}"] if micro_batch else []
+        parts += [f"micro-batch {run.micro_batches or f'{micro_batch:.0f}'}"] if micro_batch else []
         told.append(", ".join(parts))
     return " / ".join(dict.fromkeys(told))
 

@@ -23,11 +23,12 @@ SIGNS_OF_A_JOB = (*SIGNS, "attempt.json", "job.json", "requeues.jsonl")  # which
 
 @dataclass(frozen=True)
 class Place:
-    """Where the user wants the run directory; see RunDir.locate."""
+    """Where the user wants the run, see RunDir.locate, and whether it may go on there at another micro-batch."""
 
     runs: str = "runs"
     run_dir: str | None = None
     fresh: bool = False
+    accept_micro_batch: bool = False
 
 
 def default_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:

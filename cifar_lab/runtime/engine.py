@@ -52,7 +52,6 @@ class Engine(ABC):
         self.label_smoothing = train.label_smoothing
         self.bf16 = train.precision == "bf16"
         self.running_statistics = RunningStatistics(module, accumulation_steps)
-        self.has_batch_norm = bool(self.running_statistics.layers)
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         persistent = module.state_dict(keep_vars=True)
         self.buffers = {name: b for name, b in module.named_buffers() if name in persistent}

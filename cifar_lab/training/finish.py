@@ -118,6 +118,7 @@ def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str
         "num_train": schedule.num_train,
         "world_size": schedule.world_size,
         "micro_batch": schedule.micro_batch,
+        "micro_batches": session.state.micro_batches,
         "strategy": session.engine.strategy,
         "wandb_id": session.tracker.wandb_id,
     }

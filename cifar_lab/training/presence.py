@@ -12,9 +12,10 @@ from cifar_lab.runtime.signals import StopFlag
 
 @dataclass(frozen=True)
 class Presence:
-    """The run's directory, the right to it, this process's sign of life, and the wish to stop."""
+    """The run's directory, the right to it, this process's sign of life, and what its user wishes."""
 
     run_dir: RunDir
     attempt: Attempt
     heartbeat: Heartbeat
     flag: StopFlag
+    accept_micro_batch: bool = False

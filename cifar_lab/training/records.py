@@ -31,7 +31,7 @@ PACKAGES = ("torch", "torchvision", "accelerate", "timm", "deepspeed", "datasets
 def begin_records(presence: Presence, world: World, schedule: Schedule, engine: Engine, state: TrainingState) -> None:
     """Bring the files of the run directory to the step that the run goes on from. Collective."""
     run_dir = presence.run_dir
-    environment = _environment(world, schedule, engine.strategy)
+    environment = _environment(world, schedule, state)
 
     def write() -> None:
         unreadable = run_dir.truncate_metrics(state.step)
@@ -46,7 +46,7 @@ def begin_records(presence: Presence, world: World, schedule: Schedule, engine: 
     world.from_main(write)
 
 
-def _environment(world: World, schedule: Schedule, strategy: str) -> dict[str, Any]:
+def _environment(world: World, schedule: Schedule, state: TrainingState) -> dict[str, Any]:
     """Contents of env.json. Collective: it lists the hosts of all processes."""
     hosts = world.gather_objects(socket.gethostname())
     return {
@@ -61,10 +61,11 @@ def _environment(world: World, schedule: Schedule, strategy: str) -> dict[str, A
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
-        "strategy": strategy,
+        "strategy": state.strategy,
         "world_size": world.world_size,
         "global_batch": schedule.global_batch,
         "micro_batch": schedule.micro_batch,
+        "micro_batches": state.micro_batches,
         "accumulation_steps": schedule.accumulation_steps,
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
     }

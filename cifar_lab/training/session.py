@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,20 +19,19 @@ from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.splits import split_ids
 from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.files.cache import cache_root
+from cifar_lab.models.coupling import coupling_layers
 from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
-from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.make import make_engine, uses_channels_last
 from cifar_lab.runtime.vote import Vote
 from cifar_lab.runtime.world import World
 from cifar_lab.tracking.tracker import Tracker
+from cifar_lab.training.micro_batches import micro_batches
 from cifar_lab.training.presence import Presence
 from cifar_lab.training.progress import Progress
 from cifar_lab.training.records import begin_records
 from cifar_lab.training.sheets import draw_augmented
-
-log = logging.getLogger("cifar_lab")
 
 # Training pictures that a model may look at before the first step (`initialise_from`).
 INITIAL_PICTURES = 5000
@@ -63,7 +61,7 @@ class Session:
         model = _network(recipe, world, training, preparation, resumed=found is not None)
         self.channels_last = uses_channels_last(model, recipe)
         self.engine = engine = make_engine(world, recipe, model, schedule.accumulation_steps)
-        self.state = _starting_state(found, world, schedule, training.fingerprint, engine)
+        self.state = self._starting_state(found, training.fingerprint)
         stream = Stream(
             training,
             preparation,
@@ -85,6 +83,28 @@ class Session:
         self.tracker = Tracker(run_dir, recipe, world.is_main, message=self.progress.message)
         self.vote = Vote(world)
         self._started = started - self.state.seconds
+
+    def _starting_state(self, found: tuple[Path, TrainingState] | None, fingerprint: str) -> TrainingState:
+        """The state of the checkpoint `found`, put into the engine, or step 0. Collective."""
+        path, state = found or (None, None)
+        if state and state.data_fingerprint != fingerprint:
+            raise CheckpointError(
+                f"{path} was trained on other data than are found now: set data.root (or CIFAR_LAB_DATA) to the data "
+                "of the first start, or begin anew with --fresh"
+            )
+        schedule, accepted = self.schedule, self.presence.accept_micro_batch
+        layout: dict[str, Any] = {
+            "micro_batch": schedule.micro_batch,
+            "micro_batches": micro_batches(
+                state, self.recipe, schedule, coupling_layers(self.engine.module), accepted=accepted
+            ),
+            "world_size": schedule.world_size,
+            "strategy": self.engine.strategy,
+        }
+        if path is None or state is None:
+            return TrainingState(data_fingerprint=fingerprint, **layout)
+        checkpoint.load(path, self.engine, state)
+        return replace(state, **layout)
 
     def eval_stream(self, images: ImageSet) -> EvalStream:
         """What measures `images`, each on one of the processes."""
@@ -125,30 +145,3 @@ def _network(recipe: Recipe, world: World, training: ImageSet, preparation: Prep
         batches = EvalStream(first, preparation, batch=500, device=torch.device("cpu"))
         initialise(torch.cat([batch.images[batch.weight > 0] for batch in batches]))
     return model
-
-
-def _starting_state(
-    found: tuple[Path, TrainingState] | None, world: World, schedule: Schedule, fingerprint: str, engine: Engine
-) -> TrainingState:
-    """The state of the checkpoint `found`, put into `engine`, or step 0. Collective."""
-    layout: dict[str, Any] = {
-        "micro_batch": schedule.micro_batch,
-        "world_size": world.world_size,
-        "strategy": engine.strategy,
-    }
-    if found is None:
-        return TrainingState(data_fingerprint=fingerprint, **layout)
-    path, state = found
-    if state.data_fingerprint != fingerprint:
-        raise CheckpointError(
-            f"{path} was trained on other data than are found now: set data.root (or CIFAR_LAB_DATA) to the data of "
-            "the first start, or begin anew with --fresh"
-        )
-    if state.micro_batch != schedule.micro_batch and engine.has_batch_norm and world.is_main:
-        log.warning(
-            "resuming at micro-batch %d what was trained at %d: batch norm will see other batches (train.micro_batch)",
-            schedule.micro_batch,
-            state.micro_batch,
-        )
-    checkpoint.load(path, engine, state)
-    return replace(state, **layout)

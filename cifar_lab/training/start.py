@@ -58,7 +58,7 @@ def start(world: World, recipe: Recipe, flag: StopFlag, place: Place) -> Outcome
     try:
         _check_shared(world, run_dir, attempt)
         with Heartbeat(run_dir.path, world.rank, attempt.number) as heartbeat:
-            return _train(recipe, world, Presence(run_dir, attempt, heartbeat, flag))
+            return _train(recipe, world, Presence(run_dir, attempt, heartbeat, flag, place.accept_micro_batch))
     finally:
         if world.is_main:
             attempt.release()

@@ -111,13 +111,14 @@ def test_a_bad_recipe_is_told_before_anything_starts(recipe: str, tmp_path: Path
 
 
 def test_torchrun_on_cpus(shown, recipe) -> None:
-    line, launch = shown("--nproc", "2", "seed=1", "--fresh")
+    line, launch = shown("--nproc", "2", "seed=1", "--fresh", "--accept-micro-batch")
     port = after(launch["argv"], "--master-port")
     head = f"node 0 of 1 ({os.uname().nodename}, lo): "
     assert line == f"{head}2 processes of 2, ddp by torchrun, talking to 127.0.0.1:{port}, on CPUs"
     assert launch["argv"] == [
         "-m", "torch.distributed.run", "--nnodes", "1", "--node-rank", "0", "--nproc-per-node", "2",
-        "--master-addr", "127.0.0.1", "--master-port", port, "-m", "cifar_lab.train", "--fresh", recipe, "seed=1",
+        "--master-addr", "127.0.0.1", "--master-port", port, "-m", "cifar_lab.train",
+        "--fresh", "--accept-micro-batch", recipe, "seed=1",
     ]  # fmt: skip
     expected = {"CIFAR_LAB_WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
     expected |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}

@@ -8,6 +8,7 @@ from support.written_runs import written
 
 from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.report.contents import contents
+from cifar_lab.report.files import results_csv
 from cifar_lab.report.groups import Table, labels, tables
 from cifar_lab.report.read import read_run
 from cifar_lab.rundir.placement import find_runs
@@ -123,6 +124,25 @@ def test_runs_of_two_schema_versions_are_two_experiments(tmp_path: Path) -> None
         "plain18 (schema_version=1)",
     ]
     assert [ranked.experiment.sample.mean for ranked in section.ranked] == pytest.approx([0.1, 0.2])
+
+
+def test_micro_batches_tell_runs_apart_where_they_shape_the_result(tmp_path: Path) -> None:
+    for seed, used in enumerate((["64"], ["64"], ["32"], ["64", "32"])):
+        written(tmp_path / "norm", "plain18", seed, error=0.1, micro_batches=used)
+    for seed, micro_batch in enumerate((64, 32)):
+        written(tmp_path / "vit", "vit_custom", seed, error=0.2, micro_batch=micro_batch, micro_batches=[])
+    report = contents([read_run(path) for path in find_runs([tmp_path])])
+    (section,) = report.sections
+    rows = {ranked.label: len(ranked.experiment.runs) for ranked in section.ranked}
+    assert rows == {
+        "plain18 (micro_batch=64)": 2,
+        "plain18 (micro_batch=32)": 1,
+        "plain18 (micro_batch=64 then 32)": 1,
+        "vit_custom": 2,
+    }
+    topologies = {cells[0]: cells[1] for cells in section.cells(["experiment", "strategy and topology"])}
+    assert topologies["plain18 (micro_batch=64 then 32)"] == "ddp, 2 processes, micro-batch 64 then 32"
+    assert ",64 then 32," in results_csv(report)
 
 
 def test_runs_of_the_committed_study_are_grouped_as_their_folders_are_called() -> None:

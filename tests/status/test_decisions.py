@@ -37,7 +37,7 @@ def test_a_job_starts_comes_back_and_gives_up(tmp_path, capsys, recipe, monkeypa
         assert (code, out.split(":")[0]) == ((75, "requeue") if restart < 2 else (1, "failed"))
     assert "given up after three attempts without a newer checkpoint (there is none)" in ask(capsys)[1]
     as_job(monkeypatch, 18)
-    assert ask(capsys, recipe, "--decide", "start")[0] == 0
+    assert ask(capsys, recipe, "--accept-micro-batch", "--decide", "start")[0] == 0  # a job hands on all it was given
     RunDir(path).write_status("completed", 100, 100, attempt=3)
     assert ask(capsys, recipe, "--decide", "start") == (3, "completed: nothing is left to do\n", "")
 
