@@ -51,7 +51,7 @@ def test_batch_norm_and_dropout_refuse_it_and_an_accepted_one_is_told(stopped, c
     assert (run.status().state, run.status().step, run.status().reason) == ("failed", 3, told)
     run, status = start("refused", "train.micro_batch=8")  # what it says to set
     assert (status, run.summary()["micro_batches"]) == (0, ["8"])
-    assert caplog.records == []
+    assert "micro-batch" not in caplog.text
 
     run, status = start("accepted", "train.micro_batch=4", "--accept-micro-batch")
     assert status == 0
@@ -67,7 +67,8 @@ def test_where_nothing_couples_samples_it_is_accepted_without_a_word(stopped, ca
     start = stopped(mapping)
     caplog.set_level(logging.INFO)
     (run, status), (same, _) = start("other", "train.micro_batch=4"), start("same")
-    assert (status, caplog.records) == (0, [])
+    assert status == 0
+    assert "micro-batch" not in caplog.text
     assert (run.summary()["micro_batch"], run.summary()["micro_batches"]) == (4, [])
     assert read_run(run.path).micro_batches is None
     losses = [[line["loss"] for line in one.metrics() if line["split"] == "train"] for one in (run, same)]
