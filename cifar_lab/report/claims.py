@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from cifar_lab.report import wording
 from cifar_lab.report.groups import Experiment
 from cifar_lab.report.record import differing
-from cifar_lab.report.stats import Difference, Spread, difference, pooled_spread
+from cifar_lab.report.stats import MOST_SEEDS, Difference, Spread, difference, pooled_spread
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "not enough runs"
+HOLDS, CONTRADICTED, NOT_SHOWN, OPEN = "holds", "contradicted", "not shown", "not enough runs"
 # Below so many seeds on a side, a difference within noise says nothing yet.
 ENOUGH_SEEDS = 3
+# "Not worse" can be shown only up to a margin: no number of runs shows a difference of exactly 0.
+MARGIN = 0.005
 INITIAL_WEIGHTS = ("model.pretrained", "model.weights")
 NETWORK = ("model.name", "model.args.depth", *INITIAL_WEIGHTS)
 TITLES = {
@@ -89,6 +91,12 @@ class Claim:
         """`because`, and what else the experiments differ in."""
         caveats = dict.fromkeys(key for evidence in self.evidence for key in evidence.caveats)
         also = f". The experiments also differ in {', '.join(caveats)}" if caveats else ""
+        single = [title for title, experiment in self.sides.items() if len(experiment.runs) == 1]
+        if single and self.evidence[0].difference.seeds_known:
+            also += f". The one seed of {', '.join(single)} borrows the spread of the other experiments"
+        unpaired = [title for title, experiment in self.sides.items() if experiment.sample.rates is None]
+        if unpaired:
+            also += f". Not paired by picture: no predictions of all runs of {', '.join(unpaired)}"
         return self.because + also
 
 
@@ -141,24 +149,44 @@ def other_settings(a: Experiment, b: Experiment) -> list[str]:
     return [key for key in differing([a.runs[0], b.runs[0]]) if key not in NETWORK]
 
 
-def _verdict(evidence: Evidence) -> tuple[str, str]:
-    """Whether a difference that is claimed to be positive is, and why."""
-    measured = evidence.difference
-    if not measured.seeds_known:
+def _decided(evidence: Evidence, *, holds: bool, contradicted: bool, distance: float) -> tuple[str, str]:
+    """A verdict and why; `distance` is how far the measured difference lies from what would not decide."""
+    if not evidence.difference.seeds_known:
         return OPEN, "one seed each: the spread over seeds is not known; train seed=1 and seed=2"
-    if measured.low > 0:
+    if contradicted:
+        return CONTRADICTED, "the difference is beyond the noise, the other way round"
+    if holds:
         return HOLDS, "the difference is beyond the noise"
-    if measured.high < 0:
-        return FAILS, "the difference is beyond the noise, the other way round"
     if min(len(experiment.runs) for _, experiment in evidence.sides) < ENOUGH_SEEDS:
         return OPEN, f"within the noise of so few seeds; {ENOUGH_SEEDS} or more a side may tell"
-    return FAILS, "no difference beyond the noise"
+    seeds = evidence.difference.seeds_to_tell(distance)
+    told = (
+        f"about {seeds} seeds a side would" if seeds else f"on these test pictures not even {MOST_SEEDS:,} seeds would"
+    )
+    return NOT_SHOWN, f"within the noise; {told} decide it, if the true difference is the measured one"
+
+
+def _positive(evidence: Evidence) -> tuple[str, str]:
+    """Whether a difference that is claimed to be positive is, and why."""
+    found = evidence.difference
+    return _decided(evidence, holds=found.low > 0, contradicted=found.high < 0, distance=abs(found.value))
+
+
+def _not_worse(evidence: Evidence) -> tuple[str, str]:
+    """Whether a difference that is claimed not to be positive is below MARGIN, and why; above 0 it is contradicted."""
+    found = evidence.difference
+    return _decided(
+        evidence,
+        holds=found.high < MARGIN,
+        contradicted=found.low > 0,
+        distance=max(found.value, MARGIN - found.value),
+    )
 
 
 def _compare(cast: Cast, title: str, sentence: str, worse: Experiment, better: Experiment) -> Claim:
     names = [TITLES.get(e.name, e.name) for e in (worse, better)]
     evidence = cast.evidence(f"{names[0]} minus {names[1]}", (1, worse), (-1, better))
-    return Claim(title, sentence, *_verdict(evidence), [evidence])
+    return Claim(title, sentence, *_positive(evidence), [evidence])
 
 
 def _better(cast: Cast, title: str, sentence: str, worse: str, better: str) -> Claim:
@@ -170,7 +198,10 @@ def _better(cast: Cast, title: str, sentence: str, worse: str, better: str) -> C
 
 def _residual(cast: Cast) -> Claim:
     title = "Shortcuts remove it"
-    sentence = "depth costs ResNet less than Plain, and ResNet34 is not worse than ResNet18"
+    sentence = (
+        "depth costs ResNet less than Plain, and ResNet34 is not worse than ResNet18 "
+        f"(by {wording.plain(100 * MARGIN)} points or more)"
+    )
     plain, residual = cast.pair("plain34", "plain18"), cast.pair("resnet34", "resnet18")
     if plain is None or residual is None:
         return cast.lacking(title, sentence, "plain18", "plain34", "resnet18", "resnet34")
@@ -182,17 +213,12 @@ def _residual(cast: Cast) -> Claim:
         (-1, residual[0]),
         (1, residual[1]),
     )
-    evidence = [depth, saved]
-    if not saved.difference.seeds_known:
-        return Claim(title, sentence, *_verdict(saved), evidence)
-    if depth.difference.low > 0:
-        return Claim(title, sentence, FAILS, "ResNet34 is worse than ResNet18 beyond the noise", evidence)
-    verdict, because = _verdict(saved)
-    if verdict == HOLDS:
-        because = "depth costs less with shortcuts, and ResNet34 is not worse beyond the noise"
-    elif verdict == FAILS:
-        because = "depth does not cost less with shortcuts beyond the noise"
-    return Claim(title, sentence, verdict, because, evidence)
+    parts = {"depth costs less": _positive(saved), "ResNet34 is not worse": _not_worse(depth)}
+    verdict = next(
+        one for one in (CONTRADICTED, OPEN, NOT_SHOWN, HOLDS) if one in {found for found, _ in parts.values()}
+    )
+    because = "; ".join(f"{what}: {why}" for what, (found, why) in parts.items() if found == verdict)
+    return Claim(title, sentence, verdict, because, [depth, saved])
 
 
 def _other_transfers(cast: Cast) -> Iterator[Claim]:

@@ -29,6 +29,11 @@ class Section:
         return [[COLUMNS[title](ranked) for title in titles] for ranked in self.ranked]
 
     @property
+    def marked(self) -> list[str]:
+        """What the marks in the table mean, of those that occur."""
+        return [f"{mark} {text}" for mark, text in MARKS.items() if any(mark in row.marks for row in self.ranked)]
+
+    @property
     def told_claims(self) -> list[list[str]]:
         """Title, verdict, differences and reason of each claim."""
         return [[claim.title, claim.verdict, claim.differences, claim.why] for claim in self.claims]
@@ -95,7 +100,7 @@ COLUMNS: dict[str, Callable[[Ranked], str]] = {
     "rank": lambda r: r.rank,
     "experiment": lambda r: r.label,
     "test error": lambda r: wording.mean_error(r.experiment.sample),
-    "seeds": lambda r: str(len(r.experiment.runs)),
+    "seeds": lambda r: f"{len(r.experiment.runs)}{r.marks}",
     "val error": lambda r: wording.percent(r.experiment.val_error),
     "parameters": lambda r: wording.scaled(r.experiment.mean("num_parameters")),
     "FLOPs/image": lambda r: wording.scaled(r.experiment.mean("flops_per_image")),
@@ -110,14 +115,20 @@ TEXT_COLUMNS = ("rank", "experiment", "strategy and topology")
 NOTES = (
     "Test error is the share of wrong test pictures, mean ± standard deviation (n - 1) over seeds; the other numbers "
     "are means over seeds. Of several runs of one seed the one written last counts.",
-    "A rank is shared (=) where the difference to the best of that rank is within noise: its 95 % interval contains "
-    "zero. The interval joins the spread over seeds and the binomial noise of the test pictures, with Student's t and "
-    "Welch's degrees of freedom; one seed borrows the pooled spread of the others, and where no experiment has two "
-    "seeds only the noise of the test pictures counts. That all were measured on the same pictures is not used, so "
-    "that intervals are rather too wide.",
+    "A rank is shared (=) where the difference to the best of that rank is within noise, judged for all pairs of the "
+    "table together: where all are equal, about one table in twenty tells any two apart (Holm's procedure, with the "
+    "pooled spread over seeds or a larger own one).",
+    "An interval (95 %) is about new seeds and new test pictures. It joins the spread over seeds, which has the chance "
+    "of single pictures in it, and the variance of the paired difference over the pictures, which are the same for all. "
+    "Student's t, with Welch's degrees of freedom; where no experiment has two seeds only the pictures count.",
     "Peak memory is that of the GPU, or of the process where there is none. FLOPs are of a forward pass; a "
     "multiply-add counts as two.",
 )
+MARKS = {
+    "*": "One seed, which borrows the spread over seeds of the other experiments.",
+    "†": "predictions.npz of a run is missing or is not of its result: differences are not paired by picture, their "
+    "intervals take the binomial noise of each test result and are rather too wide.",
+}
 SEPARATE = (
     "These runs were trained or measured under {count} protocols (other data, split sizes or pictures). Numbers of "
     "different tables do not compare."

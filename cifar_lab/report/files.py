@@ -68,7 +68,7 @@ def told(contents: Contents, *, claims: bool = False) -> str:
     numbers = [title for title in SHORT if title not in TEXT_COLUMNS]
     for section in contents.sections:
         parts += [section.protocol] if len(contents.sections) > 1 else []
-        parts.append(table(section.cells(SHORT), SHORT, numbers=numbers))
+        parts.append("\n".join([table(section.cells(SHORT), SHORT, numbers=numbers), *section.marked]))
         if claims and section.claims:
             heads = ("claim", "verdict", "difference in points (95 % interval)", "why")
             parts.append(table(section.told_claims, heads))

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from cifar_lab.recipe import defaults
 from cifar_lab.report.curves import number
 from cifar_lab.report.record import RunRecord, differing
@@ -48,9 +50,11 @@ class Experiment:
 
     @cached_property
     def sample(self) -> Sample:
-        """Test errors over seeds."""
+        """Test errors over seeds, and on which pictures they were made where all predictions are there."""
         errors = [run.test_error for run in self.runs if run.test_error is not None]
-        return Sample(tuple(errors), self.runs[0].test_count)
+        wrong = [run.wrong for run in self.runs if run.wrong is not None]
+        rates = np.mean(wrong, axis=0) if len(wrong) == len(self.runs) else None
+        return Sample(tuple(errors), self.runs[0].test_count, rates)
 
     @property
     def val_error(self) -> float | None:
@@ -71,6 +75,7 @@ class Ranked:
     experiment: Experiment
     low: float
     high: float
+    marks: str  # of contents.MARKS
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +135,10 @@ def ranked(experiments: Sequence[Experiment]) -> list[Ranked]:
     for rank, label, experiment in zip(ranks(samples), labels(experiments), experiments, strict=True):
         interval = difference([(1, experiment.sample)], pooled)
         # An error lies between 0 and 1, whatever two seeds make of the interval.
-        found.append(Ranked(rank, label, experiment, max(interval.low, 0.0), min(interval.high, 1.0)))
+        low, high = max(interval.low, 0.0), min(interval.high, 1.0)
+        borrows = pooled is not None and experiment.sample.deviation is None
+        marks = ("*" if borrows else "") + ("†" if experiment.sample.rates is None else "")
+        found.append(Ranked(rank, label, experiment, low, high, marks))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import cifar_lab
-from cifar_lab.report.claims import FAILS, HOLDS, OPEN
+from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN
 from cifar_lab.report.contents import COLUMNS, NO_STUDY, NOTES, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.curves import thinned
 from cifar_lab.report.figure import Figure, Line
@@ -42,7 +42,7 @@ def page(contents: Contents, drawings: Mapping[str, str], pictures: Mapping[RunR
         pictures=pictures,
         num_counted=sum(len(experiment.runs) for experiment in contents.experiments),
         repeats={run for experiment in contents.experiments for run in experiment.repeats},
-        verdicts={HOLDS: "holds", FAILS: "fails", OPEN: "open"},
+        verdicts={HOLDS: "holds", CONTRADICTED: "fails", NOT_SHOWN: "open", OPEN: "open"},
         columns=COLUMNS,
         text_columns=(*TEXT_COLUMNS, "run", "state", "reason"),
         notes=NOTES,

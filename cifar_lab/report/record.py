@@ -140,6 +140,15 @@ class RunRecord:
         return int(count) if count > 0 else 0
 
     @property
+    def wrong(self) -> NDArray[np.bool_] | None:
+        """(test_count,): test pictures taken wrongly; None unless predictions.npz is of the summary's result."""
+        if self.predictions is None or self.test_error is None:
+            return None
+        wrong = self.predictions.labels != self.predictions.predictions
+        expected = round(self.test_error * self.test_count)
+        return wrong if (len(wrong), np.count_nonzero(wrong)) == (self.test_count, expected) else None
+
+    @property
     def reason(self) -> str | None:
         """Why the run has no final numbers, as far as it is known."""
         if self.problems:

@@ -1,12 +1,13 @@
 """The study's claims: what each verdict takes."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from support.written_runs import written, written_study
 
-from cifar_lab.report.claims import FAILS, HOLDS, OPEN, Claim, check_claims
+from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN, Claim, check_claims
 from cifar_lab.report.groups import tables
 from cifar_lab.report.read import read_run
 from cifar_lab.rundir.placement import find_runs
@@ -42,24 +43,60 @@ def test_the_published_order_holds_with_its_numbers(tmp_path: Path) -> None:
     assert evidence.caveats == []
 
 
-def test_the_opposite_does_not_hold(tmp_path: Path) -> None:
+def test_the_opposite_is_contradicted(tmp_path: Path) -> None:
     seeds(tmp_path, "plain18", (0.14, 0.141, 0.139))
     seeds(tmp_path, "plain34", (0.10, 0.101, 0.099))
     seeds(tmp_path, "resnet18", (0.20, 0.201, 0.199))
     seeds(tmp_path, "resnet34", (0.25, 0.251, 0.249))
     found = claims(tmp_path)
-    assert [found[title].verdict for title in TITLES[:4]] == [FAILS] * 4
-    assert "ResNet34 is worse" in found["Shortcuts remove it"].because
+    assert [found[title].verdict for title in TITLES[:4]] == [CONTRADICTED] * 4
+    assert "depth costs less: the difference is beyond the noise, the other" in found["Shortcuts remove it"].because
+    assert (
+        "ResNet34 is not worse: the difference is beyond the noise, the other" in found["Shortcuts remove it"].because
+    )
     assert found["Degradation"].because.endswith("the other way round")
 
 
-def test_noise_is_open_with_few_seeds_and_fails_with_enough(tmp_path: Path) -> None:
+def test_noise_is_open_with_few_seeds_and_not_shown_with_enough(tmp_path: Path) -> None:
     seeds(tmp_path / "two", "plain18", (0.10, 0.12))
     seeds(tmp_path / "two", "plain34", (0.11, 0.13))
     assert claims(tmp_path / "two")["Degradation"].verdict == OPEN
     seeds(tmp_path / "four", "plain18", (0.10, 0.12, 0.11, 0.11))
     seeds(tmp_path / "four", "plain34", (0.11, 0.13, 0.10, 0.12))
-    assert claims(tmp_path / "four")["Degradation"].verdict == FAILS
+    claim = claims(tmp_path / "four")["Degradation"]
+    assert claim.verdict == NOT_SHOWN
+    assert re.search(r"about \d\d seeds a side would decide it", claim.because)
+
+
+def test_a_difference_too_small_for_any_number_of_seeds_says_so(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain18", (0.10, 0.12, 0.11))
+    seeds(tmp_path, "plain34", (0.11, 0.12, 0.1002))
+    claim = claims(tmp_path)["Degradation"]
+    assert claim.verdict == NOT_SHOWN
+    assert "not even 1,000 seeds would decide it" in claim.because
+
+
+@pytest.mark.parametrize(
+    ("deep", "verdict"), [(0.079, HOLDS), (0.082, NOT_SHOWN), (0.0835, NOT_SHOWN), (0.087, CONTRADICTED)]
+)
+def test_not_worse_needs_evidence_too(tmp_path: Path, deep: float, verdict: str) -> None:
+    for name, error in (("plain18", 0.10), ("plain34", 0.20), ("resnet18", 0.08), ("resnet34", deep)):
+        seeds(tmp_path, name, [error + 0.003 * place for place in (-1, 0, 0, 1)])
+    claim = claims(tmp_path)["Shortcuts remove it"]
+    assert claim.verdict == verdict
+    assert claim.because.startswith("depth costs less: ") == (verdict == HOLDS)
+
+
+def test_a_borrowed_spread_and_missing_predictions_are_told(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain18", (0.10, 0.11, 0.12))
+    seeds(tmp_path, "plain34", (0.20,))
+    paired = claims(tmp_path)["Degradation"]
+    assert paired.why.endswith(". The one seed of Plain34 borrows the spread of the other experiments")
+    run = written(tmp_path, "plain18", 3, error=0.11, count=10_000)
+    (run.path / "predictions.npz").unlink()
+    unpaired = claims(tmp_path)["Degradation"]
+    assert unpaired.why.endswith(". Not paired by picture: no predictions of all runs of Plain18")
+    assert unpaired.evidence[0].difference.pictures == pytest.approx((0.11 * 0.89 + 0.2 * 0.8) / 10_000, rel=0.01)
 
 
 def test_one_seed_needs_the_spread_of_others(tmp_path: Path) -> None:
@@ -85,7 +122,8 @@ def test_shortcuts_remove_nothing_where_depth_costs_the_same(tmp_path: Path) -> 
     for name, error in (("plain18", 0.10), ("plain34", 0.105), ("resnet18", 0.08), ("resnet34", 0.083)):
         seeds(tmp_path, name, (error, error + 0.004, error - 0.004))
     claim = claims(tmp_path)["Shortcuts remove it"]
-    assert claim.verdict == FAILS
+    assert claim.verdict == NOT_SHOWN
+    assert claim.because.startswith("depth costs less: within the noise; ")
     assert len(claim.evidence) == 2
 
 

@@ -1,15 +1,19 @@
 """Which runs are one experiment, and which experiments may stand in one table."""
 
 import json
+import shutil
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.written_runs import written
 
 from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.report.contents import contents
-from cifar_lab.report.files import results_csv
+from cifar_lab.report.files import markdown, results_csv, told
 from cifar_lab.report.groups import Table, labels, tables
+from cifar_lab.report.page import page
 from cifar_lab.report.read import read_run
 from cifar_lab.rundir.placement import find_runs
 
@@ -50,6 +54,27 @@ def test_a_setting_at_its_default_is_told_like_any_other(tmp_path: Path) -> None
         written(tmp_path, "plain18", overrides=overrides)
     (table,) = found(tmp_path)
     assert sorted(labels(table.experiments)) == ["plain18 (data.augment.cutout=0)", "plain18 (data.augment.cutout=8)"]
+
+
+def test_one_seed_and_missing_predictions_are_marked_and_the_marks_told(tmp_path: Path) -> None:
+    for seed in range(2):
+        written(tmp_path, "plain18", seed, error=0.1 + 0.01 * seed)
+    written(tmp_path, "plain34", error=0.2)
+    np.savez(
+        written(tmp_path, "resnet18", error=0.3).path / "predictions.npz",
+        ids=np.arange(1000), labels=np.arange(1000) % 10, predictions=np.arange(1000) % 10,
+    )  # fmt: skip
+    report = contents([read_run(path) for path in find_runs([tmp_path])])
+    for text in (told(report), markdown(report).replace("\\", ""), page(report, defaultdict(str), {}, 0.0)):
+        assert "* One seed, which borrows the spread over seeds" in text
+        assert "† predictions.npz of a run is missing or is not of its result" in text
+    (section,) = report.sections
+    assert [row[0] for row in section.cells(["seeds"])] == ["2", "1*", "1*†"]
+    written(tmp_path, "plain34", 1, error=0.21)
+    written(tmp_path, "resnet18", 1, error=0.31)
+    shutil.rmtree(next((tmp_path / "resnet18").glob("0-*")))
+    (section,) = contents([read_run(path) for path in find_runs([tmp_path / "plain34", tmp_path / "plain18"])]).sections
+    assert section.marked == []
 
 
 def test_the_latest_of_a_seed_counts_once(tmp_path: Path) -> None:
