@@ -119,7 +119,7 @@ NOTES = (
     "table together: where all are equal, about one table in twenty tells any two apart (Holm's procedure, with the "
     "pooled spread over seeds or a larger own one).",
     "An interval (95 %) is about new seeds and new test pictures. It joins the spread over seeds, which has the chance "
-    "of single pictures in it, and the variance of the paired difference over the pictures, which are the same for all. "
+    "of single pictures in it, and the variance of the paired difference over the pictures, the same for all. "
     "Student's t, with Welch's degrees of freedom; where no experiment has two seeds only the pictures count.",
     "Peak memory is that of the GPU, or of the process where there is none. FLOPs are of a forward pass; a "
     "multiply-add counts as two.",
