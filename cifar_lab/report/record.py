@@ -146,7 +146,7 @@ class RunRecord:
             return None
         wrong = self.predictions.labels != self.predictions.predictions
         expected = round(self.test_error * self.test_count)
-        return wrong if (len(wrong), np.count_nonzero(wrong)) == (self.test_count, expected) else None
+        return wrong if (len(wrong), int(np.count_nonzero(wrong))) == (self.test_count, expected) else None
 
     @property
     def reason(self) -> str | None:
