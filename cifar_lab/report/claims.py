@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cifar_lab.report import wording
-from cifar_lab.report.groups import Experiment
+from cifar_lab.report.groups import Experiment, labels
 from cifar_lab.report.record import differing
 from cifar_lab.report.stats import MOST_SEEDS, Difference, Spread, difference, pooled_spread
 
@@ -135,7 +135,13 @@ class Cast:
         """The signed sum of mean errors, and the settings in which its experiments also differ."""
         measured = difference([(sign, experiment.sample) for sign, experiment in parts], self.pooled)
         caveats = dict.fromkeys(key for _, e in parts[1:] for key in other_settings(parts[0][1], e))
-        return Evidence(what, [(TITLES.get(e.name, e.name), e) for _, e in parts], measured, list(caveats))
+        experiments = [experiment for _, experiment in parts]
+        return Evidence(what, list(zip(titles(experiments), experiments, strict=True)), measured, list(caveats))
+
+
+def titles(experiments: Sequence[Experiment]) -> list[str]:
+    """What a claim calls them; those of one name by what tells them apart."""
+    return [TITLES.get(label, label) for label in labels(experiments)]
 
 
 def starts_from_weights(experiment: Experiment) -> bool:
@@ -184,7 +190,7 @@ def _not_worse(evidence: Evidence) -> tuple[str, str]:
 
 
 def _compare(cast: Cast, title: str, sentence: str, worse: Experiment, better: Experiment) -> Claim:
-    names = [TITLES.get(e.name, e.name) for e in (worse, better)]
+    names = titles([worse, better])
     evidence = cast.evidence(f"{names[0]} minus {names[1]}", (1, worse), (-1, better))
     return Claim(title, sentence, *_positive(evidence), [evidence])
 

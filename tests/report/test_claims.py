@@ -155,3 +155,11 @@ def test_any_pair_that_differs_in_its_weights_alone_is_a_transfer_claim(tmp_path
     found = claims(tmp_path)
     assert [title for title in found if title not in TITLES] == ["Pretraining helps lite_tuned"]
     assert found["Pretraining helps lite_tuned"].verdict == HOLDS
+
+
+def test_two_sides_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    seeds(tmp_path, "vit_custom", (0.30, 0.31, 0.29))
+    seeds(tmp_path, "vit_custom", (0.20, 0.21, 0.19), ["model.weights=other.safetensors"])
+    claim = claims(tmp_path)["Pretraining helps vit_custom"]
+    assert len(claim.sides) == 2
+    assert claim.evidence[0].what.count("model.weights=") == 2
