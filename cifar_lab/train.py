@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cifar_lab.cli.command import answer, is_main, make_parser
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.rundir.directory import Outcome
-from cifar_lab.rundir.placement import Place
+from cifar_lab.rundir.placement import Place, startable
 from cifar_lab.runtime import host
 from cifar_lab.runtime.signals import die_with_parent, stop_flag
 from cifar_lab.training.hang import longest_allowance
@@ -52,12 +53,13 @@ def run(
     micro-batch too, where that changes the result. Raises UserError (RecipeError, DataError, NonFiniteError, ...) with
     a message for the user.
     """
+    place = Place(runs, run_dir, fresh, accept_micro_batch)
     if isinstance(recipe, (str, Path)):
-        recipe = load_recipe(recipe, list(overrides))
+        recipe = startable(partial(load_recipe, recipe, list(overrides)), place)
     elif overrides:
         raise RecipeError(["overrides go with the path of a recipe; change the mapping itself instead"])
     elif not isinstance(recipe, Recipe):
-        recipe = parse_recipe(dict(recipe))
+        recipe = startable(partial(parse_recipe, dict(recipe)), place)
 
     _check_launch(os.environ)
     with stop_flag() as flag:
@@ -70,7 +72,7 @@ def run(
         # The watchdog knows who is at fault, so it must come before the backend's own, blind timeout.
         world = start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout))
         try:
-            return start(world, recipe, flag, Place(runs, run_dir, fresh, accept_micro_batch))
+            return start(world, recipe, flag, place)
         finally:
             world.close()
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -44,13 +44,17 @@ CONTENTS: dict[str, tuple[StateKind, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """What a checkpoint holds besides tensors: two integers, the sums since the last log line, where and how long."""
+    """What a checkpoint holds besides tensors: two integers, the sums since the last log line, where and how long.
+
+    `normalisation`: mean and std a channel, which a resumed run keeps whatever became of where they were from.
+    """
 
     step: int = 0
     skipped: int = 0
     loss_sum: float = 0.0
     loss_steps: int = 0
     data_fingerprint: str
+    normalisation: Sequence[Sequence[float]]
     micro_batch: int
     micro_batches: list[str] = field(default_factory=list)  # all that shaped the result, if any does
     world_size: int

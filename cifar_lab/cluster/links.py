@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from cifar_lab.cluster.interfaces import chosen_interface
 from cifar_lab.cluster.meeting import MEETING_SECONDS, meeting
@@ -23,6 +24,7 @@ from cifar_lab.cluster.reach import MEND, MeetingError
 from cifar_lab.errors import UsageError, UserError
 from cifar_lab.recipe import load_recipe
 from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.placement import Place, startable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +85,8 @@ def _print(node: Node, interface: str, address: str, port: int) -> None:
 def _check_recipe(options: argparse.Namespace) -> None:
     """Raises UserError for the recipe or its run directory: behind a launcher the exit status would be lost."""
     if options.recipe:
-        recipe = load_recipe(options.recipe, options.overrides)
+        load = partial(load_recipe, options.recipe, options.overrides)
+        recipe = startable(load, Place(options.runs, options.run_dir, options.fresh))
         RunDir.locate(recipe, runs=options.runs, run_dir=options.run_dir, fresh=options.fresh)
 
 

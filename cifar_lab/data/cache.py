@@ -45,15 +45,6 @@ class SplitMeta:
         content = {"shape": self.shape, "images": self.images_sha256, "labels": self.labels_sha256}
         return hashlib.sha256(json.dumps({**content, "classes": list(classes)}, sort_keys=True).encode()).hexdigest()
 
-    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and population standard deviation per channel on the 0..1 scale. Raises DataError for a constant one."""
-        count = self.shape[0] * self.shape[2] * self.shape[3]
-        variances = [count * square - total**2 for total, square in zip(self.sums, self.square_sums, strict=True)]
-        if not all(variances):
-            raise DataError(f"channel {variances.index(0)} has one value in all training pictures: nothing is in it")
-        mean = tuple(total / count / 255 for total in self.sums)
-        return mean, tuple(math.sqrt(variance) / count / 255 for variance in variances)
-
 
 @dataclass(frozen=True)
 class Decoded:
@@ -156,24 +147,30 @@ def decode_split(raw: RawSplit, file: BinaryIO) -> SplitMeta:
     """Write the split to `file` as planes (N, 3, H, W), and sum it up."""
     num, height, width, _ = raw.images.shape
     digest = hashlib.sha256()
-    sums, square_sums = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    sums = np.zeros((2, 3), np.int64)
     rows = max(1, _CHUNK_BYTES // (3 * height * width))
     for start in range(0, num, rows):
         planes = np.ascontiguousarray(raw.images[start : start + rows].transpose(0, 3, 1, 2))
         digest.update(planes.data)
-        for channel in range(3):
-            # float64 holds every partial sum of a chunk exactly, and its dot product is the fast one
-            values = planes[:, channel].astype(np.float64).ravel()
-            sums[channel] += int(values.sum())
-            square_sums[channel] += int(values @ values)
+        sums += channel_sums(planes)
         file.write(planes.data)
     return SplitMeta(
         shape=(num, 3, height, width),
         images_sha256=digest.hexdigest(),
         labels_sha256=hashlib.sha256(raw.labels.astype("<i8").data).hexdigest(),
-        sums=tuple(sums.tolist()),
-        square_sums=tuple(square_sums.tolist()),
+        sums=tuple(sums[0].tolist()),
+        square_sums=tuple(sums[1].tolist()),
     )
+
+
+def channel_sums(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Sums over the pixels of each channel, and sums of their squares, (2, 3), of a chunk of pictures (n, 3, h, w)."""
+    sums = np.zeros((2, 3), np.int64)
+    for channel in range(3):
+        # float64 holds every partial sum of a chunk exactly, and its dot product is the fast one
+        values = planes[:, channel].astype(np.float64).ravel()
+        sums[:, channel] = int(values.sum()), int(values @ values)
+    return sums
 
 
 def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:

@@ -18,14 +18,6 @@ from cifar_lab.files.cache import cache_root
 
 
 @dataclass(frozen=True)
-class Stats:
-    """Mean and standard deviation of the training pictures, per channel on the 0..1 scale."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class ImageSet:
     """Labels int64 (N,), ids int64 (N,), ascending: the places in the whole split, and where the pictures lie.
 
@@ -88,8 +80,10 @@ class ImageSet:
 
 def load_images(
     name: str, args: dict[str, Any], *, root: str | None, max_gib: float, cache_dir: Path | None = None
-) -> tuple[ImageSet, ImageSet, Stats]:
+) -> tuple[ImageSet, ImageSet, cache.SplitMeta]:
     """Training and test split of the source `name`, memory-mapped from the cache, which is filled on first use.
+
+    Third, the sums of the training split's pixels.
 
     The tensors are copy-on-write views of the files. Raises DataError for data that are missing, broken or too large.
     """
@@ -108,7 +102,7 @@ def load_images(
         raise DataError(f"the data cannot be read: {error}") from error
     decoded = cache.load_decoded(read, key, name=name, cache_dir=cache_dir or cache_root(), max_gib=max_gib)
     train, test = (_image_set(decoded, split) for split in cache.SPLITS)
-    return train, test, Stats(*decoded.meta["train"].mean_std())
+    return train, test, decoded.meta["train"]
 
 
 def find_source(name: str) -> ModuleType:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cifar_lab.data.augment import Normalize, write_channels_last
-from cifar_lab.data.images import ImageSet, Stats
+from cifar_lab.data.cache import SplitMeta
+from cifar_lab.data.images import ImageSet
 from cifar_lab.data.resize import Interpolation, Resize
+from cifar_lab.data.statistics import mean_std
 from cifar_lab.models.factory import own_normalisation
 from cifar_lab.recipe import Recipe
+
+logger = logging.getLogger("cifar_lab")
 
 # Float pictures of one chunk. With its scratch it stays in the last-level cache; smaller chunks, that fit the second
 # level, lose more to the calls than they gain (32 px, two cores: 74 pictures 0.93 M/s, 128 1.1 M/s, 256 1.3 M/s).
@@ -33,15 +39,34 @@ class Preparation:
     std: tuple[float, ...]
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, images: ImageSet, stats: Stats) -> Preparation:
-        """The recipe's own numbers, else those of its published weights, else the training pictures' `stats`."""
-        data = recipe.data
-        mean, std = stats.mean, stats.std
-        if data.mean and data.std:
+    def from_recipe(
+        cls,
+        recipe: Recipe,
+        images: ImageSet,
+        whole: SplitMeta,
+        kept: Sequence[Sequence[float]] | None = None,
+    ) -> Preparation:
+        """The recipe's own numbers, else those of its initial weights, else those of the pictures that it trains on.
+
+        `images` are the latter, `whole` has the sums of the split that they are of. `kept` are the mean and the std of
+        the run's start, whatever became of what they were from. Raises UserError.
+        """
+        data, model = recipe.data, recipe.model
+        if kept is not None:
+            mean, std = map(tuple, kept)
+        elif data.mean and data.std:
             mean, std = data.mean, data.std
-        elif own := own_normalisation(recipe.model):
-            mean, std = own
-        return cls(data.image_size or images.image_size, data.interpolation, tuple(mean), tuple(std))
+        else:
+            own = own_normalisation(model)
+            mean, std, source = own or (*mean_std(images, whole), "the training pictures")
+            if model.weights or model.pretrained:
+                logger.info(
+                    "initial weights: pictures are normalised by mean %s and std %s of %s (data.mean and data.std give "
+                    "others)",
+                    *(", ".join(f"{value:.4g}" for value in values) for values in (mean, std)),
+                    source,
+                )
+        return cls(data.image_size or images.image_size, data.interpolation, mean, std)
 
 
 def chunk_size(batch: int, source: tuple[int, int], image_size: int, device: torch.device) -> int:

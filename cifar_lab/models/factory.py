@@ -8,8 +8,10 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from cifar_lab.errors import UserError
 from cifar_lab.models import ModelError
-from cifar_lab.models.weights import load_weights, read_weights
+from cifar_lab.models.description import DESCRIPTION, read_description
+from cifar_lab.models.weights import load_weights, read_weights, weights_file
 from cifar_lab.recipe.schema import Model
 
 __all__ = ["ModelError", "build_meta", "build_model", "num_parameters", "own_normalisation"]
@@ -44,12 +46,24 @@ def num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def own_normalisation(model: Model) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation a channel that the initial weights expect; None where there are no such weights."""
+def own_normalisation(model: Model) -> tuple[tuple[float, ...], tuple[float, ...], str] | None:
+    """Mean and standard deviation a channel that the initial weights expect, and who says so; None if nobody does.
+
+    That is the model.json beside `weights`, as a run has it, else the family for published weights. Raises UserError.
+    """
     family = _family(model)
-    if not (model.pretrained or model.weights) or not hasattr(family, "normalisation"):
+    if not (model.pretrained or model.weights):
         return None
-    return family.normalisation(model.args["arch"])
+    folder = weights_file(model.weights).parent if model.weights else None
+    if folder is not None and (folder / DESCRIPTION).exists():
+        try:
+            description = read_description(folder)
+        except UserError as error:
+            raise ModelError(f"model.weights: {error}; mend or remove it, or give data.mean and data.std") from None
+        return description.mean, description.std, str(folder / DESCRIPTION)
+    if not hasattr(family, "normalisation"):
+        return None
+    return *family.normalisation(model.args["arch"]), f"the weights published of {model.args['arch']}"
 
 
 def _family(model: Model) -> ModuleType:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import textwrap
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -15,14 +17,34 @@ from cifar_lab.models import ModelError
 logger = logging.getLogger("cifar_lab")
 
 
+def weights_file(path: str | Path) -> Path:
+    """What `model.weights` names: a .safetensors file, or that of a run directory."""
+    return Path(path, "model.safetensors") if Path(path).is_dir() else Path(path)
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a run directory's model.safetensors; floating ones as fp32."""
-    file = Path(path, "model.safetensors") if Path(path).is_dir() else path
+    """The tensors of a .safetensors file, or of a run directory's model.safetensors; floating ones as fp32.
+
+    Raises ModelError for a file that cannot be read, or that holds NaN or infinite values.
+    """
+    file = weights_file(path)
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"model.weights: {file} cannot be read: {error}") from error
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    broken = [name for name, tensor in weights.items() if tensor.is_floating_point() and not _finite(tensor)]
+    if broken:
+        raise ModelError(
+            f"model.weights: {file} holds NaN or infinite values ({len(broken)} of {len(weights)} tensors, the first "
+            f"is {broken[0]}); take the weights of a run that did not diverge, or copy the file again"
+        )
+    return weights
+
+
+def _finite(tensor: Tensor) -> bool:
+    """In one pass: the largest magnitude is NaN where a value is."""
+    return not tensor.numel() or math.isfinite(torch.linalg.vector_norm(tensor, math.inf))
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:

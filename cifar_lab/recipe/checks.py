@@ -97,10 +97,6 @@ def _normalisation(recipe: Recipe) -> Iterator[Problem]:
     if (mean is None) != (std is None):
         given, other = ("mean", "std") if std is None else ("std", "mean")
         yield Problem((f"data.{given}", f"data.{other}"), f"`data.{given}` without `data.{other}`; give both or none")
-    elif mean is not None and std is not None and (len(mean) != len(std) or len(mean) not in (1, 3)):
-        values = f"{len(mean)} and `data.std` has {len(std)}"
-        message = f"number of values is {values}; give three of both (red, green, blue) or one for all"
-        yield Problem(("data.mean", "data.std"), message)
 
 
 def references(recipe: Recipe) -> Iterator[Problem]:

@@ -56,7 +56,8 @@ def said(details: Sequence[ErrorDetails]) -> str:
     """What pydantic says of one value (of a union, each member says something), and what was found."""
     value = details[0]["input"]
     messages = " or ".join(dict.fromkeys(detail["msg"] for detail in details))
-    messages = messages.replace(" or Input should be", " or").replace("a valid boolean", "true or false")
+    messages = messages.replace("Value error, ", "").replace(" or Input should be", " or")
+    messages = messages.replace("a valid boolean", "true or false")
     choices = [
         word for detail in details for word in re.findall("'([^']+)'", detail.get("ctx", {}).get("expected", ""))
     ]

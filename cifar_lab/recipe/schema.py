@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 SCHEMA_VERSION = 2  # of the keys and of the arithmetic: another one is another experiment
@@ -26,6 +26,13 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 # YAML has lists only; `strict` would refuse them for a tuple.
 TestTimeAugmentation = bool | Literal["translate"]
 Floats = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+
+
+def per_channel(values: tuple[float, ...]) -> tuple[float, ...]:
+    """One value for each of red, green and blue; a single one is all channels'. Raises ValueError."""
+    if len(values) not in (1, 3):
+        raise ValueError("give three values (red, green, blue) or one for all")
+    return values * (3 // len(values))
 
 
 def operational(default: Any, description: str) -> Any:
@@ -81,11 +88,11 @@ class Data(Section):
     test_limit: PositiveInt | None = identity(None, "Use only so many test images, balanced over classes.")
     image_size: PositiveInt | None = identity(None, "Side in pixels fed to the model; null keeps the source's own.")
     interpolation: Literal["bicubic", "bilinear"] = identity("bicubic", "Filter of the resize (antialiased).")
-    mean: Annotated[tuple[Fraction, ...], Field(strict=False)] | None = identity(
-        None, "Per channel, on the 0..1 scale; null: the model's own, else the data's."
+    mean: Annotated[tuple[Fraction, ...], Field(strict=False), AfterValidator(per_channel)] | None = identity(
+        None, "Three (red, green, blue) or one for all, 0 to 1; null: that of the initial weights, else of the data."
     )
-    std: Annotated[tuple[Part, ...], Field(strict=False)] | None = identity(
-        None, "Per channel, on the 0..1 scale; null: the model's own, else the data's."
+    std: Annotated[tuple[Part, ...], Field(strict=False), AfterValidator(per_channel)] | None = identity(
+        None, "Three (red, green, blue) or one for all, 0 to 1; null: that of the initial weights, else of the data."
     )
     max_gib: PositiveFloat = operational(16.0, "Refuse data that would take more memory than this, decoded.")
     augment: Augment = identity(Augment(), "Augmentation of training pictures.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_lab.errors import UsageError
-from cifar_lab.recipe import Recipe, experiment_id, identity_fields, load_recipe
+from cifar_lab.recipe import Recipe, RecipeError, experiment_id, identity_fields, load_recipe
 from cifar_lab.recipe.identity import flatten
 
 # What a directory named by --run-dir may hold before its first recipe.yaml (logs of the launcher, say).
@@ -73,6 +73,18 @@ def _differences(stored: Recipe, recipe: Recipe) -> list[str]:
     return [
         f"{key}: {there.get(key)!r} there, {here.get(key)!r} here" for key in keys if there.get(key) != here.get(key)
     ]
+
+
+def startable(load: Callable[..., Recipe], place: Place) -> Recipe:
+    """What `load(check_files=...)` gives; initial weights may be gone where a checkpoint is. Raises RecipeError."""
+    try:
+        return load()
+    except RecipeError:
+        recipe = load(check_files=False)
+        path = Path(place.run_dir or default_path(recipe, Path(place.runs), fresh=place.fresh))
+        if not any(path.glob("checkpoints/step_*/manifest.json")):
+            raise
+        return recipe
 
 
 def find_runs(paths: Collection[Path]) -> list[Path]:

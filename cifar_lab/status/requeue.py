@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.files.jsonl import append_line
 from cifar_lab.recipe import load_recipe
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.rundir.placement import Place
+from cifar_lab.rundir.placement import Place, startable
 from cifar_lab.status.slurm_queue import read_queue
 from cifar_lab.status.standing import RECORDS, Standing, read_standing
 
@@ -53,7 +54,7 @@ def answer(recipe: str, overrides: Sequence[str], place: Place, when: When, exit
     decision = decide(asking, now, _other(asking, now))
     if decision.verdict == "go":
         try:  # what would fail in each process, said before any is started: weights or data that are not there
-            load_recipe(recipe, list(overrides))
+            startable(partial(load_recipe, recipe, list(overrides)), Place(run_dir=str(path)))
         except UserError as error:
             decision = Decision("failed", str(error), error.exit_status)
     try:

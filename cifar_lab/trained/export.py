@@ -13,8 +13,9 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.models.description import Description
 from cifar_lab.trained.card import model_card
-from cifar_lab.trained.model import Description, SavedModel
+from cifar_lab.trained.model import SavedModel
 from cifar_lab.trained.network import load_module
 
 OPSET = 18

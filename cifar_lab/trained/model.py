@@ -7,39 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field, ValidationError
 
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.models.description import DESCRIPTION, Description, read_description
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
-from cifar_lab.recipe.schema import PositiveFloat, PositiveInt, Section
 from cifar_lab.rundir.directory import RunDir
 
-WEIGHTS, DESCRIPTION, RECIPE = "model.safetensors", "model.json", "recipe.yaml"
+WEIGHTS, RECIPE = "model.safetensors", "recipe.yaml"
 # What another use of a model may change: the pictures and how they are run through it. The rest is what it is, and
 # with another val_size or limit, pictures that it was trained on would count as held out.
 OPEN_SECTIONS = ("data.", "eval.")
 CLOSED_KEYS = re.compile(r"data\.(image_size|interpolation|mean|std|augment|val_size|limit)\b|eval\.every_epochs\b")
-
-
-class Description(Section, extra="ignore"):
-    """model.json: what it takes to build the model again and to feed it; mean and std on the 0..1 scale."""
-
-    format: Literal[1]
-    name: str
-    args: dict[str, Any]
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    image_size: PositiveInt
-    source_size: PositiveInt | None = None
-    interpolation: Literal["bicubic", "bilinear"]
-    mean: tuple[float, float, float]
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
-
-    @property
-    def num_classes(self) -> int:
-        """Logits of a picture."""
-        return len(self.classes)
 
 
 @dataclass(frozen=True)
@@ -71,7 +49,7 @@ def open_saved(path: str | Path, overrides: Sequence[str] = (), *, data: str | N
     run = RunDir(folder) if (folder / RECIPE).exists() and weights.name == WEIGHTS else None
     if not os.path.isfile(weights):
         raise UsageError(f"{folder} holds no {weights.name}{_instead(folder, run)}")
-    description = _read_description(folder / DESCRIPTION)
+    description = read_description(folder)
     closed = [text for text in overrides if not text.startswith(OPEN_SECTIONS) or CLOSED_KEYS.match(text)]
     if closed:
         which = "only the pictures (data.root, data.args, ...), eval.batch and eval.tta can be changed"
@@ -84,18 +62,6 @@ def open_saved(path: str | Path, overrides: Sequence[str] = (), *, data: str | N
         forgotten = ("args={}", "root=null", "limit=null", "test_limit=null")
         overrides = [f"data.name={data}", *(f"data.{text}" for text in forgotten), *overrides]
     return SavedModel(weights, description, load_recipe(folder / RECIPE, overrides, check_files=False), run)
-
-
-def _read_description(path: Path) -> Description:
-    if not path.is_file():
-        raise UsageError(f"{path} is missing: it says how the model is built; copy it there from the run")
-    try:
-        return Description.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path} is damaged: {': '.join([*map(str, first['loc']), first['msg']])}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def _instead(folder: Path, run: RunDir | None) -> str:

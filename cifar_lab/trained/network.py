@@ -20,11 +20,12 @@ from cifar_lab.data.pictures import PictureFile, read_pictures, upright_rgb
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.errors import UserError
+from cifar_lab.models.description import DESCRIPTION
 from cifar_lab.models.factory import ModelError, build_meta, build_model
 from cifar_lab.models.weights import describe_mismatch, read_weights
 from cifar_lab.recipe.schema import Model
 from cifar_lab.runtime.make import uses_channels_last
-from cifar_lab.trained.model import DESCRIPTION, SavedModel, open_saved
+from cifar_lab.trained.model import SavedModel, open_saved
 
 BATCH = 64  # pictures of files that are decoded and asked at a time
 

@@ -47,7 +47,7 @@ class Session:
         self.run_dir = run_dir = presence.run_dir
         self.heartbeat = presence.heartbeat  # called alike by every rank, since progress is compared
         data = recipe.data
-        train, test, stats = load_images(
+        train, test, whole = load_images(
             data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_root(run_dir.path)
         )
         train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
@@ -55,9 +55,10 @@ class Session:
         if data.test_limit is not None:
             test = test.subset(split_ids(test.labels, test.num_classes, 0, data.test_limit)[0])
         self.test = test
-        self.preparation = preparation = Preparation.from_recipe(recipe, train, stats)
         self.schedule = schedule = Schedule.make(recipe, len(training), world.world_size)
         found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
+        kept = found[1].normalisation if found is not None else None
+        self.preparation = preparation = Preparation.from_recipe(recipe, training, whole, kept)
         model = _network(recipe, world, training, preparation, resumed=found is not None)
         self.channels_last = uses_channels_last(model, recipe)
         self.engine = engine = make_engine(world, recipe, model, schedule.accumulation_steps)
@@ -102,7 +103,8 @@ class Session:
             "strategy": self.engine.strategy,
         }
         if path is None or state is None:
-            return TrainingState(data_fingerprint=fingerprint, **layout)
+            normalisation = self.preparation.mean, self.preparation.std
+            return TrainingState(data_fingerprint=fingerprint, normalisation=normalisation, **layout)
         checkpoint.load(path, self.engine, state)
         return replace(state, **layout)
 

@@ -187,12 +187,6 @@ def test_the_fingerprint_covers_pictures_labels_and_names() -> None:
     assert len({fingerprint(), fingerprint(value=1), fingerprint(label=1), fingerprint(name="c")}) == 4
 
 
-def test_a_constant_channel_is_refused() -> None:
-    raw = RawSplit(np.full((2, 8, 8, 3), 7, np.uint8), np.array([0, 1]), ("a", "b"))
-    with pytest.raises(DataError, match="channel 0 has one value"):
-        decode_split(raw, io.BytesIO()).mean_std()
-
-
 PROCESS = """
 import sys, time
 from pathlib import Path

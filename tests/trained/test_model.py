@@ -29,6 +29,13 @@ def change(path, **fields):
     path.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
 
 
+def poison(path):
+    """Put an infinite value into the last of a model's biases."""
+    weights = load_file(path)
+    weights["head.bias"][3] = -torch.inf
+    save_file(weights, path)
+
+
 def cut(path, size):
     path.write_bytes(path.read_bytes()[:size])
 
@@ -75,6 +82,7 @@ DAMAGE = {
         1,
         "does not fit its model.json: Missing key",
     ),
+    "NaN": (lambda d: poison(d / "model.safetensors"), "", 1, "holds NaN or infinite values (1 of "),
     "no description": (lambda d: (d / "model.json").unlink(), "", 2, "model.json is missing: it says how the model is"),
     "empty description": (lambda d: (d / "model.json").write_text(""), "", 1, "model.json is damaged: "),
     "binary description": (lambda d: (d / "model.json").write_bytes(b"\xff\x00"), "", 1, "model.json is damaged: "),

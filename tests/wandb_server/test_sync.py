@@ -59,6 +59,8 @@ def test_an_agent_of_a_sweep_gives_the_run_its_place(
         agent.setenv("WANDB_SWEEP_ID", "sweep123")
         agent.setenv("WANDB_RUN_ID", "agents-run")
         agent.setenv("WANDB_PROJECT", "plain-sweep")
+        (tmp_path / "config-agents-run.yaml").write_text("{}")  # as the agent writes it
+        agent.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "config-agents-run.yaml"))
         Attempt(run).train(3).end()
     Attempt(run, checkpoint=2).train(6).end()
     with monkeypatch.context() as other_agent:

@@ -32,7 +32,14 @@ def main(folder: str, trainer: int | None) -> int:
     ended = _listen()
     run_dir = RunDir(folder)
     identity = Identity.model_validate_json((run_dir.path / NAME).read_bytes())
-    if os.environ.get("WANDB_RUN_ID") != identity.id:  # the sweep is another run's; W&B would take that run
+    given = os.environ.get("WANDB_RUN_ID")
+    if given != identity.id:  # the sweep is another run's; W&B would take that run
+        if given:
+            _say(
+                f"W&B: WANDB_RUN_ID={given} is ignored: this directory is the run {identity.id}; a directory takes its "
+                "id only from `wandb agent`, at its first start, and no two take the same (unset WANDB_RUN_ID)"
+            )
+        os.environ["WANDB_RUN_ID"] = identity.id  # else SageMaker makes one up
         os.environ.pop("WANDB_SWEEP_ID", None)
         os.environ.pop("WANDB_SWEEP_PARAM_PATH", None)
     sys.argv = run_dir.env().get("command") or [run_dir.path.name]  # what W&B shows as the program

@@ -34,13 +34,13 @@ class Identity(BaseModel):
 def identify(folder: Path, project: str, entity: str | None) -> Identity:
     """The run's identity, kept from the first start on. Raises UserError and OSError.
 
-    A first start under `wandb agent` takes the run, project and entity that its sweep gave it.
+    The first directory that starts under an agent of a sweep takes the run, project and entity that the agent gave.
     """
     path = folder / NAME
     try:
         return Identity.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        given = os.environ if os.environ.get("WANDB_SWEEP_ID") else {}
+        given = os.environ if _first_of_agent(folder) else {}
         made = Identity(
             id=given.get("WANDB_RUN_ID") or secrets.token_hex(8),
             project=given.get("WANDB_PROJECT") or project,
@@ -50,6 +50,22 @@ def identify(folder: Path, project: str, entity: str | None) -> Identity:
         return made
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged; delete it to send the run as a new one") from error
+
+
+def _first_of_agent(folder: Path) -> bool:
+    """Whether a run that an agent of a sweep started belongs to `folder`: a link beside the agent's file tells.
+
+    Both variables may be exported in a shell, and what an agent starts may train several runs.
+    """
+    parameters = os.environ.get("WANDB_SWEEP_PARAM_PATH", "")
+    if not (os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID") and os.path.isfile(parameters)):
+        return False
+    link = f"{parameters}.run"
+    try:
+        os.symlink(folder, link)  # one of several succeeds, and the link is whole at once
+    except FileExistsError:
+        return os.readlink(link) == str(folder)
+    return True
 
 
 def not_sent(folder: Path, reason: object) -> str:

@@ -1,0 +1,41 @@
+"""Mean and standard deviation of the pictures that are trained on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cifar_lab.data.cache import SplitMeta, channel_sums
+from cifar_lab.data.images import ImageSet
+from cifar_lab.data.raw import DataError
+
+_CHUNK_BYTES = 1 << 18  # whose floats stay in a cache
+
+
+def mean_std(images: ImageSet, whole: SplitMeta) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of `images` per channel on the 0..1 scale, from exact sums.
+
+    `whole`: the sums of all of `images.pixels`; so the fewer are read of those in the set and those that it leaves out.
+    Raises DataError for a channel that has one value.
+    """
+    num, _, height, width = whole.shape
+    used = np.full(num, images.rows is None)
+    if images.rows is not None:
+        used[images.rows.numpy()] = True
+    sums, most = np.zeros((2, 3), np.int64), 2 * len(images) > num
+    read = np.flatnonzero(used != most)
+    step = max(1, _CHUNK_BYTES // (3 * height * width))
+    for start in range(0, len(read), step):
+        sums += channel_sums(images.pixels.numpy()[read[start : start + step]])
+    if most:
+        sums = np.array([whole.sums, whole.square_sums]) - sums
+    count = len(images) * height * width
+    totals, squares = sums.tolist()  # the products below are too large for int64
+    variances = [count * square - total**2 for total, square in zip(totals, squares, strict=True)]
+    if not all(variances):
+        raise DataError(
+            f"channel {variances.index(0)} has one value in all training pictures, so nothing tells by what to divide "
+            "it: give data.mean and data.std"
+        )
+    return tuple(total / count / 255 for total in totals), tuple(math.sqrt(v) / count / 255 for v in variances)

@@ -1,0 +1,57 @@
+"""Mean and standard deviation are exactly those of the pictures that are trained on."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lab.data import statistics
+from cifar_lab.data.cache import SplitMeta, decode_split
+from cifar_lab.data.images import ImageSet
+from cifar_lab.data.raw import DataError, RawSplit
+from cifar_lab.data.statistics import mean_std
+
+
+def decoded(pictures: np.ndarray) -> tuple[ImageSet, SplitMeta]:
+    """uint8 (n, h, w, 3) as a whole split."""
+    labels = np.arange(len(pictures)) % 2
+    meta = decode_split(RawSplit(pictures, labels, ("a", "b")), io.BytesIO())
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(pixels, torch.from_numpy(labels), torch.arange(len(pictures)), ("a", "b"), "x"), meta
+
+
+@pytest.fixture(scope="module")
+def split() -> tuple[ImageSet, SplitMeta]:
+    """Dark pictures first, bright ones last, so that any other set of them has another mean."""
+    noise = np.random.default_rng(0).integers(0, 60, (60, 8, 12, 3))
+    return decoded((noise + 3 * np.arange(60)[:, None, None, None]).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [1, 29, 30, 31, 55, 60])
+def test_they_are_those_of_the_subset(split: tuple[ImageSet, SplitMeta], size: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(statistics, "_CHUNK_BYTES", 7 * 3 * 8 * 12)  # chunks that do not come out even
+    whole, meta = split
+    subset = whole.subset(torch.randperm(60, generator=torch.Generator().manual_seed(size))[:size].sort().values)
+    scaled = subset.images.numpy().astype(np.float64) / 255
+    mean, std = mean_std(subset, meta)
+    np.testing.assert_allclose(mean, scaled.mean(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(std, scaled.std(axis=(0, 2, 3)), rtol=1e-10)
+
+
+def test_what_is_left_out_does_not_count(split: tuple[ImageSet, SplitMeta]) -> None:
+    pictures = split[0].pixels.permute(0, 2, 3, 1).numpy().copy()
+    pictures[::10] = 255
+    others, meta = decoded(pictures)
+    ids = torch.tensor([i for i in range(60) if i % 10])
+    assert mean_std(others.subset(ids), meta) == mean_std(split[0].subset(ids), split[1])
+    assert mean_std(others, meta) != mean_std(*split)
+
+
+def test_a_channel_with_one_value_names_the_way_out(split: tuple[ImageSet, SplitMeta]) -> None:
+    pictures = split[0].pixels.permute(0, 2, 3, 1).numpy().copy()
+    pictures[..., 1] = 7
+    with pytest.raises(DataError, match=r"channel 1 has one value in all training pictures.*give data.mean"):
+        mean_std(*decoded(pictures))
