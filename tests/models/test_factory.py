@@ -1,6 +1,7 @@
 """From the `model` section to a network with its initial weights, and what is said when it cannot be built."""
 
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -119,6 +120,19 @@ def test_half_precision_weights_are_read_as_fp32_and_counters_as_they_are(tmp_pa
     assert {p.dtype for p in build_model(section, 10, 32, seed=2).parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value):
+    args = {"name": "resnet", "args": {"width": 4}}
+    model = build_model(Model(**args), 10, 32, seed=1)
+    file = save(model, tmp_path / "a.safetensors")
+    assert read_weights(file).keys() == model.state_dict().keys()
+    broken = [name for name in model.state_dict() if name.endswith("running_var")][-1]
+    model.state_dict()[broken][-1] = value
+    file = save(model, tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match=rf"{file} holds NaN or infinite values \(1 of .* the first is {broken}\)"):
+        build_model(Model(**args, weights=file), 10, 32, seed=2)
+
+
 def test_weights_are_held_once(tmp_path):
     source = build_model(Model(name="timm_zoo", args=TIMM_VIT), 10, 32, seed=1)
     model = build_model(
@@ -200,8 +214,9 @@ def test_pretrained_weights_come_from_the_cache(monkeypatch, tmp_path):
 def test_normalisation_of_initial_weights():
     half = (0.5, 0.5, 0.5)
     args = {"arch": "vit_tiny_patch16_224"}
-    assert own_normalisation(Model(name="timm_zoo", args=args, pretrained=True)) == (half, half)
-    assert own_normalisation(Model(name="timm_zoo", args=args, weights="a.safetensors")) == (half, half)
+    for initial in ({"pretrained": True}, {"weights": "a.safetensors"}):
+        mean, std, source = own_normalisation(Model(name="timm_zoo", args=args, **initial))
+        assert (mean, std, source) == (half, half, "the weights published of vit_tiny_patch16_224")
     assert own_normalisation(Model(name="timm_zoo", args=args)) is None
     assert own_normalisation(Model(name="vit", weights="a.safetensors")) is None
 
