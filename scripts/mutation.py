@@ -1,0 +1,238 @@
+"""Puts small faults into the code, one at a time, and tells which of them the tests of one process notice.
+
+    .venv/bin/pip install -e '.[mutation]'
+    .venv/bin/python scripts/mutation.py [--mutants 240] [--minutes 60] [--seed 0] [--jobs 2] [--out mutation.md]
+
+Cosmic Ray makes the faults: other operators and numbers, conditions turned round, decorators, handlers and loops taken
+away. Places in the code are drawn by chance (the seed decides), from each room in turn, then one of the faults that are
+possible there. Each is tested in a copy of the tree, one copy a job: the tests of the module's own name, then those of
+its room, until one fails. Before, the same tests have to pass without a fault; the limit is three times as long. The
+sample is tested in the order of the draw, so that what fits into the time is a sample too. The report has the share
+that was noticed, and a diff of every fault that was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+# Modules of a room, and the folders of tests that they face.
+ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "recipe": ("*", ("recipe",)),
+    "data": ("*", ("data",)),
+    "optim": ("*", ("optim", "training")),
+    "runtime": ("*", ("runtime", "training")),
+    "checkpoint": ("*", ("checkpoint", "training")),
+    "rundir": ("*", ("rundir",)),
+    "planning": ("activations footprint hardware memory remedy speed", ("planning",)),
+    "report": ("claims curves groups stats", ("report",)),
+}
+OPTIONS = "-x -q -p no:cacheprovider --tb=line -m 'not (launch or slurm or wandb or browser or figures)'"
+KILLED, TIMED_OUT, SURVIVED = "killed", "timed out", "survived"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What became of a fault, and the first test that failed."""
+
+    module: str
+    outcome: str
+    by: str
+    diff: str
+    seconds: float
+
+
+def modules() -> list[str]:
+    """The files that get faults, seen from the root."""
+    found = []
+    for room, (names, _) in ROOMS.items():
+        for name in names.split():
+            below = (ROOT / "cifar_lab" / room).rglob(f"{name}.py")
+            found += [str(path.relative_to(ROOT)) for path in below]
+    return sorted(found)
+
+
+def faced(room: str, module: str = "") -> list[str]:
+    """Files that a room's faults face; those of the module's name first, then those that import it."""
+    dotted, stem = module.removesuffix(".py").replace("/", "."), Path(module).stem
+
+    def order(file: Path) -> tuple[bool, bool]:
+        return not file.stem.startswith(f"test_{stem}"), dotted not in file.read_text(encoding="utf-8")
+
+    files: list[Path] = []
+    for folder in ROOMS[room][1]:
+        files += sorted((ROOT / "tests" / folder).rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in sorted(files, key=order)]
+
+
+def hints(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where annotations start and end: their `|` is never computed."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for name in ("annotation", "returns"):
+            hint = getattr(node, name, None)
+            if hint is not None:
+                found.append(((hint.lineno, hint.col_offset), (hint.end_lineno, hint.end_col_offset)))
+    return found
+
+
+def faults(module: str) -> Iterator[Any]:
+    """Every fault that Cosmic Ray can make in a module, as its MutationSpec."""
+    from cosmic_ray.ast import ast_nodes, get_ast_from_path
+    from cosmic_ray.plugins import get_operator, operator_names
+    from cosmic_ray.work_item import MutationSpec
+
+    nodes = list(ast_nodes(get_ast_from_path(ROOT / module)))
+    annotations = hints((ROOT / module).read_text(encoding="utf-8"))
+    for name in operator_names():
+        operator = get_operator(name)
+        if operator.arguments() or name.endswith("/NoOp"):
+            continue
+        positions = [position for node in nodes for position in operator().mutation_positions(node)]
+        for occurrence, (start, end) in enumerate(positions):
+            if "BinaryOperator_BitOr" not in name or not any(low <= start < high for low, high in annotations):
+                yield MutationSpec(module, name, occurrence, start, end)
+
+
+def sample(seed: int, count: int) -> list[Any]:
+    """One fault at each of up to `count` places, of every room in turn."""
+    places: dict[str, dict[tuple[str, tuple[int, int]], list[Any]]] = {room: {} for room in ROOMS}
+    for module in modules():
+        for fault in faults(module):
+            places[Path(module).parts[1]].setdefault((module, fault.start_pos), []).append(fault)
+    print("places:", ", ".join(f"{room} {len(found):,}" for room, found in places.items()), flush=True)
+    chance = random.Random(seed)
+    drawn = {room: chance.sample(list(found.values()), len(found)) for room, found in places.items()}
+    turns = [found[turn] for turn in range(count) for found in drawn.values() if turn < len(found)]
+    return [chance.choice(possible) for possible in turns[:count]]
+
+
+def copy_tree(place: Path) -> None:
+    """What git knows, as it is now, and new files."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, place / name)
+
+
+def command(copy: Path, paths: Sequence[str]) -> str:
+    """pytest in a copy, which is imported in processes that tests start too."""
+    return f"env -C {copy} PYTHONPATH={copy} {sys.executable} -m pytest {OPTIONS} {' '.join(paths)}"
+
+
+def seconds_of(copies: SimpleQueue[Path], room: str) -> float:
+    """How long a room's tests take on the unchanged tree; ends the run where one fails."""
+    from cosmic_ray.testing import TestOutcome, run_tests
+
+    copy = copies.get()
+    started = time.monotonic()
+    outcome, output = run_tests(command(copy, faced(room)), 3600)
+    copies.put(copy)
+    if outcome is not TestOutcome.SURVIVED:
+        raise SystemExit(f"tests of {room} fail without a fault:\n{output[-3000:]}")
+    print(f"{room}: {time.monotonic() - started:.0f} s without a fault", flush=True)
+    return time.monotonic() - started
+
+
+def tested(copies: SimpleQueue[Path], fault: Any, limit: float) -> Tested:
+    """One fault in a copy, which is whole again afterwards."""
+    from cosmic_ray.mutating import mutate_and_test
+    from cosmic_ray.work_item import MutationSpec, TestOutcome
+
+    copy, module = copies.get(), str(fault.module_path)
+    spec = MutationSpec(copy / module, fault.operator_name, fault.occurrence, fault.start_pos, fault.end_pos)
+    started = time.monotonic()
+    result = mutate_and_test([spec], command(copy, faced(fault.module_path.parts[1], module)), limit)
+    copies.put(copy)
+    outcome = SURVIVED if result.test_outcome is TestOutcome.SURVIVED else KILLED
+    if result.test_outcome is TestOutcome.INCOMPETENT or result.diff is None:
+        raise RuntimeError(f"{fault}: {result.output}")
+    if result.output == "timeout":
+        outcome = TIMED_OUT
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", result.output or "", re.MULTILINE)
+    diff = result.diff.replace(f"{copy}/", "").partition("\n")[2]
+    return Tested(module, outcome, failed[1] if failed else "", diff, time.monotonic() - started)
+
+
+def report(results: Sequence[Tested], head: str) -> str:
+    """Shares by room, every fault that was not noticed as a diff, and which test noticed each of the others."""
+    rooms = [Path(one.module).parts[1] for one in results]
+    counts = Counter(zip(rooms, (one.outcome for one in results), strict=True))
+    lines = [
+        "# Mutation run",
+        "",
+        head,
+        "",
+        "| room | faults | killed | timed out | survived |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for room in ROOMS:
+        cells = [counts[room, outcome] for outcome in (KILLED, TIMED_OUT, SURVIVED)]
+        lines.append(f"| {room} | {sum(cells)} | {' | '.join(map(str, cells))} |")
+    for outcome in (SURVIVED, TIMED_OUT):
+        for one in sorted((one for one in results if one.outcome == outcome), key=lambda one: one.module):
+            lines += ["", f"## {outcome}: {one.module}", "", "```diff", one.diff, "```"]
+    lines += ["", "## killed", ""]
+    lines += [f"- {one.module} by {one.by} in {one.seconds:.0f} s" for one in results if one.outcome == KILLED]
+    return "\n".join([*lines, ""])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw the sample, test it, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutants", type=int, default=240, help="size of the sample (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=60, help="no fault is begun later (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("mutation.md"))
+    options = parser.parse_args(argv)
+    started = time.monotonic()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    drawn = sample(options.seed, options.mutants)
+    results: list[Tested] = []
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder, ThreadPoolExecutor(options.jobs) as pool:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for index in range(options.jobs):
+            copy_tree(Path(folder, str(index)))
+            copies.put(Path(folder, str(index)))
+        rooms = list(dict.fromkeys(fault.module_path.parts[1] for fault in drawn))
+        usual = dict(zip(rooms, pool.map(lambda room: seconds_of(copies, room), rooms), strict=True))
+
+        def turn(fault: Any) -> None:
+            if time.monotonic() - started < 60 * options.minutes:
+                one = tested(copies, fault, 30 + 3 * usual[fault.module_path.parts[1]])
+                results.append(one)
+                print(
+                    f"{len(results)}/{len(drawn)} {one.outcome}: {one.module} {one.by} {one.seconds:.0f} s", flush=True
+                )
+
+        list(pool.map(turn, drawn))
+    noticed = sum(one.outcome != SURVIVED for one in results)
+    head = f"{len(results)} of {len(drawn)} faults drawn with seed {options.seed}: {noticed} noticed"
+    head += f" ({100 * noticed / max(len(results), 1):.0f} %), {len(results) - noticed} not. "
+    head += f"{(time.monotonic() - started) / 60:.0f} minutes, {options.jobs} at a time."
+    options.out.write_text(report(results, head), encoding="utf-8")
+    print(f"{head}\nreport: {options.out}")
+
+
+if __name__ == "__main__":
+    main()
