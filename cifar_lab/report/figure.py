@@ -145,8 +145,6 @@ def band(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     longest = max((x for x, _ in curves), key=len)
     start, end = max(float(x[0]) for x, _ in curves), min(float(x[-1]) for x, _ in curves)
     grid = longest[(longest >= start - 1e-9) & (longest <= end + 1e-9)]
-    if not len(grid):
-        return *curves[0], EMPTY, EMPTY
     values = np.stack([np.interp(grid, x, y) for x, y in curves])
     if len(values) == 1:
         return grid, values[0], EMPTY, EMPTY

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from cifar_lab.report.claims import TITLES, Cast
 from cifar_lab.report.curves import Curve, epoch_means, thinned
 from cifar_lab.report.figure import Figure, Line, band
 from cifar_lab.report.groups import Experiment
 from cifar_lab.report.record import RunRecord
 
-POINTS = 150
+POINTS = 60
 MOST = 6  # experiments that can be told apart in one figure
 COMPARISONS: dict[str, tuple[str, ...]] = {
     "plain18-plain34": ("plain18", "plain34"),
@@ -68,10 +70,10 @@ def comparison(name: str, title: str, sides: Sequence[tuple[str, Experiment]]) -
         Figure(f"{name}-loss", f"{title}: loss", losses, y_title=f"loss{dashed}"),
         Figure(f"{name}-error", f"{title}: validation error", errors, y_title="error (%)"),
     )
-    unlogged = [[line.name for line in lines if not len(line.x)] for lines in (losses, errors)]
+    without_values = [[line.name for line in lines if not len(line.x)] for lines in (losses, errors)]
     return [
         replace(figure, caption=_caption(figure, absent, len(sides) - MOST))
-        for figure, absent in zip(figures, unlogged, strict=True)
+        for figure, absent in zip(figures, without_values, strict=True)
         if figure.lines
     ]
 
@@ -89,19 +91,22 @@ def validation_error(run: RunRecord) -> Curve:
 
 
 def _line(label: str, curves: Sequence[Curve], look: int, *, kind: str = "", dashed: bool = False) -> Line:
-    x, mean, low, high = band([thinned(x, y, POINTS) for x, y in curves])
+    x, mean, low, high = band(curves)
+    # Thinned afterwards: all that is drawn is the mean, lowest and highest of seeds at an epoch that they have.
+    kept = np.isin(x, np.concatenate([x[:0], *(thinned(x, of, POINTS)[0] for of in (mean, low, high) if len(of))]))
+    low, high = (edge[kept] if len(edge) else edge for edge in (low, high))
     seeds = sum(len(x) > 0 for x, _ in curves)
-    return Line(label, x, mean, look, dashed, kind=kind, low=low, high=high, seeds=seeds)
+    return Line(label, x[kept], mean[kept], look, dashed, kind=kind, low=low, high=high, seeds=seeds)
 
 
-def _caption(figure: Figure, unlogged: Sequence[str], left_out: int) -> str:
+def _caption(figure: Figure, without_values: Sequence[str], left_out: int) -> str:
     """What the lines are, where the axis starts, and what is not drawn."""
     seeds = list({line.look: line.seeds for line in figure.lines}.values())
     several = f"Mean of {_listed(seeds)} seeds where all have a value, band from the lowest to the highest."
     told = [several if max(seeds) > 1 else "One seed."]
     axis = figure.y_axis()
     told += [f"The axis starts at {axis.text(axis.low)}."] if axis.low > 0 else []
-    told += [f"Not logged: {', '.join(unlogged)}."] if unlogged else []
+    told += [f"Not drawn for want of values: {', '.join(without_values)}."] if without_values else []
     told += [f"{left_out} more experiments are not drawn; each run has its curves under Runs."] if left_out > 0 else []
     return " ".join(told)
 

@@ -95,6 +95,8 @@ def test_a_band_covers_what_all_seeds_have() -> None:
     )
     assert x.tolist() == [1, 2]
     assert (mean.tolist(), low.tolist(), high.tolist()) == ([2, 3], [1, 2], [3, 4])
+    apart = band([(np.array([1.0, 2]), np.array([1.0, 2])), (np.array([3.0, 4]), np.array([3.0, 4]))])
+    assert [len(values) for values in apart] == [0, 0, 0, 0], "no seed stands for the mean of two"
 
 
 def test_svg_has_every_point_and_its_file_stands_alone() -> None:

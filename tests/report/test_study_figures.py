@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from support.written_runs import STUDY_ERRORS, written, written_study
 
 from cifar_lab.report.contents import Section, contents
 from cifar_lab.report.figure import Figure
 from cifar_lab.report.read import read_run
+from cifar_lab.report.study import validation_error
 from cifar_lab.report.svg import draw
 from cifar_lab.rundir.placement import find_runs
 
@@ -133,6 +135,19 @@ def test_what_was_not_logged_is_named(tmp_path: Path) -> None:
                 kept = [line for line in metrics.read_text().splitlines() if '"val"' not in line]
                 metrics.write_text("\n".join([*kept, ""]))
     loss, error = sections(tmp_path)[0].figures
-    assert "Not logged: Plain34, validation." in loss.caption
-    assert "Not logged: Plain34, last " in error.caption
+    assert "Not drawn for want of values: Plain34, validation." in loss.caption
+    assert "Not drawn for want of values: Plain34, last " in error.caption
     assert error.caption.startswith("One seed."), "one of the two has no validation"
+
+
+def test_long_curves_are_thinned_to_points_of_the_mean_over_seeds(tmp_path: Path) -> None:
+    for seed in range(3):
+        written(tmp_path, "demo", seed, epochs=800)
+    (section,) = sections(tmp_path)
+    (line,) = section.figures[1].lines
+    values = np.stack([validation_error(run)[1] for run in section.ranked[0].experiment.runs])
+    at = line.x.astype(int) - 1
+    assert 100 < len(at) < 400
+    for drawn, exact in zip((line.y, line.low, line.high), (values.mean(0), values.min(0), values.max(0)), strict=True):
+        np.testing.assert_allclose(drawn, exact[at], rtol=1e-12)
+        assert (drawn.min(), drawn.max()) == pytest.approx((exact.min(), exact.max()), rel=1e-12), "no peak is lost"
