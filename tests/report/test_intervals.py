@@ -49,6 +49,15 @@ def test_nine_equal_nets_share_a_rank(error: float, deviation: float, seeds: int
     assert np.mean(shared) >= 0.9
 
 
+def test_one_unsteady_net_splits_no_table_of_equal_ones() -> None:
+    rng, shared = np.random.default_rng(8), []
+    for _ in range(300):
+        errors = rng.normal(0.2, np.array([0.002] * 8 + [0.02])[:, None], (9, 3))
+        samples = sorted((Sample(tuple(row), 10**9) for row in errors), key=lambda sample: sample.mean)
+        shared.append(set(ranks(samples)) == {"1="})
+    assert np.mean(shared) >= 0.9
+
+
 def test_chance_is_the_residual_of_seeds_by_pictures() -> None:
     wrong = np.random.default_rng(5).random((4, 50)) < np.linspace(0.1, 0.9, 50)
     sample = Sample(tuple(wrong.mean(1)), 50, wrong.mean(0))
