@@ -150,6 +150,7 @@ def test_erasing_has_the_published_ranges_and_probability() -> None:
     assert left.min() >= 0
     assert bottom.max() <= 32
     assert right.max() <= 32
+    assert height.max() == width.max() == 31  # published: smaller than the picture
     for probability in (0.0, 1.0):  # that a proposal does not fit must not make erasing rarer
         top, bottom, _, _ = draw_erasing(ids, 0, 0, probability, 32, 32).unbind(1)
         assert (bottom > top).double().mean() == probability

@@ -105,6 +105,12 @@ def test_columns_are_named_when_they_are_not_evident(tmp_path: Path) -> None:
         hub.load("train", root=root, id="x", label_column="fine", image_column="picture")
 
 
+def test_a_column_of_a_usual_name_holds_the_labels(tmp_path: Path) -> None:
+    columns = {**simple(), "number": [7, 7, 7, 7]}
+    raw = hub.load("train", root=write_splits(tmp_path, columns), id="x")
+    assert raw.classes == ("0", "1", "2")
+
+
 def test_a_missing_split_lists_those_there_are(tmp_path: Path) -> None:
     root = write_splits(tmp_path, simple())
     with pytest.raises(DataError, match=r"no split 'validation'; data\.args\.test_split can be: test, train"):

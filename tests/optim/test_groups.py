@@ -50,14 +50,19 @@ def test_only_matrices_and_kernels_are_decayed():
             self.table = nn.Parameter(torch.ones(2, 4))
             self.other = nn.Parameter(torch.ones(2, 4))
             self.frozen = nn.Parameter(torch.ones(2, 4), requires_grad=False)
+            self.gain = nn.Parameter(torch.tensor(1.0))
+            self.unbias = nn.Parameter(torch.ones(2, 4))
+            self.heads = nn.ParameterDict({"bias": torch.ones(2, 4)})
 
         def no_weight_decay(self):
             return {"tab*"}
 
     decayed, undecayed = parameter_groups(Net(), weight_decay=0.1)
-    assert decayed["names"] == ["other", "conv.weight"]
+    assert decayed["names"] == ["other", "unbias", "conv.weight"]
     assert decayed["weight_decay"] == 0.1
-    assert undecayed["names"] == ["scale", "table", "conv.bias", "norm.weight", "norm.bias", "plane.weight"]
+    assert undecayed["names"] == [
+        *("scale", "table", "gain", "conv.bias", "norm.weight", "norm.bias", "plane.weight", "heads.bias"),
+    ]
     assert undecayed["weight_decay"] == 0.0
 
 

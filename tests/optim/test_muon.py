@@ -40,6 +40,10 @@ def test_what_is_no_kernel_takes_sgd_steps():
         for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
             optimizer.zero_grad()
             layer(images).square().mean().backward()
+        for parameter in ours.parameters():
+            parameter.grad *= 4
+        optimizers[0].grad_scale = torch.tensor(4.0)  # of the gradient, not of its weight decay
+        for optimizer in optimizers:
             optimizer.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b)

@@ -16,7 +16,7 @@ NOTHING = Curve(((0.0, 0.0),))
 MODEL = Footprint(NUMEL, NUMEL, 40, NUMEL, 0, 0, 10**9, {"plain": Pass(NOTHING, NOTHING)}, NOTHING)
 
 
-def recipe(global_batch: int, precision: str = "fp32", **train: str) -> Recipe:
+def recipe(global_batch: int, precision: str = "fp32", **train: str | float) -> Recipe:
     return parse_recipe(
         {
             "name": "made",
@@ -64,10 +64,10 @@ def test_the_slowest_link_decides() -> None:
 def test_seconds_of_a_step() -> None:
     nothing = Traffic(0, 0.0, None, overlapped=False)
 
-    def seconds(precision: str, *, checkpointing: bool = False, gpus: int = 1):
+    def seconds(precision: str, *, checkpointing: bool = False, gpus: int = 1, **train: float):
         setup = Setup(GPUS["h100-80gb"], gpus, utilisation=0.5)
         layout = Layout("single", checkpointing, setup.world_size, micro_batch=1, eval_batch=1)
-        return timing(MODEL, recipe(1000, precision), layout, setup, nothing)
+        return timing(MODEL, recipe(1000, precision, **train), layout, setup, nothing)
 
     assert seconds("bf16").flops == 3e12
     assert seconds("bf16", checkpointing=True).flops == 4e12
@@ -76,6 +76,8 @@ def test_seconds_of_a_step() -> None:
     assert seconds("fp32", gpus=16).compute * 16 == seconds("fp32").compute
     # Weights and two moments read and written, gradients read.
     assert seconds("bf16").optimizer == pytest.approx(4 * NUMEL * 7 / 3350e9)
+    # Weights read once more, and averages read and written.
+    assert seconds("bf16", ema_decay=0.9).optimizer == pytest.approx(4 * NUMEL * 10 / 3350e9)
     assert GPUS["t4-16gb"].flops("bf16") == GPUS["t4-16gb"].flops("fp32")  # no bf16 hardware
 
 

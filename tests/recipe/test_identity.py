@@ -73,3 +73,6 @@ def test_the_id_is_eight_hex_digits_and_stable() -> None:
     assert experiment_id(recipe(), 1) == "85fc73ff"  # as runs of that version are called
     whole, broken = ({"name": "vit", "args": {"mlp_ratio": ratio}} for ratio in (4, 4.0))
     assert experiment_id(recipe(model=whole)) == experiment_id(recipe(model=broken))
+    # Arguments of a family of one's own may be lists.
+    lists = [recipe().model_dump() | {"model": {"name": "mine", "args": {"sizes": s}}} for s in ([[4], 2], [[4.0], 2])]
+    assert len({experiment_id(Recipe.model_validate(fields)) for fields in lists}) == 1

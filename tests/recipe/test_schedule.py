@@ -80,6 +80,7 @@ def test_cosine_after_warmup():
 
 def test_linear_step_and_constant():
     assert lrs(schedule="linear")[50] == pytest.approx(0.05)
+    assert lrs(schedule="linear", min_lr_ratio=0.2)[50] == pytest.approx(0.1 * (0.2 + 0.8 * 0.5))
     stepped = lrs(schedule="step", milestones=[0.5, 0.75], gamma=0.1)
     assert [stepped[i] for i in (0, 49, 50, 74, 75, 99)] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     assert set(lrs(schedule="constant")) == {0.1}
@@ -90,6 +91,21 @@ def test_what_is_due():
     assert [s for s in range(1, 26) if schedule.logs(s)] == [4, 8, 10, 12, 16, 20, 24, 25]
     assert [s for s in range(1, 26) if schedule.due(s, schedule.eval_every)] == [5, 10, 15, 20, 25]
     assert schedule.epoch_at(25) == 2.5
+
+
+def test_durations_are_the_nearest_whole_steps():
+    """Ten steps an epoch."""
+
+    def made(epochs=2.5, optim=None, **sections):
+        return Schedule.make(recipe({"epochs": epochs}, optim, **sections), 5120)
+
+    assert made(epochs=1.28).total_steps == 13
+    assert made(optim={"warmup_epochs": 0.18}).warmup_steps == 2
+    assert [made(eval={"every_epochs": epochs}).eval_every for epochs in (0.001, 0.37, 2)] == [1, 4, 20]
+    assert [made(checkpoint={"every_epochs": epochs}).save_every for epochs in (0.001, 1.28)] == [1, 13]
+    assert (made(checkpoint={"every_steps": 7}).save_every, made().save_every) == (7, 10)
+    stepped = made(optim={"schedule": "step", "milestones": [0.35], "gamma": 0.5})  # 8.75 of 25
+    assert [stepped.lr_at(step) for step in (8, 9)] == [0.1, 0.05]
 
 
 def test_a_huge_global_batch_is_refused_at_once():

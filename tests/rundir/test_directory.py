@@ -81,6 +81,8 @@ def test_named_directory_of_another_experiment_is_refused_with_both_values(tmp_p
 def test_named_directory_with_foreign_files_is_refused_but_logs_are_not(tmp_path: Path) -> None:
     (tmp_path / "slurm-17.out").touch()
     (tmp_path / ".hidden").touch()
+    (tmp_path / "heartbeat").mkdir()  # of a start that was killed before it wrote its recipe
+    (tmp_path / "attempt.json").touch()
     assert RunDir.locate(recipe(), run_dir=str(tmp_path)).path == tmp_path
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UsageError, match=r"thesis\.tex"):

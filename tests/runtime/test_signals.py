@@ -17,7 +17,8 @@ def test_workers_of_a_killed_launcher_save_themselves_and_leave(tmp_path):
     with hanging_pair(tmp_path, 60.0, 0.0) as (launcher, pids):
         launcher.kill()
         gone_within(60, pids)
-        assert all(beat.ended for beat in read_beats(tmp_path)), "they did not stop in order"
+        ended = [(beat.rank, beat.ended) for beat in read_beats(tmp_path)]
+        assert ended == [(0, True), (1, True)], "they did not stop in order"
         assert RunDir(tmp_path).status().state == "running"
 
 

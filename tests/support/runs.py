@@ -32,9 +32,11 @@ def closed(session) -> None:
         session.presence.attempt.release()
 
 
-def train(mapping, path, stop_at=None, monkeypatch=None) -> Session:
-    """Train until the end, or until a stop is asked for after step `stop_at` is done."""
+def train(mapping, path, stop_at=None, monkeypatch=None, change=None) -> Session:
+    """Train until the end, or until a stop is asked for after step `stop_at` is done; `change` the session before."""
     session = opened(mapping, path)
+    if change is not None:
+        change(session)
     if stop_at is not None:
         monkeypatch.setattr(vote, "SECONDS_BETWEEN_VOTES", 0.0)
         update = session.progress.update

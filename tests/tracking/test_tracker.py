@@ -14,6 +14,7 @@ from support import servers
 from support.tracked_runs import identifier, made, recipe
 
 from cifar_lab.rundir.directory import RunDir
+from cifar_lab.tracking import tracker as tracking
 from cifar_lab.tracking.tracker import Tracker
 
 KEY = "local" + "0" * 40
@@ -40,7 +41,7 @@ def greeting_server() -> Iterator[str]:
         yield url
 
 
-def track(run: RunDir, timeout: float, is_main: bool = True, project: str | None = "cifar-lab") -> list[str]:
+def track(run: RunDir, timeout: float | None, is_main: bool = True, project: str | None = "cifar-lab") -> list[str]:
     """A short run; returns what the user was told."""
     messages: list[str] = []
     tracker = Tracker(run, recipe(project), is_main, message=messages.append)
@@ -142,6 +143,18 @@ def test_server_that_never_answers_costs_no_more_than_the_timeout(
     assert f"cifar-lab sync {run.path}" in message
     assert len(run.metrics()) == 4
     assert not list((tmp_path / "scratch").glob("cifar_lab-*"))
+
+
+def test_the_end_of_a_completed_run_leaves_time_for_its_weights(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, silent_server: str
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", silent_server)
+    monkeypatch.setattr(tracking, "END_SECONDS", 0.5)
+    with open(run.path / "model.safetensors", "wb") as file:
+        file.truncate(1_000_000)  # a quarter of a second
+    (message,) = track(run, None)
+    assert "not everything was sent within 0.75 s" in message
 
 
 def test_logging_never_waits_for_wandb(run: RunDir, monkeypatch: pytest.MonkeyPatch, silent_server: str) -> None:

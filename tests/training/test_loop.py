@@ -11,9 +11,8 @@ from cifar_lab.checkpoint import saver as checkpoint
 from cifar_lab.training.loop import NonFiniteError, fit
 
 
-def poisoned(mapping, path, bad_steps):
-    """A session whose loss is NaN at `bad_steps`."""
-    session = opened(mapping, path)
+def poison_at(session, bad_steps):
+    """Make the loss NaN at `bad_steps`."""
     forward_backward = session.engine.forward_backward
 
     def poison(batch, **how):
@@ -22,6 +21,12 @@ def poisoned(mapping, path, bad_steps):
         return forward_backward(batch, **how)
 
     session.engine.forward_backward = poison
+
+
+def poisoned(mapping, path, bad_steps):
+    """A session whose loss is NaN at `bad_steps`."""
+    session = opened(mapping, path)
+    poison_at(session, bad_steps)
     return session
 
 
@@ -73,6 +78,23 @@ def test_skipping_spares_running_statistics_and_can_be_saved_in_between(tmp_path
     assert all(np.isfinite(train[1:] + val))
     _, state = checkpoint.newest(session.run_dir.checkpoints)
     assert state.step == 20
+
+
+def test_resumed_after_a_skipped_step_and_right_before_one_is_bit_identical(tmp_path, monkeypatch):
+    """Counts of steps that were taken, and the statistics to go back to, are those of an unbroken run."""
+    recipe = with_batch_norm(train__on_nonfinite="skip", train__ema_decay=0.9, train__epochs=0.6)
+
+    def poison(session):
+        poison_at(session, {3, 8})
+
+    whole = train(recipe, tmp_path / "whole", change=poison)
+    train(recipe, tmp_path / "halves", 8, monkeypatch, change=poison)
+    halves = train(recipe, tmp_path / "halves", change=poison)
+    expected, found = tensors(whole), tensors(halves)
+    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
+    assert lines(halves) == lines(whole)
+    counted = [{float(s["step"]) for s in session.engine.optimizer.state.values()} for session in (whole, halves)]
+    assert counted == [{whole.state.step - 2}] * 2
 
 
 def test_a_jump_of_the_loss_is_told(tmp_path, capsys):

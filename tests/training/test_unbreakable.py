@@ -1,6 +1,5 @@
 """What may happen to a run: damage, a full disk, signals at bad moments, a second start. Nothing is lost."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.damage import cut, empty, flip
+from support.damage import cut, empty, flip, rewrite
 from support.runs import train
 from support.small import small
 
@@ -50,14 +49,6 @@ def test_any_damaged_file_means_the_checkpoint_before(checkpoints, tmp_path, cap
         assert name in caplog.text or name == "manifest.json"
 
 
-def replace(folder, name, data):
-    """Put `data` into a checkpoint as if it had been written so: the manifest agrees."""
-    (folder / name).write_bytes(data)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
 def test_a_pickle_is_refused_even_with_the_right_checksum(checkpoints, tmp_path, caplog):
     folder = tmp_path / "checkpoints"
     shutil.copytree(checkpoints.run_dir.checkpoints, folder)
@@ -67,7 +58,7 @@ def test_a_pickle_is_refused_even_with_the_right_checksum(checkpoints, tmp_path,
         def __reduce__(self):
             return (marker.write_text, ("",))
 
-    replace(folder / "step_00000006", "weights-00000-of-00001.safetensors", pickle.dumps(Evil()))
+    rewrite(folder / "step_00000006" / "weights-00000-of-00001.safetensors", pickle.dumps(Evil()))
     assert checkpoint.newest(folder)[1].step == 3
     assert "weights-00000-of-00001.safetensors: not a safetensors file" in caplog.text
     assert not marker.exists()
