@@ -40,8 +40,8 @@ def commit(partial: Path, entries: Mapping[str, Any]) -> Path:
     final = partial.with_suffix("")
     manifest = {"version": FORMAT_VERSION, "files": dict(sorted(entries.items()))}
     # Compact and without a last newline: there is no byte whose loss would go unnoticed.
+    # It also flushes the names in the folder, which must be there before the folder has its own.
     write_text(partial / MANIFEST_FILE, json.dumps(manifest, separators=(",", ":")))
-    sync(partial)
     if final.exists():  # an older attempt's checkpoint of this step, which did not verify or was resumed past
         shutil.rmtree(final)
     os.replace(partial, final)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cifar_lab.data.augment import CropFlip, Normalize, write_channels_last
 from cifar_lab.data.randomness import Purpose, draw, hash64, integers
-from cifar_lab.data.rectangles import draw_cutout, draw_erasing, draw_noise, fill_noise_, mask_sides
+from cifar_lab.data.rectangles import draw_blanks, draw_cutout, draw_erasing, draw_noise, fill_noise_, mask_sides
 from cifar_lab.recipe.schema import Augment
 
 CPU = torch.device("cpu")
@@ -133,6 +133,13 @@ def test_erasing_with_random_bytes() -> None:
     assert draw_noise(Augment(erase_prob=0.5), size, ids, 1, 2) is None
 
 
+def test_cutout_and_erasing_may_come_together() -> None:
+    ids = torch.arange(50)
+    both = draw_blanks(Augment(cutout=8, erase_prob=0.5), (32, 32), ids, 0, 0)
+    alone = [draw_cutout(ids, 0, 0, 8, 32, 32), draw_erasing(ids, 0, 0, 0.5, 32, 32)]
+    assert all(torch.equal(a, b) for a, b in zip(both, alone, strict=True))
+
+
 def test_erasing_has_the_published_ranges_and_probability() -> None:
     ids = torch.arange(40000)
     top, bottom, left, right = draw_erasing(ids, 0, 0, 0.25, 32, 32).unbind(1)
@@ -146,10 +153,7 @@ def test_erasing_has_the_published_ranges_and_probability() -> None:
     assert 0.2 < aspect.min() < 0.4
     assert 2.5 < aspect.max() < 4.5
     assert abs((aspect > 1).double().mean() - 0.5) < 0.05
-    assert top.min() >= 0
-    assert left.min() >= 0
-    assert bottom.max() <= 32
-    assert right.max() <= 32
+    assert (top.min(), left.min(), bottom.max(), right.max()) == (0, 0, 32, 32)
     assert height.max() == width.max() == 31  # published: smaller than the picture
     for probability in (0.0, 1.0):  # that a proposal does not fit must not make erasing rarer
         top, bottom, _, _ = draw_erasing(ids, 0, 0, probability, 32, 32).unbind(1)

@@ -86,6 +86,15 @@ def test_boxes_are_those_of_the_papers_code() -> None:
     assert np.allclose(draws.own_weight.numpy(), 1 - (bottom - top) * (right - left) / (height * width), atol=1e-7)
 
 
+def test_boxes_have_the_shape_of_the_picture_and_lie_anywhere() -> None:
+    top, bottom, left, right = draw_pairs(Augment(cutmix_alpha=1.0), (16, 64), IDS, 0, 0).boxes.unbind(1)
+    whole = (top > 0) & (bottom < 16) & (left > 0) & (right < 64)
+    assert whole.sum() > 1000
+    assert ((right - left) - 4 * (bottom - top))[whole].abs().max() <= 8  # whole pixels
+    assert (top.min(), left.min(), bottom.max(), right.max()) == (0, 0, 16, 64)
+    assert abs(((left + right) / 2)[whole].mean() - 32) < 1
+
+
 def test_draws_follow_their_distributions() -> None:
     both = draw_pairs(Augment(mixup_alpha=1.0, cutmix_alpha=1.0), SIZE, IDS, 0, 0)
     cut = both.partner_weight == 1

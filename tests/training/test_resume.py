@@ -82,6 +82,15 @@ def test_other_data_are_refused(tmp_path, monkeypatch):
         train(small(**{**RECIPES["sgd"], "data": {**RECIPES["sgd"]["data"], "val_size": 40}}), tmp_path / "run")
 
 
+def test_a_checkpoint_says_in_which_layout_it_was_saved(tmp_path, monkeypatch):
+    """That of this start, not of the one before."""
+    for micro_batch, stop in ((16, 3), (8, 6)):
+        session = train(small(train__micro_batch=micro_batch), tmp_path / "run", stop, monkeypatch)
+        newest = checkpoint_files.list_checkpoints(session.run_dir.checkpoints)[-1]
+        state = checkpoint_files.read_state(newest)
+        assert (state["step"], state["micro_batch"], state["world_size"]) == (stop, micro_batch, 1)
+
+
 def test_two_checkpoints_are_kept(tmp_path):
     session = train({**RECIPES["sgd"], "checkpoint": {"every_steps": 3}}, tmp_path / "run")
     kept = checkpoint_files.list_checkpoints(session.run_dir.checkpoints)
