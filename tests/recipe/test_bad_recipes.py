@@ -240,11 +240,6 @@ def test_a_required_argument(recipe_file: Path) -> None:
     ]
 
 
-def test_the_largest_batch_and_the_longest_warm_up_are_no_mistakes(recipe_file: Path) -> None:
-    overrides = ("data.limit=64", "train.global_batch=64", "optim.warmup_epochs=2", "train.epochs=2")
-    assert load_recipe(recipe_file, overrides).data.limit == 64
-
-
 def test_mixing_needs_even_batches(recipe_file: Path) -> None:
     problems = problems_of(recipe_file, "data.augment.cutmix_alpha=1", "train.global_batch=63")
     assert problems == [

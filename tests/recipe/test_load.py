@@ -46,6 +46,11 @@ def test_a_shipped_recipe(path: Path, tmp_path: Path) -> None:
     assert load_recipe(resolved, check_files=False) == recipe
 
 
+def test_the_largest_batch_and_the_longest_warm_up_are_no_mistakes(recipe_file: Path) -> None:
+    overrides = ["data.limit=64", "train.global_batch=64", "optim.warmup_epochs=2", "train.epochs=2"]
+    assert load_recipe(recipe_file, overrides).data.limit == 64
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
