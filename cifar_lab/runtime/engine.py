@@ -58,10 +58,6 @@ class Engine(ABC):
         self.moments = MOMENTS[recipe.optim.name]
         if recipe.optim.name == "sgd" and recipe.optim.momentum == 0:
             self.moments = ()
-        # A skipped step must not leave its NaN in the running statistics, which would stay there for good.
-        self._good_buffers = (
-            [b.clone() for b in self.floating_buffers().values()] if train.on_nonfinite == "skip" else []
-        )
         self.ema_decay = train.ema_decay
         self.ema: dict[str, Tensor] = {}
         self._live: list[Tensor] = []
@@ -86,6 +82,7 @@ class Engine(ABC):
         self.running_statistics.before(index)
         with self._autocast():
             logits = self.model(batch.images)
+        self.running_statistics.after(index)
         return soft_cross_entropy(logits.float(), batch.labels, batch.own_weight, self.label_smoothing)
 
     @torch.no_grad()
@@ -106,17 +103,6 @@ class Engine(ABC):
         floating = self.floating_buffers()
         for buffer in [*floating.values(), *(self.ema[name] for name in floating if name in self.ema)]:
             self.world.sum_(buffer).div_(self.world.world_size)
-
-    def settle_buffers(self, bad: Tensor | bool | None) -> None:
-        """Put floating buffers back to what they were before a `bad` step; a scalar on the device where not known."""
-        if not self._good_buffers:
-            return
-        buffers = list(self.floating_buffers().values())
-        if bad is not None and bad is not False:
-            flag = torch.as_tensor(bad, device=self.world.device).bool()
-            for good, buffer in zip(self._good_buffers, buffers, strict=True):
-                buffer.copy_(torch.where(flag, good, buffer))
-        torch._foreach_copy_(self._good_buffers, buffers)
 
     def floating_buffers(self) -> dict[str, Tensor]:
         """The persistent buffers that have an average: running statistics, not counters."""
@@ -154,7 +140,6 @@ class Engine(ABC):
                 whole[name].copy_(tensors[name])
             else:
                 self._write(kind, name, tensors[name])
-        self.settle_buffers(False)
         self.publish()
 
     def resume_at(self, step: int, skipped: int) -> None:

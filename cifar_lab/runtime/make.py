@@ -66,5 +66,8 @@ def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str)
     if uses_channels_last(model, recipe):
         model = model.to(memory_format=torch.channels_last)
     if train.compile:
+        from torch._inductor import config as inductor  # loads the compiler
+
+        inductor.fallback_random = True  # its own generator would draw other dropout masks
         model.compile()  # in place: parameter names stay clean
     return model

@@ -42,7 +42,7 @@ class PlainEngine(Engine):
         grads = [p.grad for p in self.parameters.values() if p.grad is not None]
         assert len(grads) == len(self.parameters), f"{len(self.parameters) - len(grads)} parameters have no gradient"
         self.optimizer.grad_scale, self.optimizer.found_inf = self.guard.check(grads, step)
-        self.settle_buffers(self.optimizer.found_inf)
+        self.running_statistics.settle(self.optimizer.found_inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema(step)

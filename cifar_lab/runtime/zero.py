@@ -99,7 +99,7 @@ class ZeroEngine(Engine):
         skipped = self.engine.skipped_steps
         self.engine.step()
         bad = self.engine.skipped_steps > skipped
-        self.settle_buffers(bad)
+        self.running_statistics.settle(bad)
         if bad and self.first_bad_step is None:
             self.first_bad_step = step
         self._update_ema(step)
