@@ -27,7 +27,7 @@ import sys
 from cifar_lab.recipe import load_recipe
 from cifar_lab.recipe.support import unsupported
 strategy, device, path, *overrides = sys.argv[1:]
-print("\\n".join(unsupported(load_recipe(path, overrides), device=device, strategy=strategy)))
+print("\\n".join(unsupported(load_recipe(path, overrides, check_files=False), device=device, strategy=strategy)))
 """
 
 

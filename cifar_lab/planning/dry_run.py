@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from cifar_lab.cli.table import table
@@ -16,6 +17,7 @@ from cifar_lab.recipe import Recipe, experiment_id, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
 from cifar_lab.recipe.schedule import Schedule, micro_batches
 from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.placement import Place, startable
 
 UNKNOWN = "known after the data are read"
 
@@ -32,7 +34,7 @@ def show(
 ) -> int:
     """Print the description of a recipe file; 2 with a message where the recipe, topology or place is refused."""
     try:
-        recipe = load_recipe(path, overrides)
+        recipe = startable(partial(load_recipe, path, overrides), Place(runs, run_dir, fresh))
         run = RunDir.locate(recipe, runs=runs, run_dir=run_dir, fresh=fresh)
         description = describe(recipe, origins(path, overrides), world_size, run)
     except UserError as error:

@@ -15,6 +15,7 @@ from support import runs
 from support.saved_runs import RECIPES, saved_run
 from support.small import small
 
+from cifar_lab import train
 from cifar_lab.commands import evaluate, export, predict, status
 from cifar_lab.data.images import load_images
 from cifar_lab.data.preparation import Preparation
@@ -146,6 +147,7 @@ def test_a_run_goes_on_without_the_weights_that_it_began_with(tmp_path, monkeypa
         run(recipe, run_dir=str(tmp_path / "other"))
     asked = [str(stopped.run_dir.path / "recipe.yaml"), "--run-dir", str(stopped.run_dir.path), "--decide", "start"]
     assert status.main(asked) == 0, capsys.readouterr()
+    assert train.main([*asked[:3], "--dry-run"]) == 0
     finished = run(recipe, run_dir=str(tmp_path / "run"))
     assert finished.completed
     assert told(tmp_path / "run") == told(saved_run("net").path)
