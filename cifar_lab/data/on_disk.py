@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 File = os.DirEntry[str] | Path
@@ -17,14 +18,15 @@ def files_below(
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that it lies in
         return
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            if depth != 0:
-                yield from files_below(entry.path, suffixes, depth and depth - 1, (*above, real))
-        elif not depth and entry.name[1:].lower().endswith(suffixes):  # `.png` has no suffix, it is hidden
-            yield entry
+    with os.scandir(folder) as entries:
+        # `.png` has no suffix, it is hidden
+        found = [entry for entry in entries if entry.name[1:].lower().endswith(suffixes) or entry.is_dir()]
+    for entry in sorted(found, key=attrgetter("name")):
+        if not entry.is_dir():
+            if not depth:
+                yield entry
+        elif depth != 0:
+            yield from files_below(entry.path, suffixes, depth and depth - 1, (*above, real))
 
 
 def stamp(files: Iterable[File]) -> str:
