@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from cifar_lab.cli.command import answer, make_parser
@@ -13,6 +13,7 @@ from cifar_lab.data.kept import Kept, find_kept, remove
 from cifar_lab.errors import UsageError
 from cifar_lab.files.cache import cache_root
 
+HEADINGS = ("name", "pictures", "size", "decoded", "source")
 EPILOG = """\
 examples:
   cifar-lab data
@@ -25,47 +26,37 @@ next start that needs it. Runs that train are not disturbed.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = make_parser(
-        "data", "Which decoded data sets the cache holds, how large they are, and how they go.", EPILOG
-    )
+    parser = make_parser("data", "Which decoded data sets the cache holds, their sizes, and how they go.", EPILOG)
     parser.add_argument("action", choices=("ls", "rm"), nargs="?", default="ls", help="list (default), or remove")
     parser.add_argument("names", metavar="NAME", nargs="*", help="as listed (ls: default all)")
-    parser.add_argument("--all", action="store_true", help="remove all of them")
+    parser.add_argument("--all", action="store_true", help="rm: all of them")
     return answer(parser, _data, argv)
 
 
 def _data(options: argparse.Namespace) -> int:
     folder = cache_root() / "data"
     found = {kept.folder.name: kept for kept in find_kept(folder)}
-    unknown = [name for name in options.names if name not in found]
+    names = list(dict.fromkeys(options.names))
+    unknown = [name for name in names if name not in found]
     if unknown:
         there = ", ".join(found) or "none"
         raise UsageError(f"{shown(folder)} holds no decoded data named {shown(unknown[0])!r}; there are: {there}")
-    if options.action == "rm" and options.all == bool(options.names):
+    if options.action == "rm" and options.all == bool(names):
         raise UsageError("rm takes either names, as `cifar-lab data` lists them, or --all")
-    chosen = [found[name] for name in options.names] or list(found.values())
+    chosen = [found[name] for name in names or found]
+    if options.action == "ls" and chosen:
+        print(table(map(_row, chosen), HEADINGS, numbers=("pictures", "size")))
     for kept in chosen if options.action == "rm" else ():
         remove(kept)
-    said = _listed(chosen) if options.action == "ls" else [f"removed {kept.folder.name}" for kept in chosen]
-    print(*said, f"{_mib(chosen)} in {shown(folder)}", sep="\n")
+        print(f"removed {kept.folder.name}")
+    print(f"{_mib(sum(kept.num_bytes for kept in chosen))} in {shown(folder)}")
     return 0
 
 
-def _listed(chosen: Iterable[Kept]) -> list[str]:
-    rows = [
-        (
-            kept.folder.name,
-            kept.pictures,
-            _mib([kept]),
-            f"{datetime.fromtimestamp(kept.decoded):%Y-%m-%d %H:%M}",
-            shown(kept.about),
-        )
-        for kept in chosen
-    ]
-    return (
-        [table(rows, ("name", "pictures", "size", "decoded", "source"), numbers=("pictures", "size"))] if rows else []
-    )
+def _row(kept: Kept) -> Sequence[str]:
+    when = f"{datetime.fromtimestamp(kept.decoded):%Y-%m-%d %H:%M}"
+    return kept.folder.name, kept.pictures, _mib(kept.num_bytes), when, shown(kept.about)
 
 
-def _mib(chosen: Iterable[Kept]) -> str:
-    return f"{sum(kept.num_bytes for kept in chosen) / 2**20:,.1f} MiB"
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:,.1f} MiB"

@@ -47,7 +47,7 @@ def test_ls(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_rm(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = kept(cache)
-    assert data.main(["rm", first.name]) == 0
+    assert data.main(["rm", first.name, first.name]) == 0
     assert f"removed {first.name}\n" in capsys.readouterr().out
     assert kept(cache) == [second]
     assert data.main(["rm", "--all"]) == 0
