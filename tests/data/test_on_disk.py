@@ -90,7 +90,7 @@ def test_files_that_are_overwritten_in_place(
     assert first_greys(by) == [10, 200]
     FORMS[form](root, CLASSES | {"a": 11})
     for path, stat in before.items():
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + path.is_file()))
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + (path.suffix in (".bmp", ".parquet", ".arrow"))))
     assert first_greys(by) == [11, 200]
 
 
@@ -200,17 +200,23 @@ def test_a_link_to_itself_is_named(tmp_path: Path, first_greys: Callable[..., li
         first_greys("root")
 
 
-def test_a_folder_that_only_datasets_can_read(tmp_path: Path, first_greys: Callable[..., list[int]]) -> None:
+def test_a_folder_that_only_datasets_can_read(
+    tmp_path: Path, first_greys: Callable[..., list[int]], caplog: pytest.LogCaptureFixture
+) -> None:
     """It takes `testing` for `test`."""
     write_pictures(tmp_path / "data", CLASSES)
     (tmp_path / "data" / "test").rename(tmp_path / "data" / "testing")
-    assert first_greys("id") == [10, 200]
-    write_picture(tmp_path / "data" / "train" / "a" / "x.bmp", 14)
-    assert first_greys("id") == [14, 200]
+    with caplog.at_level(logging.INFO, "cifar_lab"):
+        assert first_greys("id") == [10, 200]
+        write_picture(tmp_path / "data" / "train" / "a" / "x.bmp", 14)
+        assert first_greys("id") == [14, 200]
+        write_picture(tmp_path / "data" / "testing" / "a" / "x.bmp", 14)
+        first_greys("id")
+    assert all("decoded now" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("by", ["root", "id"])
-def test_other_splits_do_not_count(
+def test_the_two_splits_count(
     tmp_path: Path, first_greys: Callable[..., list[int]], by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such as what runs leave in the folder of the data."""
@@ -219,4 +225,6 @@ def test_other_splits_do_not_count(
         first_greys(by)
         write_picture(tmp_path / "data" / "runs" / "first" / "augmented.png", 1)
         first_greys(by)
-    assert ["of the cache of" in message for message in caplog.messages] == [False, True]
+        write_picture(tmp_path / "data" / "test" / "a" / "x.bmp", 15)
+        first_greys(by)
+    assert ["of the cache of" in message for message in caplog.messages] == [False, True, False]
