@@ -6,7 +6,7 @@ import os
 
 import torch
 from accelerate import DistributedType
-from torch import nn
+from torch import Tensor, nn
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
@@ -65,9 +65,17 @@ def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str)
     model = model.to(world.device)
     if uses_channels_last(model, recipe):
         model = model.to(memory_format=torch.channels_last)
+    for layer in model.modules():
+        if isinstance(layer, (nn.Dropout, nn.AlphaDropout)) and layer.p > 0:
+            layer.register_forward_pre_hook(_in_order)
     if train.compile:
         from torch._inductor import config as inductor  # loads the compiler
 
         inductor.fallback_random = True  # its own generator would draw other dropout masks
         model.compile()  # in place: parameter names stay clean
     return model
+
+
+def _in_order(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """Dropout draws in the order of memory, which `channels_last` changes: lay its input out by its dimensions."""
+    return tuple(x.contiguous() for x in inputs) if layer.training else None
