@@ -35,6 +35,7 @@ def test_curve_is_the_largest_of_its_lines() -> None:
             assert curve.at(batch) == round(max(c + s * batch for c, s in lines))
     # Parallel to the axis, and one that another exceeds in both.
     assert Curve.of([(10, 0), (0, 2), (0, 3)]).lines == ((0, 3), (10, 0))
+    assert Curve.of([(10, 0), (10, 3)]).lines == ((10, 3),)
 
 
 def test_allocations_of_known_operations() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,10 @@ from cifar_lab.errors import UsageError
 from cifar_lab.planning import memory as planned
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
 from cifar_lab.planning.hardware import Setup, find_gpu
-from cifar_lab.planning.make import divisors, fastest, options
-from cifar_lab.planning.memory import Layout, Memory, memory
+from cifar_lab.planning.make import divisors, fastest, make_setup, options
+from cifar_lab.planning.memory import Layout, Memory, checkpoint_bytes, memory, num_moments
 from cifar_lab.planning.remedy import nearest_that_works
+from cifar_lab.planning.speed import Timing
 from cifar_lab.recipe import Recipe, parse_recipe
 
 MB = 10**6
@@ -63,10 +66,14 @@ def at(
     eval_batch: int = 100,
     optim: str = "adamw",
     ema_decay: float | None = 0.9,
+    precision: str = "fp32",
+    image_size: int = 32,
+    **model: Any,
 ) -> Memory:
     global_batch = micro_batch * world_size * (2 if accumulates else 1)
     layout = Layout(strategy, checkpointing, world_size, micro_batch, eval_batch, device)
-    return memory(made(), recipe(global_batch, optim=optim, ema_decay=ema_decay), SIZES, layout)
+    trained = recipe(global_batch, optim=optim, ema_decay=ema_decay, precision=precision)
+    return memory(replace(made(), **model), trained, replace(SIZES, image_size=image_size), layout)
 
 
 def setup(gpu: str = "a100-40gb", gpus: int = 4, nodes: int = 1) -> Setup:
@@ -100,7 +107,55 @@ def test_what_each_stage_shards() -> None:
     assert offloaded.host >= 400 * MB
 
 
+def test_what_is_not_trained_and_buffers() -> None:
+    frozen = {"num_parameters": 130 * MB, "buffer_bytes": 7 * MB}
+    ddp, one, three = (at(strategy, **frozen) for strategy in ("ddp", "zero1", "zero3"))
+    assert ddp.parameters == (130 * 4 + 7) * MB
+    assert one.parameters == (130 * 4 + 100 + 7) * MB
+    assert three.parameters == (30 * 4 + 100 + 7) * MB
+    assert (ddp.gradients, ddp.optimizer, ddp.ema) == (400 * MB, 800 * MB, (400 + 7) * MB)
+    model = replace(made(), **frozen)
+    assert checkpoint_bytes(recipe(), model) == (130 * 4 + 7 + 800) * MB
+    assert checkpoint_bytes(recipe(ema_decay=0.9), model) == (2 * (130 * 4 + 7) + 800) * MB
+
+
+def test_what_zero_holds_besides() -> None:
+    # Small parameters stay whole everywhere; the largest one is gathered at once, however large.
+    assert at("zero3", small=10 * MB).parameters - at("zero3").parameters == 40 * MB
+    assert at("zero3", largest=80 * MB).workspace - at("zero3").workspace == 4 * 30 * MB
+    for strategy, gathered in (("zero1", 0), ("zero3", 50)):
+        half, full = (at(strategy, precision=precision).workspace for precision in ("bf16", "fp32"))
+        assert half - full == (2 * 10 - 2 * gathered) * MB, "gradients in bf16 besides, weights in bf16 instead"
+    # The optimizer's step flattens the process's part of the gradients, when activations are gone.
+    for strategy in ("zero2", "zero3"):
+        found = at(strategy, micro_batch=1, accumulates=False)
+        assert found.activations + found.gradients == 200 * MB
+    assert at("zero3_offload").host == (3 * 100 + 200 + 100) * MB
+
+
+def test_gradients_that_appear_while_activations_go() -> None:
+    # The largest of all of the activations, and of the gradients of 400 MB once they are there.
+    assert at("single", 1, accumulates=False, micro_batch=2).gradients == 300 * MB
+    assert at("single", 1, accumulates=False, micro_batch=10).gradients == 0
+    partly = Pass(Curve(((0, 50 * MB),)), Curve(((300 * MB, 50 * MB),)))
+    assert at("single", 1, accumulates=False, passes={"plain": partly}).gradients == 300 * MB
+    found = at("ddp")
+    assert found.workspace == planned.CUDA_CONTEXT + planned.NCCL_BUFFERS + round(0.06 * 800 * MB)
+    assert at("ddp").evaluation == (100 * 5 + 400) * MB, "DDP's buckets stay"
+
+
+def test_buffers_of_a_resized_stream() -> None:
+    source, large = 3 * 32 * 32, 3 * 64 * 64
+    lines = 3 * 32 * 64  # resized in one direction
+    on_device = at("ddp", image_size=64).data - 60_000 * source
+    assert on_device == (8 + 100) * (4 * large + 4 * lines + (4 + 4) * source)
+    assert at("ddp", image_size=64, device="cpu").data - 60_000 * source == (8 + 100) * 4 * large
+
+
 def test_options_of_the_recipe_count() -> None:
+    assert [num_moments(recipe(optim=name)) for name in ("adamw", "sgd", "muon")] == [2, 1, 1]
+    still = recipe().optim.model_copy(update={"name": "sgd", "momentum": 0.0})
+    assert num_moments(recipe().model_copy(update={"optim": still})) == 0
     assert at("ddp", optim="sgd").optimizer == 400 * MB
     assert at("ddp", ema_decay=None).ema == 0
     assert at("ddp", checkpointing=True).activations == 40 * MB
@@ -136,6 +191,22 @@ def test_the_largest_micro_batch_that_fits() -> None:
             strategy = (option.layout.strategy,)
             forced = options(recipe(), made(slope=1000 * MB), SIZES, where, strategies=strategy, micro_batch=larger[0])
             assert "GiB" in str(forced[option.layout.checkpointing].problem)
+
+
+def test_of_two_that_are_as_fast_the_simpler_one_is_taken() -> None:
+    ddp, zero = options(recipe(), made(), SIZES, setup(), strategies=("ddp", "zero1"))[::2]
+    for seconds, strategy in ((1.0, "ddp"), (1.01, "ddp"), (1.03, "zero1")):
+        timed = [replace(option, timing=Timing(1, took, 0.0, 0.0)) for option, took in ((zero, 1.0), (ddp, seconds))]
+        best = fastest(timed)
+        assert best is not None and best.layout.strategy == strategy
+
+
+def test_an_evaluation_is_never_larger_than_the_recipe_says() -> None:
+    hungry = replace(made(slope=1), evaluation=Curve(((0, 250 * MB),)))
+    for model in (made(slope=1), hungry):  # 100 pictures of 25 GB fit
+        (option, *_) = options(recipe(1024), model, SIZES, setup(), strategies=("ddp",))
+        assert (option.layout.micro_batch, option.layout.eval_batch) == (256, 100)
+    assert make_setup(1, "t4-16gb", utilisation=1.0).utilisation == 1
 
 
 def test_the_fastest_does_not_recompute_in_vain() -> None:

@@ -57,8 +57,35 @@ def test_the_slowest_link_decides() -> None:
     assert inside.bottleneck == "nvlink4"
     assert between.bottleneck == "10 Gbit/s"
     # 600 MB at 10 Gbit/s of which TCP leaves 94 %, and 96 messages of 50 us each way.
-    assert between.seconds == pytest.approx(0.6e9 / (1.25e9 * 0.94), rel=0.05)
+    assert between.seconds == pytest.approx(0.6e9 / (1.25e9 * 0.94) + 96 * 50e-6)
     assert inside.seconds < between.seconds / 100
+
+
+def test_one_gpu_a_node_uses_no_link_inside() -> None:
+    setup = Setup(GPUS["t4-16gb"], 1, 2, LINKS["ib-400g"])
+    layout = Layout("ddp", False, 2, micro_batch=2, eval_batch=1)
+    assert setup.inside.payload < setup.between.payload
+    assert traffic(MODEL, recipe(4), layout, setup).bottleneck == "ib-400g"
+
+
+def test_zero_in_bf16_and_what_it_hides() -> None:
+    weights, part = 4 * NUMEL, 3 / 4
+    assert sent("zero1", precision="bf16").bytes == part * (weights / 2 + weights)
+    assert sent("zero2", precision="bf16", accumulation_steps=8).bytes == part * (8 * weights / 2 + weights)
+    overlapped = [sent(strategy).overlapped for strategy in ("ddp", "zero1", "zero2", "zero3", "zero3_offload")]
+    assert overlapped == [True, False, False, True, True]
+
+
+def test_the_optimizer_of_zero() -> None:
+    nothing, setup = Traffic(0, 0.0, None, overlapped=False), Setup(GPUS["h100-80gb"], 4)
+
+    def optimizer(strategy: str) -> float:
+        return timing(MODEL, recipe(8), Layout(strategy, False, 4, 2, 1), setup, nothing).optimizer
+
+    assert optimizer("ddp") == 4 * optimizer("zero1")
+    # By the host's memory, and gradients and weights over its bus.
+    bus = 2 * NUMEL / 4 * 4 / LINKS["pcie4"].payload
+    assert optimizer("zero3_offload") == pytest.approx(50 * optimizer("zero3") + bus)
 
 
 def test_seconds_of_a_step() -> None:
