@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from support.commands import write_recipe
+from support.commands import PYTHON, completed, write_recipe
 from support.runs import train
 from support.small import small, with_batch_norm
 
@@ -76,7 +76,22 @@ def test_where_nothing_couples_samples_it_is_accepted_without_a_word(stopped, ca
     assert len(losses[0]) == 6
 
 
-BEFORE = TrainingState(data_fingerprint="", micro_batch=8, micro_batches=["8"], world_size=2, strategy="ddp", step=3)
+@pytest.mark.launch
+def test_the_number_of_processes_alone_is_told_once_with_the_way_back(tmp_path, monkeypatch):
+    mapping = with_batch_norm(**SHORT)
+    run = train(mapping, tmp_path / "run", 3, monkeypatch).run_dir
+    command = [PYTHON, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cifar_lab.train"]
+    command += [write_recipe(tmp_path, mapping), "--run-dir", str(run.path)]
+    refused = completed(command)
+    assert refused.returncode != 0
+    assert refused.stderr.count("set train.micro_batch=16 with 1 process, or accept it with --accept-micro-batch") == 1
+    assert completed([*command, "--accept-micro-batch"]).returncode == 0
+    assert run.summary()["micro_batches"] == ["16", "8"]
+
+
+BEFORE = TrainingState(
+    data_fingerprint="", normalisation=(), micro_batch=8, micro_batches=["8"], world_size=2, strategy="ddp", step=3
+)
 
 
 def asked(before, world_size=2, *, layers=("BatchNorm2d",), accepted=False, **train):
