@@ -62,6 +62,8 @@ def test_an_agent_of_a_sweep_gives_the_run_its_place(
         (tmp_path / "config-agents-run.yaml").write_text("{}")  # as the agent writes it
         agent.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "config-agents-run.yaml"))
         Attempt(run).train(3).end()
+        second = made(tmp_path / "second", "plain-recipe")  # what the agent started trains another run
+        assert len(Attempt(second).train(6).end()) == 2
     Attempt(run, checkpoint=2).train(6).end()
     with monkeypatch.context() as other_agent:
         other_agent.setenv("WANDB_SWEEP_ID", "sweep456")
@@ -73,6 +75,7 @@ def test_an_agent_of_a_sweep_gives_the_run_its_place(
     assert metrics_of(server.history("agents-run")) == whole_history(8)
     assert metrics_of(server.history("begun-before")) == whole_history(6)
     assert server.runs("plain-sweep") == ["agents-run"]
-    assert server.runs("plain-recipe") == ["begun-before"]
-    told = [entry for entry in server.mutations("UpsertBucket") if entry["name"] == "agents-run"]
-    assert [entry["sweep"] for entry in told if entry["sweep"]] == ["sweep123"]  # the agent's own attempt
+    assert metrics_of(server.history(identifier(second))) == whole_history(6)
+    assert sorted(server.runs("plain-recipe")) == sorted(["begun-before", identifier(second)])
+    told = [(entry["name"], entry["sweep"]) for entry in server.mutations("UpsertBucket") if entry["sweep"]]
+    assert [name for name, sweep in told if sweep == "sweep123"] == ["agents-run"]  # the agent's own attempt
