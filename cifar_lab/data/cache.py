@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from cifar_lab.data.on_disk import size_and_time
+from cifar_lab.data.on_disk import file_at
 from cifar_lab.data.raw import DataError, RawSplit
 
 logger = logging.getLogger("cifar_lab")
@@ -130,7 +130,7 @@ def _write(folder: Path, key: str, digest: str, raw: Mapping[str, RawSplit]) -> 
     """Plain writes, not a writable memory map: on a full disk the latter is a bus error."""
     about, _, _ = key.partition("\n")
     meta: dict[str, Any] = {"format": FORMAT, "about": about, "key_sha256": digest}
-    meta |= {"classes": raw["train"].classes, "splits": {}, "files": {}}
+    meta |= {"classes": raw["train"].classes, "splits": {}, "files": []}
     for split in SPLITS:
         num, height, width, _ = raw[split].images.shape
         with (folder / f"{split}_images.npy").open("wb") as file:
@@ -139,7 +139,7 @@ def _write(folder: Path, key: str, digest: str, raw: Mapping[str, RawSplit]) -> 
             split_meta = decode_split(raw[split], file)
         np.save(folder / f"{split}_labels.npy", raw[split].labels.astype("<i8"))
         meta["splits"][split] = asdict(split_meta)
-        meta["files"] |= getattr(raw[split].images, "files", {})
+        meta["files"] += getattr(raw[split].images, "files", {}).values()
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
@@ -183,7 +183,7 @@ def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
         classes = tuple(meta["classes"])
         if meta["key_sha256"] != digest:
             return None
-        if any(list(size_and_time(file)) != known for file, known in meta.get("files", {}).items()):
+        if any(list(file_at(path)) != [path, *known] for path, *known in meta.get("files", ())):
             return None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

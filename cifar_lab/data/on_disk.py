@@ -5,38 +5,46 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
+from operator import itemgetter
 from pathlib import Path
 
-File = os.DirEntry[str] | Path
+File = tuple[str, int, int]  # path, bytes, modification time in nanoseconds
 
 
 def files_below(
     folder: str | Path, suffixes: tuple[str, ...] = ("",), depth: int | None = None, above: tuple[str, ...] = ()
-) -> Iterator[os.DirEntry[str]]:
+) -> Iterator[File]:
     """Files with one of `suffixes`, `depth` folders down (None: at any depth), sorted; links are followed."""
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that it lies in
         return
-    with os.scandir(folder) as entries:
-        # `.png` has no suffix, it is hidden
-        found = [entry for entry in entries if entry.name[1:].lower().endswith(suffixes) or entry.is_dir()]
-    for entry in sorted(found, key=attrgetter("name")):
-        if not entry.is_dir():
-            if not depth:
-                yield entry
-        elif depth != 0:
-            yield from files_below(entry.path, suffixes, depth and depth - 1, (*above, real))
+    files, folders = [], []
+    opened = os.open(folder, os.O_RDONLY)  # asked for by name alone, files answer sooner
+    try:
+        with os.scandir(opened) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(f"{folder}/{entry.name}")
+                elif not depth and entry.name[1:].lower().endswith(suffixes):  # `.png` has no suffix, it is hidden
+                    stat = entry.stat(follow_symlinks=entry.is_file())  # else a link to nothing: its reader says so
+                    files.append((f"{folder}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+    except OSError as error:
+        error.filename = f"{folder}/{error.filename or ''}"
+        raise
+    finally:
+        os.close(opened)
+    yield from sorted(files, key=itemgetter(0))
+    for below in sorted(folders) if depth != 0 else ():
+        yield from files_below(below, suffixes, depth and depth - 1, (*above, real))
+
+
+def file_at(path: str | Path) -> File:
+    """The file, or what a link leads to."""
+    stat = os.stat(path)
+    return str(path), stat.st_size, stat.st_mtime_ns
 
 
 def stamp(files: Iterable[File]) -> str:
-    """sha256 over path, size and modification time (ns) of each file, in their order; links to nothing are none."""
-    stats = ((os.fspath(file), file.stat()) for file in files if file.is_file())
-    text = "\0".join(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats)
+    """sha256 over path, size and modification time of each file, in their order."""
+    text = "\0".join(f"{path}\0{num_bytes}\0{changed}" for path, num_bytes, changed in files)
     return hashlib.sha256(os.fsencode(text)).hexdigest()
-
-
-def size_and_time(file: str) -> tuple[int, int]:
-    """Bytes and modification time (ns) of a file, whose change shows there."""
-    stat = os.stat(file)
-    return stat.st_size, stat.st_mtime_ns

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cifar_lab.data.on_disk import files_below, size_and_time
+from cifar_lab.data.on_disk import File, file_at, files_below
 from cifar_lab.data.pictures import open_picture, upright_rgb
 from cifar_lab.data.raw import DataError, RawSplit
 
@@ -43,15 +43,16 @@ class Table:
             raise DataError(f"{self.name}: column {key!r} cannot be read ({error}): fetch it again") from error
 
 
-def parquet_files(root: Path, config: str | None = None) -> dict[str, list[Path]]:
+def parquet_files(root: Path, config: str | None = None) -> dict[str, list[File]]:
     """By split, the parquet files below `root`: `train-*.parquet`, `train.parquet` or `train/*.parquet`."""
-    files: dict[str, dict[Path, list[Path]]] = {}
-    for path in (Path(file.path) for file in files_below(root, (".parquet",))):
+    files: dict[str, dict[Path, list[File]]] = {}
+    for file in files_below(root, (".parquet",)):
+        path = Path(file[0])
         stem = path.stem.split("-")[0]
         in_split_folder = stem.isdigit()  # the hub's own conversion writes CONFIG/SPLIT/0000.parquet
         split, folder = (path.parent.name, path.parent.parent) if in_split_folder else (stem, path.parent)
         if config is None or config in folder.relative_to(root).parts or folder == root:
-            files.setdefault(split, {}).setdefault(folder, []).append(path)
+            files.setdefault(split, {}).setdefault(folder, []).append(file)
     for split, folders in files.items():
         if len(folders) > 1:
             names = ", ".join(str(folder.relative_to(root)) for folder in folders)
@@ -64,11 +65,11 @@ def parquet_splits(root: Path, config: str | None = None) -> dict[str, Table]:
     return {split: _parquet_table(f"{root} ({split})", files) for split, files in parquet_files(root, config).items()}
 
 
-def _parquet_table(name: str, files: Sequence[Path]) -> Table:
+def _parquet_table(name: str, files: Sequence[File]) -> Table:
     import pyarrow.dataset as pads
 
     try:
-        data = pads.dataset([str(file) for file in files], format="parquet")
+        data = pads.dataset([path for path, *_ in files], format="parquet")
     except (OSError, ValueError) as error:
         raise DataError(f"{name} is not readable ({error}): fetch it again") from error
     return Table(name, _features(data.schema), data)
@@ -88,12 +89,12 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return dict(described)
 
 
-def picture_files(root: Path) -> dict[str, list[os.DirEntry[str]]]:
+def picture_files(root: Path) -> dict[str, list[File]]:
     """By split, the pictures `SPLIT/CLASS/*` below `root`."""
-    files: dict[str, list[os.DirEntry[str]]] = {}
-    for file in files_below(root, tuple(Image.registered_extensions()), depth=2):
-        files.setdefault(file.path.split(os.sep)[-3], []).append(file)
-    return files
+    suffixes = tuple(Image.registered_extensions())
+    splits = [folder for folder in sorted(root.iterdir()) if folder.is_dir()]
+    files = {split.name: list(files_below(split, suffixes, depth=1)) for split in splits}
+    return {split: found for split, found in files.items() if found}
 
 
 def folder_splits(root: Path) -> dict[str, Table]:
@@ -104,7 +105,7 @@ def folder_splits(root: Path) -> dict[str, Table]:
     features = {"image": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}}
     tables = {}
     for split, files in picture_files(root).items():
-        paths = [file.path for file in files]
+        paths = [path for path, *_ in files]
         columns = {"image": paths, "label": [path.split(os.sep)[-2] for path in paths]}
         tables[split] = Table(str(root / split), features, pads.dataset(pa.table(columns)))
     return tables
@@ -182,7 +183,7 @@ class Pictures:
 
     def __init__(self, cells: pa.ChunkedArray, name: str, size: int | None) -> None:
         self._cells, self._name, self._size = cells, name, size
-        self.files: dict[str, tuple[int, int]] = {}  # that cells of tables name: bytes and nanosecond, as decoded
+        self.files: dict[str, File] = {}  # that cells of tables name, as they were when decoded
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -227,7 +228,7 @@ class Pictures:
             raise DataError(f"{self._name}: picture {index} is missing")
         try:
             if is_named and isinstance(cell, str):
-                self.files[cell] = size_and_time(cell)
+                self.files[cell] = file_at(cell)
             with open_picture(io.BytesIO(cell) if isinstance(cell, bytes) else cell) as opened:
                 return np.asarray(upright_rgb(opened, self._size))
         except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...

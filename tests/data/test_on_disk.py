@@ -178,9 +178,9 @@ def test_a_stamp_is_of_path_size_and_nanosecond(tmp_path: Path) -> None:
     found.append(seen())
     (tmp_path / "z.png").symlink_to(tmp_path / "y.png")
     found.append(seen())
-    assert len(set(found)) == 5
     (tmp_path / "nothing.png").symlink_to(tmp_path / "missing")
-    assert seen() == found[-1]
+    found.append(seen())
+    assert len(set(found)) == 6
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
-    names = [os.path.relpath(file.path, tmp_path) for file in files_below(tmp_path, (".png",))]
-    assert names == ["a/x.PNG", "a-b/x.png", "b/to_a/x.PNG", "b/x.png"]
+    names = [os.path.relpath(path, tmp_path) for path, *_ in files_below(tmp_path, (".png",))]
+    assert names == ["a/x.PNG", "a-b/x.png", "b/x.png", "b/to_a/x.PNG"]
 
 
 def test_a_link_to_itself_is_named(tmp_path: Path, first_greys: Callable[..., list[int]]) -> None:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from cifar_lab.data.on_disk import stamp
+from cifar_lab.data.on_disk import file_at, stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.tables import Table, parquet_files, parquet_splits, to_raw
 
@@ -39,7 +39,7 @@ def cache_key(*, root: str | None) -> str:
         return f"hub:{HUB_ID}"
     place = place.resolve()
     if _is_classic(place):
-        files = [place] if place.is_file() else sorted(place.glob("*batch*"))
+        files = [file_at(path) for path in ([place] if place.is_file() else sorted(place.glob("*batch*")))]
     else:
         files = list(chain.from_iterable(parquet_files(place).values()))
     return f"{place}\n{stamp(files)}"

@@ -5,11 +5,10 @@ A copy is a folder written by `save_to_disk`, a folder of parquet files, or fold
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.data.on_disk import File, files_below, stamp
+from cifar_lab.data.on_disk import files_below, stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.tables import Table, folder_splits, parquet_files, parquet_splits, picture_files, to_raw
 from cifar_lab.recipe.schema import PositiveInt
@@ -56,7 +55,7 @@ def cache_key(*, root: str | None, **args: Any) -> str:
     if _is_saved(place):
         return f"{place} {about}\n{stamp(files_below(place, ('.arrow', '.json')))}"
     splits = args.get("train_split", "train"), args.get("test_split", "test")
-    found: Mapping[str, Sequence[File]] = parquet_files(place, args.get("config")) or picture_files(place)
+    found = parquet_files(place, args.get("config")) or picture_files(place)
     read = [file for split in splits for file in found.get(split, ())]
     by_datasets = not root and not set(splits) <= found.keys()  # in its own way
     return f"{place} {about}\n{stamp(files_below(place) if by_datasets else read)}"
