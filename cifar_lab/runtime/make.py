@@ -6,11 +6,12 @@ import os
 
 import torch
 from accelerate import DistributedType
-from torch import Tensor, nn
+from torch import nn
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.support import unsupported
+from cifar_lab.runtime.dropout import draw_flat
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.plain import PlainEngine
 from cifar_lab.runtime.world import World
@@ -38,9 +39,13 @@ def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_ste
 
 
 def uses_channels_last(model: nn.Module, recipe: Recipe) -> bool:
-    """Whether pictures and weights are kept as NHWC: for nets of convolutions, not for one that embeds patches."""
-    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in model.modules())
-    return recipe.train.channels_last and convolutions > 1
+    """Whether pictures and weights are kept as NHWC."""
+    return recipe.train.channels_last and is_convolutional(model)
+
+
+def is_convolutional(model: nn.Module) -> bool:
+    """Whether a net is one of convolutions; one that embeds patches has a single one."""
+    return sum(isinstance(layer, nn.Conv2d) for layer in model.modules()) > 1
 
 
 def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str) -> nn.Module:
@@ -65,17 +70,11 @@ def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str)
     model = model.to(world.device)
     if uses_channels_last(model, recipe):
         model = model.to(memory_format=torch.channels_last)
-    for layer in model.modules():
-        if isinstance(layer, (nn.Dropout, nn.AlphaDropout)) and layer.p > 0:
-            layer.register_forward_pre_hook(_in_order)
+    if is_convolutional(model):
+        draw_flat(model)
     if train.compile:
         from torch._inductor import config as inductor  # loads the compiler
 
         inductor.fallback_random = True  # its own generator would draw other dropout masks
         model.compile()  # in place: parameter names stay clean
     return model
-
-
-def _in_order(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    """Dropout draws in the order of memory, which `channels_last` changes: lay its input out by its dimensions."""
-    return tuple(x.contiguous() for x in inputs) if layer.training else None
