@@ -1,7 +1,7 @@
 """Puts small faults into the code, one at a time, and tells which of them the tests of one process notice.
 
     .venv/bin/pip install -e '.[mutation]'
-    .venv/bin/python scripts/mutation.py [--mutants 240] [--minutes 60] [--seed 0] [--jobs 2] [--out mutation.md]
+    .venv/bin/python scripts/mutation.py [--mutants 240] [--minutes 50] [--seed 0] [--jobs 2] [--out mutation.md]
 
 Cosmic Ray makes the faults: other operators and numbers, conditions turned round, decorators, handlers and loops taken
 away. Places in the code are drawn by chance (the seed decides), from each room in turn, then one of the faults that are
@@ -213,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draw the sample, test it, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=240, help="size of the sample (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=60, help="no fault is begun later (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=50, help="no fault is begun later (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("mutation.md"))
