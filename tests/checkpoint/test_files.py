@@ -49,6 +49,54 @@ def test_the_plan_follows_from_names_and_sizes_alone():
     assert all(plan.nbytes <= 500 for plan in plan_files("ema", specs, limit=500))
     assert len(plan_files("ema", {"big": (torch.float32, torch.Size((1000,)))}, limit=500)) == 1
     assert plan_files("optimizer", {}) == []
+    pair = {name: (torch.float32, torch.Size((63,))) for name in "ab"}
+    assert [len(plan_files("ema", pair, limit=limit)) for limit in (504, 503)] == [1, 2]
+
+
+def test_every_tensor_is_aligned_in_its_file():
+    specs = {
+        "a": (torch.bool, torch.Size((3,))),
+        "b": (torch.int32, torch.Size((3,))),
+        "c": (torch.int64, torch.Size((2,))),
+    }
+    (plan,) = plan_files("buffers", specs)
+    for name, place in plan.views(plan.buffer(pinned=False)):
+        assert place.shape == specs[name][1]
+        assert place.data_ptr() % place.dtype.itemsize == 0
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
+    steps = [7, 99_999_999, 100_000_000]
+    for step in steps[::-1]:
+        (tmp_path / files.step_name(step)).mkdir()
+    (tmp_path / "step_00000008.partial").mkdir()
+    assert [path.name for path in files.list_checkpoints(tmp_path)] == [files.step_name(step) for step in steps]
+
+
+def test_what_a_disk_reads_back_differently_is_an_error(tmp_path, monkeypatch):
+    write = os.write
+
+    def zeros(descriptor, data):
+        count = len(data)
+        del data  # whose memory could not be given back while an error holds this frame
+        return write(descriptor, bytes(count))
+
+    monkeypatch.setattr(os, "write", zeros)
+    with pytest.raises(OSError, match="reads back differently"):
+        write_bytes(tmp_path / "file", b"content")
+
+
+def test_sizes_and_the_state_are_looked_at_without_contents_too(tmp_path):
+    checkpoint, _ = write_checkpoint(tmp_path / "longer")
+    with open(checkpoint / "state.json", "ab") as file:
+        file.write(b" ")
+    assert files.verify(checkpoint, contents=False) == ["state.json: 12 bytes, the manifest says 11"]
+    checkpoint, _ = write_checkpoint(tmp_path / "stateless")
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    del manifest["files"]["state.json"]
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    (checkpoint / "state.json").unlink()
+    assert files.verify(checkpoint) == ["manifest.json: not a manifest of version 1"]
 
 
 @pytest.mark.parametrize("damage", [cut, flip, empty, os.unlink])

@@ -144,6 +144,14 @@ def test_metrics_are_there_once_appended_as_strict_json(run: RunDir) -> None:
     assert run.metrics() == [record]
 
 
+def test_a_write_in_pieces_is_carried_on(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    for step in (1, 2):
+        run.append_metrics(split="train", step=step)
+    assert [line["step"] for line in run.metrics()] == [1, 2]
+
+
 def test_a_torn_last_line_is_ignored_and_gone_after_a_start(run: RunDir) -> None:
     run.append_metrics(split="train", step=1)
     run.close()
