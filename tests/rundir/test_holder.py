@@ -77,7 +77,7 @@ def test_a_fresh_name_counts_however_old_the_marker(tmp_path, sleeps):
 
 
 def test_a_beating_holder_elsewhere_is_noticed_by_its_beats(tmp_path, sleeps, monkeypatch):
-    monkeypatch.setattr(attempts, "SILENT_SECONDS", 600.0)
+    monkeypatch.setattr(attempts, "SILENT_SECONDS", 40.0)
     claim(tmp_path)
     moved_elsewhere(tmp_path)
     heartbeat = Heartbeat(tmp_path, 0, 1, interval=0.1)
