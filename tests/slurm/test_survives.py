@@ -75,7 +75,7 @@ def whole(slurm: Cluster):
 
 def test_a_job_survives_what_a_cluster_does_to_it(whole: Cluster, tmp_path: Path) -> None:
     # --fresh is for the first start: what comes back must not begin anew.
-    job = submit(whole, tmp_path, RECIPE, "--fresh", sbatch=("--nodes=2", "--partition=low"))
+    job = submit(whole, tmp_path, RECIPE, "--fresh", "--accept-micro-batch", sbatch=("--nodes=2", "--partition=low"))
     number = 0
     for event in EVENTS:
         number = _on_its_way(job, event, after=number)
