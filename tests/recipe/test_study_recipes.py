@@ -98,6 +98,7 @@ def check_summary(run_dir, recipe, num_train, steps):
         "num_train": num_train,
         "world_size": 1,
         "micro_batch": recipe.train.global_batch,
+        "micro_batches": [str(recipe.train.global_batch)] * bool(coupling_layers(model)),
         "strategy": "single",
         "wandb_id": None,
     }
