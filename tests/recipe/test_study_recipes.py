@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from support.study import RECIPES, REDUCED, TABLE, WEIGHTS, quarters, recipe_path, reduced, train_losses
 
 from cifar_lab.models import size as model_size
+from cifar_lab.models.coupling import coupling_layers
 from cifar_lab.models.factory import build_model, num_parameters
 from cifar_lab.planning import kept_answer
 from cifar_lab.recipe import load_recipe

@@ -14,6 +14,9 @@ def test_heartbeat_file(tmp_path):
         first = read_beat(tmp_path, 3)
         assert (first.attempt, first.process, first.phase, first.ended) == (2, ProcessId.here(), "start", False)
         heartbeat.phase("compile")
+        with heartbeat.during("save"):
+            pass
+        assert heartbeat.now().phase == "compile"
         heartbeat.step(4)
         with heartbeat.during("validation"):
             heartbeat.advance()
@@ -21,19 +24,22 @@ def test_heartbeat_file(tmp_path):
             inside = read_beat(tmp_path, 3)
         time.sleep(0.2)
         after = read_beat(tmp_path, 3)
-    assert (inside.phase, inside.step, inside.progress) == ("validation", 4, 4)
-    assert (after.phase, after.progress) == ("train", 5)
+    assert (inside.phase, inside.step, inside.progress) == ("validation", 4, 6)
+    assert (after.phase, after.progress) == ("train", 7)
     assert first.count < inside.count < after.count
-    assert read_beat(tmp_path, 3).ended
+    time.sleep(0.2)
+    assert read_beat(tmp_path, 3).ended, "its last word"
     assert os.listdir(tmp_path / "heartbeat") == ["3.json"]
 
 
 def test_unreadable_heartbeats_are_none(tmp_path):
     Heartbeat(tmp_path, 0)._write()
     whole = (tmp_path / "heartbeat" / "0.json").read_text()
-    for rank, text in enumerate(["", whole[:40], "[1]", whole, whole.replace('"train"', "1"), "\xff\0", "1e999"]):
+    texts = ["", whole[:40], "[1]", whole, whole.replace('"start"', "1"), "\xff\0", "1e999"]
+    texts.append(whole.replace('"rank":0', '"rank":8').replace('"step":0', '"step":"0"'))
+    for rank, text in enumerate(texts):
         (tmp_path / "heartbeat" / f"{rank + 1}.json").write_text(text, encoding="latin-1")
-    (tmp_path / "heartbeat" / "8.json").mkdir()
+    (tmp_path / "heartbeat" / "9.json").mkdir()
     (tmp_path / "heartbeat" / "notes.json").touch()
     assert [beat.rank for beat in read_beats(tmp_path)] == [0]
     assert read_beats(tmp_path / "nowhere") == []
