@@ -97,7 +97,8 @@ def test_a_corrupt_cache_is_said_and_rebuilt(
     source.load()
     damage(source.folder / name)
     assert_right(source.load())
-    assert ["is corrupt" in message and "rebuilding" in message for message in caplog.messages] == [True]
+    (warning,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert "is corrupt" in warning and "rebuilding" in warning
     assert_right(source.load())
     assert source.reads == 2
 
