@@ -151,9 +151,7 @@ class Train(Section):
     grad_compression: Literal["fp16", "bf16"] | None = identity(
         None, "What gradients are rounded to on their way between processes (DDP only); null: nothing."
     )
-    compile: bool = operational(
-        False, "torch.compile the model; under bf16 it rounds at other places (losses within 1e-3)."
-    )
+    compile: bool = operational(False, "torch.compile the model; bf16 is then rounded at other places.")
     channels_last: bool = operational(True, "NHWC memory format for convolutional models.")
     grad_checkpointing: bool = operational(False, "Recompute activations in the backward pass to save memory.")
     sync_batchnorm: bool = identity(False, "Batch statistics over all processes (GPUs only).")
