@@ -1,0 +1,52 @@
+"""What an engine keeps besides the weights: averages of running statistics, and buffers that are part of a state."""
+
+import torch
+from support.runs import closed, opened
+from support.small import small
+
+CONV = {"name": "resnet", "args": {"width": 4}}
+
+
+def stepped(session, steps):
+    """After each of so many optimizer steps, the running statistics."""
+    engine, found = session.engine, []
+    for step in range(steps):
+        engine.forward_backward(session.stream.micro_batch(step, 0), index=0, torch_seed=step)
+        engine.step(step, 0.1)
+        found.append({name: buffer.clone() for name, buffer in engine.floating_buffers().items()})
+    return found
+
+
+def test_the_average_follows_running_statistics(tmp_path):
+    session = opened(small(model=CONV, train__ema_decay=0.5, data__val_size=0), tmp_path / "run")
+    before = {name: buffer.clone() for name, buffer in session.engine.floating_buffers().items()}
+    averages = dict(before)
+    for step, now in enumerate(stepped(session, 3)):
+        decay = min(0.5, (1 + step) / (10 + step))
+        averages = {name: decay * averages[name] + (1 - decay) * now[name] for name in now}
+    kept = dict(session.engine.named_state("ema"))
+    assert any(name.endswith("running_var") for name in averages)
+    for name, average in averages.items():
+        torch.testing.assert_close(kept[name], average, rtol=1e-5, atol=1e-6)
+        assert not torch.equal(average, before[name])
+    closed(session)
+
+
+def test_buffers_that_are_no_part_of_the_state_are_not_kept(tmp_path, monkeypatch):
+    from cifar_lab.training import session as sessions
+
+    build = sessions.build_model
+
+    def with_table(*arguments, **how):
+        model = build(*arguments, **how)
+        model.register_buffer("table", torch.ones(3), persistent=False)
+        model.register_buffer("scale", torch.ones(2))
+        return model
+
+    monkeypatch.setattr(sessions, "build_model", with_table)
+    session = opened(small(train__ema_decay=0.5, data__val_size=0), tmp_path / "run")
+    for kind in ("buffers", "ema"):
+        names = [name for name, _ in session.engine.named_state(kind)]
+        assert "scale" in names
+        assert "table" not in names
+    closed(session)
