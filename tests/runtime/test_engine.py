@@ -1,5 +1,8 @@
 """What an engine keeps besides the weights: averages of running statistics, and buffers that are part of a state."""
 
+import copy
+
+import pytest
 import torch
 from support.runs import closed, opened
 from support.small import small
@@ -49,4 +52,27 @@ def test_buffers_that_are_no_part_of_the_state_are_not_kept(tmp_path, monkeypatc
         names = [name for name, _ in session.engine.named_state(kind)]
         assert "scale" in names
         assert "table" not in names
+    closed(session)
+
+
+def test_running_statistics_are_those_of_a_plain_loop(tmp_path):
+    session = opened(small(model=CONV, data__val_size=0), tmp_path / "run")
+    plain = copy.deepcopy(session.engine.module)
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.1
+    session.engine.optimizer.step = lambda: None  # the same weights in every step
+    for step, found in enumerate(stepped(session, 3)):
+        plain.train()(session.stream.micro_batch(step, 0).images)
+        for name, buffer in found.items():
+            torch.testing.assert_close(buffer, plain.get_buffer(name), rtol=1e-5, atol=1e-6)
+    closed(session)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("sgd", False), ("muon", True)])
+def test_moments_are_kept_unless_there_are_none(tmp_path, name, kept):
+    """Without a momentum for its kernels Muon still has one for the rest."""
+    optim = {"name": name, "lr": 0.1, "momentum": 0.0}
+    session = opened(small(model=CONV, optim=optim, data__val_size=0), tmp_path / "run")
+    assert bool(list(session.engine.named_state("optimizer"))) == kept
     closed(session)
