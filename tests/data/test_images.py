@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.pictures import random_pictures
 
 from cifar_lab.data.cache import SplitMeta
 from cifar_lab.data.images import ImageSet, load_images
@@ -107,3 +109,12 @@ def test_a_second_load_maps_the_files(real: Loaded, cifar10_root: Path) -> None:
     assert (train.fingerprint, whole) == (real[0].fingerprint, real[2])
     mapped = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else "train_images.npy"
     assert "train_images.npy" in mapped
+
+
+def test_the_fingerprint_of_a_subset_tells_its_pictures_and_which_they_are() -> None:
+    one = random_pictures(10)
+    other = dataclasses.replace(one, fingerprint="other pictures")
+    first, second = one.ids[:4], one.ids[4:8]
+    found = {one.subset(first).fingerprint, one.subset(second).fingerprint, other.subset(first).fingerprint}
+    assert len(found) == 3
+    assert one.subset(one.ids).fingerprint == one.fingerprint
