@@ -168,8 +168,9 @@ def test_every_operational_field_has_a_pair():
     assert set(OTHER) == {key for key, field in fields().items() if is_operational(field)}, "give the field two values"
 
 
-# The compiler takes a minute for one net, and has warnings of its own.
+# The compiler takes a minute for the first net, and half of one for a small ViT, and has warnings of its own.
 COMPILES = [pytest.mark.figures, pytest.mark.filterwarnings("default")]
+COMPILES_BRIEFLY = [pytest.mark.launch, pytest.mark.filterwarnings("default")]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,7 @@ def test_an_operational_field_changes_no_result(field, results):
 @pytest.mark.parametrize(
     ("base", "both", "losses"),
     [
+        pytest.param(DROPPING, {}, LOSSES, marks=COMPILES_BRIEFLY),
         pytest.param(COUPLED, {"train__grad_checkpointing": True}, LOSSES, marks=COMPILES),
         pytest.param(DROPPING, {"train__precision": "bf16"}, 1e-3, marks=COMPILES),
     ],
