@@ -37,6 +37,8 @@ def data_check(recipe: Recipe | None) -> Check:
     except ImportError as error:
         return Check("data", "FAIL", f"cannot be read: {error}", "scripts/setup")
     identifier = cifar10.HUB_ID if name == "cifar10" else args.get("id")
+    if place is None and name == "hub" and Path(args["id"]).expanduser().is_dir():
+        place = args["id"]
     if place is not None:
         return Check("data", "ok", f"{name} in {place}")
     if identifier is None:

@@ -69,6 +69,8 @@ def test_data(tmp_path: Path, monkeypatch) -> None:
     prepared.mkdir(parents=True)
     (prepared / "dataset_info.json").write_text("{}")
     assert data_check(hub_recipe).says == "a/b in the cache of `datasets`"
+    folder = recipe(data={"name": "hub", "args": {"id": str(tmp_path)}})
+    assert data_check(folder).says == f"hub in {tmp_path}"
 
 
 def test_weights() -> None:
