@@ -145,7 +145,11 @@ def test_onnx_runtime_gives_the_run_s_answers(exported, name):
     with torch.no_grad():
         expected = load_module(open_saved(str(saved_run(name).path)))((images - mean) / std).numpy()
     assert np.abs(logits - expected).max() < 1e-4
-    assert (logits.argmax(1) == predictions(name)["predictions"]).mean() > (0.95 if name != "tvit" else 0.7)
+    same = logits.argmax(1) == predictions(name)["predictions"]
+    # The run itself rounded to bf16 (net), or averaged views (tvit): where two classes are nearly equal that decides.
+    first, second = np.sort(logits)[:, :-3:-1].T
+    clear = first - second > 2**-7 * np.abs(logits).max()
+    assert clear.mean() > 0.8 and same[clear].mean() > (0.7 if name == "tvit" else 0.999)
     (one,) = session.run(["logits"], {"images": images[:1].numpy()})
     assert np.abs(one - expected[:1]).max() < 1e-4
     told = session.get_modelmeta().custom_metadata_map
