@@ -37,6 +37,7 @@ def growth(place, leaking):
         def watch(step, **values):
             update(step, **values)
             if step % per_epoch == 0 and not values:
+                session.saver.wait()  # while a checkpoint is written, its 8 MB for reading back are resident too
                 sizes.append(resident())
         session.progress.update = watch
         if leaking:
@@ -51,7 +52,6 @@ def growth(place, leaking):
     assert len(sizes) == int(sys.argv[3]), sizes
     lines, saved = len(run_dir.metrics()), len(list(run_dir.checkpoints.glob("step_*")))
     settled = int(sys.argv[4])
-    # The least of five epochs: while a checkpoint is written, its 8 MB for reading back are resident too.
     growth = min(sizes[-5:]) - min(sizes[settled : settled + 5])
     return {"growth": growth, "lines": lines, "saved": saved}
 
