@@ -103,12 +103,12 @@ def test_a_sweep_queues_again_only_what_is_missing(slurm, submit: Submit, tmp_pa
         assert array == job
         runs[int(number)] = RunDir(file.parent)
     assert sorted(runs) == list(range(6))
+    victim = runs[1]
+    wait_for(lambda: (status := victim.status()) is not None and status.state == "running")
+    slurm.run(["scancel", "--signal=STOP", f"{job}_1"])  # else it may be done before it is cancelled
     again = submit(*call)
     assert (again.returncode, again.stdout) == (0, "nothing is missing, so nothing was queued\n")
     assert again.stderr.count("left out: member") == 6
-
-    victim = runs[1]
-    wait_for(lambda: (status := victim.status()) is not None and status.state == "running")
     slurm.run(["scancel", f"{job}_1"])
     for number in range(6):
         state = slurm.until(f"{job}_{number}", *ENDED, seconds=400)
