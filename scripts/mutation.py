@@ -44,7 +44,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "planning": ("activations footprint hardware memory remedy speed", ("planning",)),
     "report": ("claims curves groups stats", ("report",)),
 }
-OPTIONS = "-x -q -p no:cacheprovider --tb=line -m 'not (launch or slurm or wandb or browser or figures)'"
+OPTIONS = "-q -p no:cacheprovider --tb=line -m 'not (launch or slurm or wandb or browser or figures)'"
 KILLED, TIMED_OUT, SURVIVED = "killed", "timed out", "survived"
 
 
@@ -190,14 +190,8 @@ def report(results: Sequence[Tested], head: str) -> str:
     """Shares by room, every fault that was not noticed as a diff, and which test noticed each of the others."""
     rooms = [Path(one.module).parts[1] for one in results]
     counts = Counter(zip(rooms, (one.outcome for one in results), strict=True))
-    lines = [
-        "# Mutation run",
-        "",
-        head,
-        "",
-        "| room | faults | killed | timed out | survived |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    lines = ["# Mutation run", "", head, ""]
+    lines += ["| room | faults | killed | timed out | survived |", "|---|---:|---:|---:|---:|"]
     for room in ROOMS:
         cells = [counts[room, outcome] for outcome in (KILLED, TIMED_OUT, SURVIVED)]
         lines.append(f"| {room} | {sum(cells)} | {' | '.join(map(str, cells))} |")

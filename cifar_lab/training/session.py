@@ -61,8 +61,9 @@ class Session:
         self.preparation = preparation = Preparation.from_recipe(recipe, training, whole, kept)
         model = _network(recipe, world, training, preparation, resumed=found is not None)
         self.channels_last = uses_channels_last(model, recipe)
+        coupling = coupling_layers(model)  # by the names that they have before the engine sets them up
         self.engine = engine = make_engine(world, recipe, model, schedule.accumulation_steps)
-        self.state = self._starting_state(found, training.fingerprint)
+        self.state = self._starting_state(found, training.fingerprint, coupling)
         stream = Stream(
             training,
             preparation,
@@ -85,7 +86,9 @@ class Session:
         self.vote = Vote(world)
         self._started = started - self.state.seconds
 
-    def _starting_state(self, found: tuple[Path, TrainingState] | None, fingerprint: str) -> TrainingState:
+    def _starting_state(
+        self, found: tuple[Path, TrainingState] | None, fingerprint: str, coupling: list[str]
+    ) -> TrainingState:
         """The state of the checkpoint `found`, put into the engine, or step 0. Collective."""
         path, state = found or (None, None)
         if state and state.data_fingerprint != fingerprint:
@@ -96,9 +99,7 @@ class Session:
         schedule, accepted = self.schedule, self.presence.accept_micro_batch
         layout: dict[str, Any] = {
             "micro_batch": schedule.micro_batch,
-            "micro_batches": micro_batches(
-                state, self.recipe, schedule, coupling_layers(self.engine.module), accepted=accepted
-            ),
+            "micro_batches": micro_batches(state, self.recipe, schedule, coupling, accepted=accepted),
             "world_size": schedule.world_size,
             "strategy": self.engine.strategy,
         }

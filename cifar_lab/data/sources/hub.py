@@ -35,7 +35,7 @@ def load(
         raise DataError(f"data.args.train_split and data.args.test_split are both {train_split!r}: they must differ")
     if root:
         tables = _copied_splits(id, Path(root).expanduser(), config)
-    elif not {train_split, test_split} <= (tables := _splits_in(Path(id), config)).keys():
+    elif not {train_split, test_split} <= (tables := _splits_in(Path(id).expanduser(), config)).keys():
         tables = _hub_splits(id, config)  # which knows more forms of folders, but follows no links
     for argument, name in (("train_split", train_split), ("test_split", test_split)):
         if name not in tables:
