@@ -228,3 +228,10 @@ def test_the_two_splits_count(
         write_picture(tmp_path / "data" / "test" / "a" / "x.bmp", 15)
         first_greys(by)
     assert ["of the cache of" in message for message in caplog.messages] == [False, True, False]
+
+
+def test_a_folder_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_pictures(tmp_path / "data", CLASSES)
+    train, _, _ = load_images("hub", {"id": "~/data"}, root=None, max_gib=1, cache_dir=tmp_path / "cache")
+    assert train.classes == ("a", "b")
