@@ -6,8 +6,8 @@
 Cosmic Ray makes the faults: other operators and numbers, conditions turned round, decorators, handlers and loops taken
 away. Places in the code are drawn by chance (the seed decides), from each room in turn, then one of the faults that are
 possible there. Each is tested in a copy of the tree, one copy a job: the tests of the module's own name, then those of
-its room, until one fails. Before, all run without a fault: what fails is left out and named, three times as long is the
-limit. The sample is tested in the order of the draw, so that what fits into the time is a sample too. The report has
+its room, until one fails. Before, all run without a fault: what fails is left out and named, three times as long on the
+processor is the limit. The sample is tested in the order of the draw, so that what fits into the time is a sample too. The report has
 the share that was noticed, and a diff of every fault that was not.
 """
 
@@ -45,6 +45,8 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "report": ("claims curves groups stats", ("report",)),
 }
 OPTIONS = "-q -p no:cacheprovider --tb=line -m 'not (launch or slurm or wandb or browser or figures)'"
+# Of the limit of processor time, so that other work on the machine ends no test; what only waits is ended by it.
+WAIT = 10
 KILLED, TIMED_OUT, SURVIVED = "killed", "timed out", "survived"
 
 
@@ -135,9 +137,10 @@ def copy_tree(place: Path) -> None:
             shutil.copy2(ROOT / name, place / name)
 
 
-def command(copy: Path, paths: Sequence[str], more: str = "") -> str:
-    """pytest in a copy, which is imported in processes that tests start too."""
-    return f"env -C {copy} PYTHONPATH={copy} {sys.executable} -m pytest {OPTIONS} {more} {' '.join(paths)}"
+def command(copy: Path, paths: Sequence[str], more: str = "", cpu_seconds: float = 3600) -> str:
+    """pytest in a copy, which is imported in processes that tests start too; ended after so much processor time."""
+    limited = f"bash -c 'ulimit -t {cpu_seconds:.0f} && exec \"$@\"' limited env -C {copy} PYTHONPATH={copy}"
+    return f"{limited} {sys.executable} -m pytest {OPTIONS} {more} {' '.join(paths)}"
 
 
 def failures(output: str | None) -> list[str]:
@@ -174,14 +177,15 @@ def tested(copies: SimpleQueue[Path], fault: Any, limit: float, left_out: Sequen
     spec = MutationSpec(copy / module, fault.operator_name, fault.occurrence, fault.start_pos, fault.end_pos)
     started = time.monotonic()
     more = " ".join(["-x", *(f"--deselect={shlex.quote(name)}" for name in left_out)])
-    result = mutate_and_test([spec], command(copy, faced(fault.module_path.parts[1], module), more), limit)
+    tests = command(copy, faced(fault.module_path.parts[1], module), more, limit)
+    result = mutate_and_test([spec], tests, WAIT * limit)
     copies.put(copy)
     outcome = SURVIVED if result.test_outcome is TestOutcome.SURVIVED else KILLED
     if result.test_outcome is TestOutcome.INCOMPETENT or result.diff is None:
         raise RuntimeError(f"{fault}: {result.output}")
-    if result.output == "timeout":
-        outcome = TIMED_OUT
     failed = failures(result.output)
+    if outcome is KILLED and not failed:  # no summary: it was ended
+        outcome = TIMED_OUT
     diff = result.diff.replace(f"{copy}/", "").partition("\n")[2]
     return Tested(module, outcome, failed[0] if failed else "", diff, time.monotonic() - started)
 
