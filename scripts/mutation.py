@@ -7,8 +7,8 @@ Cosmic Ray makes the faults: other operators and numbers, conditions turned roun
 away. Places in the code are drawn by chance (the seed decides), from each room in turn, then one of the faults that are
 possible there. Each is tested in a copy of the tree, one copy a job: the tests of the module's own name, then those of
 its room, until one fails. Before, all run without a fault: what fails is left out and named, three times as long on the
-processor is the limit. The sample is tested in the order of the draw, so that what fits into the time is a sample too. The report has
-the share that was noticed, and a diff of every fault that was not.
+processor is the limit. The sample is tested in the order of the draw, so that what fits into the time is a sample too.
+The report has the share that was noticed, and a diff of every fault that was not.
 """
 
 from __future__ import annotations
