@@ -24,7 +24,6 @@ class Guard:
         self._first = torch.zeros(len(names) + 1, dtype=torch.float64, device=device)
         self._seen_bad = torch.zeros((), dtype=torch.bool, device=device)
         self._step = torch.zeros((), dtype=torch.float64, device=device)
-        self._one = torch.ones((), device=device)
 
     def check(self, grads: list[Tensor], step: int) -> tuple[Tensor | None, Tensor | None]:
         """(grad_scale, found_inf) for the gradients of one step: float32 scalars, None where they would do nothing."""
@@ -37,8 +36,8 @@ class Guard:
         self._first = torch.where(self._seen_bad, self._first, torch.cat([norms, self._step.fill_(step)[None]]))
         self._seen_bad.logical_or_(bad)
         self.skipped += bad
-        scale = self._one if self.clip is None else torch.clamp(self.grad_norm / self.clip, min=1.0)
-        return scale, bad
+        # Without a scale the fused kernels leave the gradients as they are; with one of 1 they would write all anew.
+        return (None if self.clip is None else torch.clamp(self.grad_norm / self.clip, min=1.0)), bad
 
     def scalars(self) -> Tensor:
         """Norm, skipped steps, and of the first bad step its number and its tensor's index, -1 if there is none."""

@@ -30,6 +30,12 @@ def test_norm_and_clipping(reads):
 
 
 @pytest.mark.parametrize("reads", [True, False])
+def test_nothing_is_scaled_where_nothing_is_clipped(reads):
+    """With a scale, a 1 too, the fused kernels write every gradient anew."""
+    assert make(None, reads).check(grads(), 0)[0] is None
+
+
+@pytest.mark.parametrize("reads", [True, False])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_first_bad_step_and_tensor_are_kept(value, reads):
     guard = make(None, reads)
