@@ -72,16 +72,18 @@ def modules() -> list[str]:
 
 
 def faced(room: str, module: str = "") -> list[str]:
-    """Files that a room's faults face; those of the module's name first, then those that import it."""
+    """Files that a room's faults face: those of the module's name, others that import it, the rest of the room's."""
     dotted, stem = module.removesuffix(".py").replace("/", "."), Path(module).stem
 
-    def order(file: Path) -> tuple[bool, bool]:
-        return not file.stem.startswith(f"test_{stem}"), dotted not in file.read_text(encoding="utf-8")
+    def imports(file: Path) -> bool:
+        return bool(module) and dotted in file.read_text(encoding="utf-8")
 
-    files: list[Path] = []
-    for folder in ROOMS[room][1]:
-        files += sorted((ROOT / "tests" / folder).rglob("test_*.py"))
-    return [str(file.relative_to(ROOT)) for file in sorted(files, key=order)]
+    of_room = [file for folder in ROOMS[room][1] for file in sorted((ROOT / "tests" / folder).rglob("test_*.py"))]
+    elsewhere = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file not in of_room and imports(file)]
+    files = sorted(
+        [*of_room, *elsewhere], key=lambda file: (not file.stem.startswith(f"test_{stem}"), not imports(file))
+    )
+    return [str(file.relative_to(ROOT)) for file in files]
 
 
 def hints(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
