@@ -48,7 +48,7 @@ class CropFlip:
             )
         self.padding, self.padding_mode, self.flip = padding, padding_mode, augment.flip
         self.chunk, self.micro_batch = chunk, micro_batch
-        self.device = device = images.device
+        device = images.device
         self._images = images.reshape(count, -1)
         self._raw = torch.empty((chunk, channels, self.height, self.width), dtype=torch.uint8, device=device)
         rows, self.pitch = self.height + 2 * padding, self.width + 2 * padding
@@ -60,7 +60,7 @@ class CropFlip:
         self._crops = self._windows.as_strided(self._raw.shape, (length, rows * self.pitch, self.pitch, 1))
 
     def draw(self, rows: Tensor, ids: Tensor, seed: int, epoch: int) -> CropDraws:
-        """Draws for the samples `ids` (N,) of an epoch, whose pictures lie in `rows`, on the device."""
+        """Draws for the samples `ids` (N,) of an epoch, whose pictures lie in `rows`, on the host."""
 
         def integer(n: int, purpose: Purpose, of_epoch: int = epoch) -> Tensor:
             return integers(draw(ids, seed, of_epoch, purpose), n)
@@ -88,8 +88,7 @@ class CropFlip:
         dx = torch.where(mirrored.bool(), 2 * self.padding - dx, dx)
         num_plain = torch.zeros(int(chunk[-1]) + 1, dtype=torch.int64).index_add_(0, chunk, 1 - mirrored)
         starts = slot * self._picture + dy * self.pitch + dx
-        index, starts = (t.to(self.device, non_blocking=True) for t in (index[order], starts))
-        return CropDraws(index, starts, num_plain.tolist())
+        return CropDraws(index[order], starts, num_plain.tolist())
 
     def __call__(self, draws: CropDraws, start: int, stop: int) -> Tensor:
         """uint8 (n, C, H, W) crops of the positions [start, stop), one chunk; valid until the next call."""

@@ -136,6 +136,6 @@ def equalize(x: Tensor) -> Tensor:
     last = counts.gather(1, values.amax(dim=1, keepdim=True))  # pixels in the last bin that has any
     step = (height * width - last) // 255
     table = ((cumulative + step // 2) // step.clamp(min=1)).clamp_(0, 255).roll(1, dims=1)
-    table[:, 0] = 0
+    table[:, 0].zero_()
     table = torch.where(step != 0, table, torch.arange(256, device=x.device))
     return table.to(torch.uint8).gather(1, values).view_as(x)

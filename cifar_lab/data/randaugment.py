@@ -37,8 +37,8 @@ NUM_LEVELS = 32
 class RandAugmentDraws:
     """Draws of an epoch, one entry a round: the pictures of each micro-batch grouped by kernel.
 
-    On the device, int64 (N,): `grouped`, places inside of the micro-batch by group, `back`, the inverse permutation,
-    and `variant`, (2 * operation + sign) * number of levels + level, by group. On the host: `counts` (micro-batches,
+    Tensors, int64 (N,): `grouped`, places inside of the micro-batch by group, `back`, the inverse permutation,
+    and `variant`, (2 * operation + sign) * number of levels + level, by group. Lists: `counts` (micro-batches,
     groups), pictures a group.
     """
 
@@ -103,10 +103,9 @@ class RandAugment:
             order = torch.argsort(key, stable=True)
             inverse = torch.empty_like(order)
             inverse[order] = place
-            grouped.append((order % self.micro_batch).to(self.device, non_blocking=True))
-            back.append((inverse % self.micro_batch).to(self.device, non_blocking=True))
-            own = ((2 * op + sign) * self.num_levels + level)[order]
-            variant.append(own.to(self.device, non_blocking=True))
+            grouped.append(order % self.micro_batch)
+            back.append(inverse % self.micro_batch)
+            variant.append(((2 * op + sign) * self.num_levels + level)[order])
             num_batches = len(ids) // self.micro_batch
             table = np.bincount(key.numpy(), minlength=num_batches * _NUM_GROUPS).reshape(num_batches, _NUM_GROUPS)
             counts.append(table.tolist())

@@ -76,8 +76,8 @@ def draw_erasing(ids: Tensor, seed: int, epoch: int, probability: float, height:
 class NoiseDraws:
     """Rectangles of random erasing that get random bytes.
 
-    On the device `rectangles` int64 (N, 4) and `keys` int64 (N,), hashes of the pictures; on the host `before`, N + 1
-    numbers: how many pixels the rectangles of all earlier positions have.
+    `rectangles` int64 (N, 4) and `keys` int64 (N,), hashes of the pictures; on the host `before`, N + 1 numbers: how
+    many pixels the rectangles of all earlier positions have.
     """
 
     rectangles: Tensor

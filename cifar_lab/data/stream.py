@@ -10,19 +10,20 @@ the whole micro-batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cifar_lab.data.augment import CropDraws, CropFlip
+from cifar_lab.data.augment import CropFlip
+from cifar_lab.data.epoch_draws import DrawsAhead, EpochDraws
 from cifar_lab.data.images import ImageSet
-from cifar_lab.data.mixing import PairDraws, PairMixer, draw_pairs
+from cifar_lab.data.mixing import PairMixer, draw_pairs
 from cifar_lab.data.preparation import Finish, Preparation, pieces
-from cifar_lab.data.randaugment import RandAugment, RandAugmentDraws
+from cifar_lab.data.randaugment import RandAugment
 from cifar_lab.data.randomness import epoch_order
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.rectangles import NoiseDraws, draw_blanks, draw_noise, fill_noise_, mask_sides
+from cifar_lab.data.rectangles import draw_blanks, draw_noise, fill_noise_, mask_sides
 from cifar_lab.recipe.schema import Augment
 
 
@@ -41,23 +42,11 @@ class Batch:
     own_weight: Tensor | None
 
 
-@dataclass(frozen=True)
-class EpochDraws:
-    """Draws of the N samples that an epoch uses, in its order, on the device; None for what the recipe leaves off."""
-
-    index: Tensor  # int64 (N,): row of the ImageSet's pixels
-    ids: Tensor  # int64 (N,)
-    labels: Tensor  # int64 (N,)
-    crop: CropDraws | None
-    blanks: tuple[Tensor, ...]  # int64 (N, 4) each: rectangles of cutout and random erasing that become the mean
-    noise: NoiseDraws | None
-    mix: PairDraws | None  # of the N / 2 pairs
-    own_weight: Tensor | None  # float32 (N,)
-    randaugment: RandAugmentDraws | None
-
-
 class Stream:
-    """Augmented micro-batches of a training set; holds no position, so a resumed run needs no state of it."""
+    """Augmented micro-batches of a training set; holds no position, so a resumed run needs no state of it.
+
+    In each epoch but the last of `num_epochs` a thread makes the draws of the next one; 0: there is no thread.
+    """
 
     def __init__(
         self,
@@ -70,6 +59,7 @@ class Stream:
         micro_batch: int,
         device: torch.device,
         channels_last: bool = False,
+        num_epochs: int = 0,
     ) -> None:
         assert global_batch % micro_batch == 0
         mixes = augment.mixup_alpha > 0 or augment.cutmix_alpha > 0
@@ -81,7 +71,7 @@ class Stream:
         if not self.steps_per_epoch:
             raise DataError(f"train.global_batch {global_batch} exceeds the {len(images)} training images: lower it")
         self.global_batch, self.micro_batch_size = global_batch, micro_batch
-        self._augment, self._seed, self._device = augment, seed, device
+        self._augment, self._seed = augment, seed
         self._ids, self._labels = images.ids.cpu(), images.labels.cpu()
         held = images.to(device)
         self._pixels, self._rows_of = held.pixels, held.rows_of
@@ -106,6 +96,7 @@ class Stream:
         if mixes:
             pitch = size[1] if self._crop is None or self._randaugment is not None else self._crop.pitch
             self._mixer = PairMixer(augment, size, pitch=pitch, chunk=chunk, block=self._finish.block, device=device)
+        self._drawn = DrawsAhead(self._draw, device, num_epochs)
         self._epoch: int | None = None
         self._draws: EpochDraws
 
@@ -115,7 +106,7 @@ class Stream:
         assert 0 <= m < self.global_batch // b
         epoch, k = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._draws, self._epoch = self._draw(epoch), epoch
+            self._draws, self._epoch = self._drawn(epoch), epoch
             if self._mixer is not None:
                 assert self._draws.mix is not None
                 self._mixer.start_epoch(self._draws.mix)
@@ -158,31 +149,22 @@ class Stream:
         return self._crop(draws.crop, start, stop)
 
     def _draw(self, epoch: int) -> EpochDraws:
-        """All draws of epoch number `epoch` (from 0), made on the host and uploaded once: a pure function."""
+        """All draws of epoch number `epoch` (from 0), on the host: a pure function."""
         order = epoch_order(self._ids, self._seed, epoch)[: self.steps_per_epoch * self.global_batch]
         ids, rows = self._ids[order], self._rows_of(order)
         key = self._seed, epoch
-        mix = None
-        if self._mixer is not None:
-            pairs = draw_pairs(self._augment, self._size, ids[::2], *key)
-            mix = PairDraws(*(self._upload(t) for t in (pairs.boxes, pairs.partner_weight, pairs.own_weight)))
-        noise = draw_noise(self._augment, self._size, ids, *key)
-        if noise is not None:
-            noise = replace(noise, rectangles=self._upload(noise.rectangles), keys=self._upload(noise.keys))
+        mix = None if self._mixer is None else draw_pairs(self._augment, self._size, ids[::2], *key)
         return EpochDraws(
-            index=self._upload(rows),
-            ids=self._upload(ids),
-            labels=self._upload(self._labels[order]),
+            index=rows,
+            ids=ids,
+            labels=self._labels[order],
             crop=None if self._crop is None else self._crop.draw(rows, ids, *key),
-            blanks=tuple(self._upload(t) for t in draw_blanks(self._augment, self._size, ids, *key)),
-            noise=noise,
+            blanks=tuple(draw_blanks(self._augment, self._size, ids, *key)),
+            noise=draw_noise(self._augment, self._size, ids, *key),
             mix=mix,
-            own_weight=None if mix is None else mix.own_weight.repeat_interleave(2, output_size=len(ids)),
+            own_weight=None if mix is None else mix.own_weight.repeat_interleave(2),
             randaugment=None if self._randaugment is None else self._randaugment.draw(ids, *key),
         )
-
-    def _upload(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, non_blocking=True)
 
 
 @dataclass(frozen=True)

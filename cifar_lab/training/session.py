@@ -73,6 +73,8 @@ class Session:
             micro_batch=schedule.micro_batch,
             device=world.device,
             channels_last=self.channels_last,
+            # A CPU that computes gains nothing by another thread.
+            num_epochs=0 if world.device.type == "cpu" else -(-schedule.total_steps // schedule.steps_per_epoch),
         )
         self.stream: Stream | IndexLog = stream
         self.validation = self.eval_stream(held_out) if len(held_out) else None

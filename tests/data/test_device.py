@@ -10,6 +10,7 @@ from support.host_syncs import HostSyncs
 from support.pictures import MEAN, STD, make_stream, random_pictures
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from cifar_lab.data.epoch_draws import DrawsAhead
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.mixing import soft_cross_entropy
 from cifar_lab.data.preparation import Preparation
@@ -64,9 +65,21 @@ def test_the_counter_counts() -> None:
         x[:2] + x.index_select(0, torch.tensor([0, 1]))
     assert [name.split(".")[1] for name in syncs.found][:2] == ["_local_scalar_dense", "nonzero"]
     assert len(syncs.found) >= 5
+    for wait in (
+        lambda device: torch.empty(3, device="cuda").cpu(),
+        lambda device: torch.empty(3).to("cuda", non_blocking=True),  # pageable
+        lambda device: torch.empty(3).pin_memory().to("cuda"),  # waited for
+        lambda device: torch.empty(1).pin_memory().expand(3).to("cuda", non_blocking=True),  # by way of a pageable copy
+        lambda device: device.copy_(torch.empty(3)),
+        lambda device: torch.tensor(3.0, device="cuda"),
+        lambda device: device[[0, 1]],
+    ):
+        with FakeTensorMode(), HostSyncs() as syncs:
+            wait(torch.empty(3, device="cuda"))
+        assert syncs.found
     with FakeTensorMode(), HostSyncs() as syncs:
-        torch.empty(3, device="cuda").cpu()
-    assert len(syncs.found) == 1
+        torch.empty(3).pin_memory().to("cuda", non_blocking=True)
+    assert syncs.found == []
 
 
 def tensors(value: object) -> list[torch.Tensor]:
@@ -79,13 +92,23 @@ def tensors(value: object) -> list[torch.Tensor]:
     return []
 
 
-def test_draws_are_made_on_the_host_and_uploaded() -> None:
-    draws = make_stream(random_pictures(48), ALL, device=torch.device("meta"))._draw(0)
-    assert len(tensors(draws)) == 3 + 2 + 2 + 3 + 1 + 6
-    assert {t.device.type for t in tensors(draws)} == {"meta"}
-    draws = make_stream(random_pictures(48), NOISE, device=torch.device("meta"))._draw(0)
-    assert len(tensors(draws)) == 3 + 2 + 2 + 3 + 1 + 6
-    assert {t.device.type for t in tensors(draws)} == {"meta"}
+@pytest.mark.parametrize("augment", [ALL, NOISE])
+def test_draws_are_made_on_the_host_and_uploaded(augment: dict[str, Any]) -> None:
+    stream = make_stream(random_pictures(48), augment, device=torch.device("meta"))
+    host, uploaded = stream._draw(0), stream._drawn(0)
+    assert len(tensors(host)) == len(tensors(uploaded)) == 3 + 2 + 2 + 3 + 1 + 6
+    assert {t.device.type for t in tensors(host)} == {"cpu"}
+    assert {t.device.type for t in tensors(uploaded)} == {"meta"}
+
+
+@pytest.mark.parametrize("augment", [{"mixup_alpha": 1.0}, *WAYS.values()], ids=["mixup", *WAYS])
+def test_draws_are_uploaded_without_a_wait(augment: dict[str, Any]) -> None:
+    """From pinned memory, in one piece, and not waited for: nothing is found on a CUDA device that is not there."""
+    made = make_stream(random_pictures(48), augment)._draw(0)
+    with FakeTensorMode(allow_non_fake_inputs=True), HostSyncs() as syncs:
+        uploaded = DrawsAhead(lambda epoch: made, torch.device("cuda"), 0)(0)
+    assert {t.device.type for t in tensors(uploaded)} == {"cuda"}
+    assert syncs.found == []
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -96,24 +119,15 @@ def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool, augment: dict[
     cuda = torch.device("cuda")
     host = make_stream(real, augment)
     draws = host._draw(0)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    with FakeTensorMode(allow_non_fake_inputs=True):
         pixels = torch.empty(48, 3, 32, 32, dtype=torch.uint8, device=cuda)
         fake = ImageSet(pixels, real.labels, real.ids, real.classes, "")
         stream = make_stream(fake, augment, image_size=image_size, channels_last=channels_last, device=cuda)
 
         # The draws are host work on real values; everything that they feed is checked on the fake device.
-        def to_cuda(value: object) -> object:
-            if isinstance(value, torch.Tensor):
-                return mode.from_tensor(value).to(cuda)
-            if isinstance(value, tuple):
-                return tuple(map(to_cuda, value))
-            if hasattr(value, "__dataclass_fields__"):
-                return type(value)(*(to_cuda(getattr(value, name)) for name in value.__dataclass_fields__))
-            return value
-
-        stream._draws, stream._epoch = to_cuda(draws), 0
-        stream._mixer.start_epoch(stream._draws.mix)
-        batch = stream.micro_batch(0, 1)
+        stream._drawn = DrawsAhead(lambda epoch: draws, cuda, 0)
+        with HostSyncs() as syncs:
+            batch = stream.micro_batch(0, 1)
         loss = soft_cross_entropy(torch.empty(4, 10, device=cuda), batch.labels, batch.own_weight)
         evaluation = EvalStream(
             fake.to(cuda),
@@ -123,5 +137,6 @@ def test_runs_on_a_fake_gpu(image_size: int, channels_last: bool, augment: dict[
             channels_last=channels_last,
         )
         first = next(iter(evaluation))
+    assert syncs.found == []
     assert batch.images.shape == (4, 3, image_size, image_size)
     assert {t.device.type for t in (*tensors(batch), *tensors(first), loss)} == {"cuda"}

@@ -1,4 +1,7 @@
-"""Counts operations that would make the host wait for an accelerator, on any device (a CPU run shows them too)."""
+"""Counts operations that would make the host wait for an accelerator, on any device (a CPU run shows them too).
+
+Under FakeTensorMode, with a "cuda" that is not there, memory is pinned by a remark: uploads from any other are counted.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ class HostSyncs(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
+        self._pinned: list[torch.Tensor] = []
 
     def __enter__(self) -> HostSyncs:
         self._originals = {name: getattr(torch.Tensor, name) for name in self._reading}
@@ -52,10 +56,28 @@ class HostSyncs(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
+        if name == "_pin_memory":  # FakeTensorMode cannot, nor can a machine without a GPU
+            self._pinned.append(args[0].as_strided(args[0].shape, args[0].stride()))  # it keeps the strides
+            return self._pinned[-1]
         result = func(*args, **kwargs)
-        if name in _WAITING or _masked(name, args) or _to_host(name, args, result) or _unsized(name, args, kwargs):
+        if (
+            name in _WAITING
+            or _masked(name, args)
+            or _to_host(name, args, result)
+            or _unsized(name, args, kwargs)
+            or self._pageable(name, args, kwargs, result)
+        ):
             self.found.append(str(func))
         return result
+
+    def _pageable(self, name: str, args: Any, kwargs: Any, result: Any) -> bool:
+        """An upload from memory that is not pinned, or not in one piece; also that of a value that is made a tensor."""
+        if name == "lift_fresh":
+            return True
+        source, others = _copied(name, args), (args[2] if len(args) > 2 else kwargs.get("non_blocking"))
+        if source is None or source.device.type != "cpu" or result.device.type == "cpu":
+            return False
+        return not (others and source.is_contiguous() and any(source is one for one in self._pinned))
 
 
 def _masked(name: str, args: Any) -> bool:
@@ -64,11 +86,16 @@ def _masked(name: str, args: Any) -> bool:
     return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
 
 
-def _to_host(name: str, args: Any, result: Any) -> bool:
+def _copied(name: str, args: Any) -> torch.Tensor | None:
     if name not in ("_to_copy", "copy_", "copy"):
-        return False
+        return None
     source = args[1] if name.startswith("copy") else args[0]
-    return isinstance(source, torch.Tensor) and source.device.type != "cpu" and result.device.type == "cpu"
+    return source if isinstance(source, torch.Tensor) else None
+
+
+def _to_host(name: str, args: Any, result: Any) -> bool:
+    source = _copied(name, args)
+    return source is not None and source.device.type != "cpu" and result.device.type == "cpu"
 
 
 def _unsized(name: str, args: Any, kwargs: Any) -> bool:
