@@ -5,7 +5,7 @@
 #                  [--runs DIR | --run-dir DIR] [--fresh] [--accept-micro-batch]
 #                  [key=value ...]
 #
-#   --nproc      processes on this node (default: its GPUs, else 1)
+#   --nproc      processes on this node (default: its GPUs as nvidia-smi, rocm-smi or torch count them, else 1)
 #   --with       launcher (default: torchrun for ddp, accelerate for zero*)
 #   --strategy   default: ddp
 #   the rest     as for `cifar-lab train`
@@ -57,20 +57,39 @@ done
 [ ${#positional[@]} -gt 0 ] || fail 'name a recipe'
 train+=("${positional[@]}")
 
-gpus() { # how many this node may use
-  local listed=''
-  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-    listed=${CUDA_VISIBLE_DEVICES//,/ }
-  elif [ -n "${SLURM_GPUS_ON_NODE-}" ]; then
-    printf '%s\n' "$SLURM_GPUS_ON_NODE" && return
-  elif command -v nvidia-smi >/dev/null; then
-    listed=$(nvidia-smi -L 2>/dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p') || listed=''
-  fi
-  wc -w <<<"$listed"
-}
-on_cpu() { [ "${ACCELERATE_USE_CPU-}" = true ] || [ -z "${CUDA_VISIBLE_DEVICES-0}" ] || ! nvidia-smi -L &>/dev/null; }
+python=${CIFAR_LAB_PYTHON:-$root/.venv/bin/python}
+[ -n "${CIFAR_LAB_PYTHON-}" ] || [ -x "$python" ] || python=python3
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
-[ -n "$nproc" ] || nproc=$(gpus)
+hints() { # of an accelerator that neither tool tells of
+  [ -n "${CUDA_VISIBLE_DEVICES-}${HIP_VISIBLE_DEVICES-}${ROCR_VISIBLE_DEVICES-}${ZE_AFFINITY_MASK-}${SLURM_GPUS_ON_NODE-}" ] ||
+    [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || [ -e /dev/kfd ] || [ "$(uname)" = Darwin ] || command -v xpu-smi >/dev/null
+}
+accelerators() { # how many this node may use, or MIG; by torch, which takes 2 s to load, where no tool answers
+  local found='' visible=all
+  if found=$(nvidia-smi -L 2>/dev/null | grep -E '^GPU [0-9]+:|^ +MIG '); then
+    visible=${CUDA_VISIBLE_DEVICES-all}
+  elif found=$(rocm-smi --showid 2>/dev/null | grep -oE '^GPU\[[0-9]+\]' | sort -u); then
+    visible=${HIP_VISIBLE_DEVICES-${ROCR_VISIBLE_DEVICES-${CUDA_VISIBLE_DEVICES-all}}}
+  elif hints; then
+    "$python" -c 'import torch; print(torch.accelerator.device_count())' 2>/dev/null || echo 0
+    return
+  fi
+  case $found:$visible in
+  :* | *: | *:-* | *:NoDevFiles) echo 0 ;; # none, or all hidden
+  *' MIG '* | *:MIG-*) echo MIG ;;
+  *:all) printf '%s\n' "${SLURM_GPUS_ON_NODE:-$(wc -l <<<"$found")}" ;;
+  *) wc -w <<<"${visible//,/ }" ;;
+  esac
+}
+
+number=0 device=''
+[[ "${ACCELERATE_USE_CPU-}" =~ ^([Tt]rue|[Yy]es|1)$ ]] || number=$(accelerators)
+case $number in
+0) device=', on CPUs' ;;
+MIG) number=1 device=', on one MIG slice: CUDA shows no process more' ;;
+esac
+[ -n "$nproc" ] || nproc=$number
 [ "$nproc" != 0 ] || nproc=1
 [[ $nproc =~ ^[1-9][0-9]*$ ]] || fail "--nproc $nproc is not a number of processes"
 case $strategy in
@@ -84,10 +103,6 @@ torchrun:*) fail "--strategy $strategy needs --with accelerate: torchrun would t
 *) fail "--with $with: choose torchrun or accelerate" ;;
 esac
 
-python=${CIFAR_LAB_PYTHON:-$root/.venv/bin/python}
-[ -n "${CIFAR_LAB_PYTHON-}" ] || [ -x "$python" ] || python=python3
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-
 lines=$("$python" -m cifar_lab.cluster.links --nproc "$nproc" --with "$with" --strategy "$strategy" "${train[@]}")
 declare -A at
 while IFS='=' read -r key value; do at[$key]=$value; done <<<"$lines"
@@ -100,13 +115,11 @@ cores=$(env -u OMP_NUM_THREADS nproc)
 [ "${SLURM_CPUS_ON_NODE:-$cores}" -ge "$cores" ] || cores=$SLURM_CPUS_ON_NODE
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
 
-device=''
 config=ddp
 [ "${at[num_nodes]}" = 1 ] || config=ddp_multi_node
 [ "$total" != 1 ] || config=single_gpu
 [ "$strategy" = ddp ] || config=$strategy
-if on_cpu; then
-  device=', on CPUs'
+if [ "$number" = 0 ]; then
   export CUDA_VISIBLE_DEVICES='' DS_ACCELERATOR=cpu
   unset ACCELERATE_USE_CPU # under DeepSpeed it would mean DDP
   [ "$strategy" != ddp ] || { config=cpu && export ACCELERATE_USE_CPU=true; }

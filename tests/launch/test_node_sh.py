@@ -2,73 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import stat
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.commands import ROOT, write_recipe
-from support.small import small
+from support.commands import ROOT
+from support.node_sh import after, run
 
 from cifar_lab.rundir.directory import RunDir
-
-NODE_SH = ROOT / "launch" / "node.sh"
-INHERITED = ("SLURM", "NNODES", "NODE_RANK", "MASTER_", "GLOO_", "NCCL_", "CUDA_", "ACCELERATE_", "OMP_", "DS_")
-# Runs what node.sh asks, and shows what it would start.
-SHOW = """#!{python}
-import json, os, signal, sys
-if sys.argv[1:3] == ["-m", "cifar_lab.cluster.links"]:
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-ignored = signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
-print(json.dumps({{"argv": sys.argv[1:], "environ": dict(os.environ), "ignores_usr1": ignored}}))
-"""
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(INHERITED)}
-    environ |= {"CIFAR_LAB_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | variables
-    return subprocess.run([NODE_SH, *arguments], env=environ, capture_output=True, text=True, timeout=240, check=False)
-
-
-def executable(path: Path, text: str) -> Path:
-    path.write_text(text)
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> str:
-    folder = tmp_path / "a folder"
-    folder.mkdir()
-    return write_recipe(folder, small())
-
-
-@pytest.fixture
-def shown(tmp_path: Path, recipe: str) -> Callable[..., tuple[str, dict[str, Any]]]:
-    """The line that node.sh prints, and the launch that it makes, with `gpus` GPUs on the machine."""
-    python = executable(tmp_path / "python", SHOW.format(python=sys.executable))
-
-    def call(*arguments: str, gpus: int = 0, **variables: str) -> tuple[str, dict[str, Any]]:
-        listing = "".join(f"echo 'GPU {n}: A (UUID: x)'\n" for n in range(gpus)) or "exit 9\n"
-        tools = tmp_path / f"{gpus} gpus"
-        tools.mkdir(exist_ok=True)
-        executable(tools / "nvidia-smi", f"#!/bin/sh\n{listing}")
-        path = f"{tools}{os.pathsep}{os.environ['PATH']}"
-        done = run(recipe, *arguments, CIFAR_LAB_PYTHON=str(python), PATH=path, **variables)
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        line, launch = done.stdout.splitlines()
-        return line, json.loads(launch)
-
-    return call
-
-
-def after(argv: list[str], option: str) -> str:
-    return argv[argv.index(option) + 1]
 
 
 @pytest.mark.parametrize(
@@ -151,22 +92,6 @@ def test_accelerate_configs(shown, arguments, gpus, config, processes, launcher)
     assert after(argv, "--num_processes") == processes == environ["CIFAR_LAB_WORLD_SIZE"]
     assert environ.get("ACCELERATE_USE_CPU") == ("true" if config == "cpu" else None)
     assert environ.get("DS_ACCELERATOR") == (None if gpus else "cpu")
-
-
-def test_how_many_processes(shown) -> None:
-    for expected, gpus, variables in (
-        ("3", 3, {}),
-        ("2", 4, {"CUDA_VISIBLE_DEVICES": "1,3"}),
-        ("1", 4, {"CUDA_VISIBLE_DEVICES": ""}),
-        ("2", 8, {"SLURM_GPUS_ON_NODE": "2"}),
-        ("2", 0, {"SLURM_GPUS_ON_NODE": "2", "CUDA_VISIBLE_DEVICES": "0,1"}),
-    ):
-        line, launch = shown(gpus=gpus, **variables)
-        assert after(launch["argv"], "--nproc-per-node") == expected
-        assert line.endswith("on CPUs") == (gpus == 0 or variables.get("CUDA_VISIBLE_DEVICES") == "")
-    line, launch = shown(gpus=2, ACCELERATE_USE_CPU="true")
-    assert line.endswith("on CPUs")
-    assert launch["environ"]["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_threads_and_interfaces_are_the_users_if_set(shown) -> None:
