@@ -17,11 +17,11 @@ from typing import Any
 
 from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, is_main, make_parser
-from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.rundir.directory import Outcome
 from cifar_lab.rundir.placement import Place, startable
 from cifar_lab.runtime import host
+from cifar_lab.runtime.launcher import check_launch
 from cifar_lab.runtime.signals import die_with_parent, stop_flag
 from cifar_lab.training.hang import longest_allowance
 
@@ -61,7 +61,7 @@ def run(
     elif not isinstance(recipe, Recipe):
         recipe = startable(partial(parse_recipe, dict(recipe)), place)
 
-    _check_launch(os.environ)
+    check_launch(os.environ, recipe)
     with stop_flag() as flag:
         die_with_parent()
         with host.loading():
@@ -75,21 +75,6 @@ def run(
             return start(world, recipe, flag, place)
         finally:
             world.close()
-
-
-def _check_launch(environ: Mapping[str, str]) -> None:
-    """Refuse the one process that `accelerate launch --cpu` starts however many it was asked for (accelerate 1.15).
-
-    It sets an address only if it was asked for several, and a world size never; our wrappers say theirs themselves.
-    """
-    on_cpu = environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1") and "ACCELERATE_MIXED_PRECISION" in environ
-    told = "WORLD_SIZE" in environ or "CIFAR_LAB_WORLD_SIZE" in environ
-    if on_cpu and "MASTER_ADDR" in environ and not told:
-        raise UsageError(
-            "`accelerate launch --cpu` was asked for several processes but starts a single one, which would train "
-            "alone. On CPUs start with `torchrun --nproc-per-node N`, or `ACCELERATE_USE_CPU=true accelerate launch "
-            "--config_file accelerate_configs/cpu.yaml --num_processes N`."
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 from collections.abc import Sequence
 
 from cifar_lab.cli.command import answer, is_main, make_parser
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
+from cifar_lab.runtime.launcher import check_launch
 from cifar_lab.trained.model import open_saved
 
 TTA = {"off": "false", "mirror": "true", "translate": "translate"}
@@ -56,6 +58,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     short = {"eval.batch": options.batch, "eval.tta": options.tta and TTA[options.tta]}
     overrides = [f"{key}={value}" for key, value in short.items() if value is not None]
     saved = open_saved(options.run, [*overrides, *options.overrides], data=options.data)
+    check_launch(os.environ, saved.recipe)
     with host.loading():
         from cifar_lab.trained.measure import measure
         from cifar_lab.trained.scores import as_text

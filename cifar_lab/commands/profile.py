@@ -12,6 +12,7 @@ from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, is_main, make_parser
 from cifar_lab.recipe import load_recipe
 from cifar_lab.runtime import host
+from cifar_lab.runtime.launcher import check_launch
 from cifar_lab.training.hang import longest_allowance
 
 EPILOG = """\
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _profile(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, options.overrides)
+    check_launch(os.environ, recipe)
     # Else the profiler reports its own start, and a GPU that is not there.
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     with host.loading():

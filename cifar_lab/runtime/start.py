@@ -6,8 +6,10 @@ import importlib.util
 import os
 
 import torch
+import torch.distributed as dist
 
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.runtime import launcher
 from cifar_lab.runtime.world import World
 
 # Accelerate's DeepSpeed path imports transformers.
@@ -16,8 +18,39 @@ OF_THE_EXTRA = ("deepspeed", "transformers")
 
 def start_world(timeout: float | None = None) -> World:
     """World.start, with DeepSpeed made ready if `accelerate launch` asks for it. Raises UsageError."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") != "true":
+    _check_devices()
+    deepspeed = launcher.uses_deepspeed(os.environ)
+    if deepspeed:
+        _prepare_deepspeed()
+    try:
         return World.start(timeout)
+    except UserError:
+        raise
+    except ValueError as error:
+        if not deepspeed:
+            raise
+        raise UsageError(f"accelerate refuses the DeepSpeed configuration: {error}") from error
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        raise UsageError(
+            f"port {os.environ.get('MASTER_PORT')} of this machine is taken, perhaps by another launch: set another "
+            "MASTER_PORT, or start with torchrun or accelerate launch --main_process_port 0, which find a free one"
+        ) from error
+
+
+def _check_devices() -> None:
+    """Refuse more processes than devices: Accelerate would give several the same, on which NCCL fails."""
+    devices, processes = torch.accelerator.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if 0 < devices < processes and not launcher.on_cpu(os.environ):
+        raise UsageError(
+            f"{processes} processes were started on this machine, which has {devices} "
+            f"{torch.accelerator.current_accelerator()} device{'s' * (devices > 1)}: start as many (--nproc-per-node "
+            f"{devices}, or --num_processes of accelerate launch), or set ACCELERATE_USE_CPU=true to train on CPUs"
+        )
+
+
+def _prepare_deepspeed() -> None:
     missing = [name for name in OF_THE_EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -29,9 +62,3 @@ def start_world(timeout: float | None = None) -> World:
     from cifar_lab.runtime.zero import prepare_deepspeed
 
     prepare_deepspeed()
-    try:
-        return World.start(timeout)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UsageError(f"accelerate refuses the DeepSpeed configuration: {error}") from error

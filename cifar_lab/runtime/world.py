@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from cifar_lab.errors import UsageError
+from cifar_lab.runtime import launcher
 
 T = TypeVar("T")
 
@@ -43,9 +44,9 @@ class World:
 
         A collective that waits longer than `timeout` seconds fails; None keeps PyTorch's own limits.
         """
-        on_cpu = not torch.accelerator.is_available()
+        on_cpu = launcher.on_cpu(os.environ) or not torch.accelerator.is_available()
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+        deepspeed = launcher.uses_deepspeed(os.environ)
         limits = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
         # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
         group = InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl", **limits)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from accelerate.utils import DeepSpeedPlugin
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
+from cifar_lab.runtime.launcher import OF_THE_RECIPE, deepspeed_file
 
 # Elements that are on their way between processes at once: 40 MB in fp32. DeepSpeed's own 500 million would reserve
 # 2 GB a process whatever the model, and its 1000 million for reuse would keep weights gathered for a whole step.
@@ -20,35 +19,14 @@ LIVE_PARAMETERS = 50_000_000
 # Parameters smaller than this stay whole on every process under stage 3.
 PERSISTENCE_THRESHOLD = 100_000
 
-# What of a DeepSpeed file would decide what the recipe decides, and the key of the recipe that does.
-OF_THE_RECIPE = {
-    "train_batch_size": "train.global_batch",
-    "train_micro_batch_size_per_gpu": "train.micro_batch",
-    "gradient_accumulation_steps": "train.micro_batch",
-    "gradient_clipping": "train.grad_clip",
-    "optimizer": "optim",
-    "scheduler": "optim.schedule",
-    "fp16": "train.precision",
-    "bf16": "train.precision",
-    "amp": "train.precision",
-    "torch_autocast": "train.precision",
-    "data_types": "train.precision",
-    "data_efficiency": "data",
-    "curriculum_learning": "data",
-    "progressive_layer_drop": "model.args",
-    "compression_training": "model.args",
-    "elasticity": "train.global_batch",
-}
-
 
 @dataclass(frozen=True)
 class ZeroSetup:
-    """What the launcher asks for: hardware, and `asked`, the DeepSpeed file at `place` or what stands for one."""
+    """What the launcher asks for: hardware, and `asked`, what its DeepSpeed file says."""
 
     stage: int
     offload_optimizer: bool = False
     offload_param: bool = False
-    place: str = "the accelerate launcher's options or configuration"
     asked: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,28 +47,15 @@ class ZeroSetup:
             )
         setup = cls(plugin.zero_stage, devices["optimizer"] == "cpu", devices["param"] == "cpu")
         path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
-        if path != "none":  # read by Accelerate already, which adds to its own copy what the file does not say
-            return replace(setup, place=path, asked=_without_auto(json.loads(Path(path).read_text(encoding="utf-8"))))
-        asked = {key: getattr(plugin, key) for key in ("gradient_accumulation_steps", "gradient_clipping")}
-        if asked["gradient_accumulation_steps"] == 1:  # what Accelerate fills in for what nobody asked for
-            del asked["gradient_accumulation_steps"]
-        return replace(setup, asked=_without_auto(asked))
+        # Accelerate has read it already, and adds to its own copy what the file does not say.
+        return setup if path == "none" else replace(setup, asked=deepspeed_file(path))
 
 
 def deepspeed_config(
     recipe: Recipe, setup: ZeroSetup, *, world_size: int, accumulation_steps: int, num_parameters: int
 ) -> dict[str, Any]:
-    """The dictionary for `deepspeed.initialize`. Raises UsageError, a line for all that the recipe decides."""
+    """The dictionary for `deepspeed.initialize`: what `check_launch` has refused is not looked at."""
     train = recipe.train
-    contradictions = [
-        f"{setup.place}: {key} is for the recipe to decide ({OF_THE_RECIPE[key]}): remove it, or set it to auto"
-        for key, value in setup.asked.items()
-        if key in OF_THE_RECIPE
-        and value not in (None, {})
-        and not (isinstance(value, dict) and value.get("enabled") is False)
-    ]
-    if contradictions:
-        raise UsageError("\n".join(contradictions))
     hardware = {key: value for key, value in setup.asked.items() if key not in OF_THE_RECIPE}
     return {
         "steps_per_print": None,
@@ -128,9 +93,3 @@ def _zero_section(setup: ZeroSetup, num_parameters: int) -> dict[str, Any]:
         section["stage3_max_live_parameters"] = LIVE_PARAMETERS
         section["stage3_param_persistence_threshold"] = PERSISTENCE_THRESHOLD
     return section
-
-
-def _without_auto(node: Any) -> Any:
-    if not isinstance(node, dict):
-        return node
-    return {key: _without_auto(value) for key, value in node.items() if value != "auto"}

@@ -1,14 +1,10 @@
 """The documented ways to start a run: each forms one world of the size that was asked for, or is refused."""
 
-from contextlib import nullcontext
-
 import pytest
 from support.commands import PYTHON, ROOT, completed, write_recipe
 from support.small import small
 
-from cifar_lab.errors import UsageError
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.train import _check_launch
 
 MODULE = ["-m", "cifar_lab.train"]
 CPU_CONFIG = str(ROOT / "accelerate_configs" / "cpu.yaml")
@@ -79,18 +75,3 @@ def test_accelerate_that_would_start_one_process_instead_of_two_is_refused(tmp_p
     assert done.returncode != 0
     assert "accelerate_configs/cpu.yaml" in done.stderr
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("more", "refused"),
-    [
-        ({"MASTER_ADDR": "127.0.0.1"}, True),
-        ({}, False),  # --num_processes 1
-        ({"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}, False),
-        ({"MASTER_ADDR": "node1", "CIFAR_LAB_WORLD_SIZE": "1"}, False),  # a job of one process; World.start compares
-    ],
-)
-def test_what_a_lonely_launch_looks_like(more, refused):
-    with pytest.raises(UsageError) if refused else nullcontext():
-        _check_launch({"ACCELERATE_USE_CPU": "True", "ACCELERATE_MIXED_PRECISION": "no", **more})
-    _check_launch({"MASTER_ADDR": "node1"})  # a job script's own, around plain python
