@@ -49,7 +49,7 @@ def _gpu_checks(devices: list[dict[str, Any]], nproc: int, bf16: bool) -> Iterat
             says = f"GPU {number}: only {device['free'] / GIB:.1f} of {device['memory'] / GIB:.1f} GiB are free"
             yield Check("GPU memory", "warning", says, "see with nvidia-smi who uses the rest, or choose other GPUs")
     if bf16 and not all(device["bf16"] for device in devices):
-        yield Check("bf16", "warning", "this GPU computes bf16 slowly, in software", "train.precision=fp32")
+        yield Check("bf16", "warning", "this GPU computes bf16 slowly, in software", "train.precision=fp16")
 
 
 def _driver() -> str | None:

@@ -88,17 +88,17 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
     sizes = [p.numel() for p in network.parameters()]
     flops = forward_flops(network, image_size)
     passes: dict[str, Pass] = {}
-    bf16 = precision == "bf16"
+    half = precision != "fp32"  # of one size, whichever it is
     with FakeTensorMode(allow_non_fake_inputs=True):
         network.to_empty(device="cpu")  # it is built on "meta": timm reads values then, which fake tensors refuse
-        evaluation = _curve(_passes(network.eval(), image_size, bf16, training=False), gradients=False)
-        passes["plain"] = _training(network.train(), image_size, bf16)
+        evaluation = _curve(_passes(network.eval(), image_size, half, training=False), gradients=False)
+        passes["plain"] = _training(network.train(), image_size, half)
         try:
             network.set_grad_checkpointing(True)
         except (AttributeError, AssertionError):
             pass  # no such method, or one of timm that refuses
         else:
-            passes["checkpointed"] = _training(network, image_size, bf16)
+            passes["checkpointed"] = _training(network, image_size, half)
     return Footprint(
         num_parameters=sum(sizes),
         num_trainable=sum(p.numel() for p in network.parameters() if p.requires_grad),
@@ -112,14 +112,14 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
     )
 
 
-def _passes(network: nn.Module, image_size: int, bf16: bool, *, training: bool) -> list[AllocationLog]:
+def _passes(network: nn.Module, image_size: int, half: bool, *, training: bool) -> list[AllocationLog]:
     """The pass at each of BATCHES, with the backward pass if it is for training."""
     logs = []
     for batch in BATCHES:
         images, labels = torch.empty(batch, 3, image_size, image_size), torch.zeros(batch, dtype=torch.int64)
         log = AllocationLog([*network.parameters(), *network.buffers(), images, labels])
         with _marking(network, log), torch.set_grad_enabled(training), log:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
                 logits = network(images)
             if training:
                 loss = soft_cross_entropy(logits.float(), labels)
@@ -130,8 +130,8 @@ def _passes(network: nn.Module, image_size: int, bf16: bool, *, training: bool) 
     return logs
 
 
-def _training(network: nn.Module, image_size: int, bf16: bool) -> Pass:
-    logs = _passes(network, image_size, bf16, training=True)
+def _training(network: nn.Module, image_size: int, half: bool) -> Pass:
+    logs = _passes(network, image_size, half, training=True)
     return Pass(_curve(logs, gradients=False), _curve(logs, gradients=True))
 
 

@@ -38,7 +38,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One device as hardware.yaml describes it; without a rate for bf16 the plan counts with fp32."""
+    """One device as hardware.yaml describes it; without a rate for bf16 (fp16: of either) the plan counts with fp32."""
 
     name: str
     gib: float
@@ -46,6 +46,7 @@ class Gpu:
     fp32: float
     bandwidth: float
     link: str
+    fp16: float | None = None
 
     @property
     def memory(self) -> int:
@@ -54,7 +55,8 @@ class Gpu:
 
     def flops(self, precision: str) -> float:
         """Peak FLOP/s for matrix products at a recipe's `train.precision`."""
-        return (self.bf16 if precision == "bf16" and self.bf16 else self.fp32) * 1e12
+        rates = {"bf16": self.bf16, "fp16": self.fp16 or self.bf16}
+        return (rates.get(precision) or self.fp32) * 1e12
 
 
 _TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))

@@ -31,6 +31,7 @@ NEEDS: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
     ("optim.milestones", "optim.schedule", ("step",)),
     ("optim.gamma", "optim.schedule", ("step",)),
     ("optim.min_lr_ratio", "optim.schedule", ("cosine", "linear")),
+    ("train.on_nonfinite", "train.precision", ("fp32", "bf16")),  # the loss scale of fp16 skips by itself
     ("train.max_skipped", "train.on_nonfinite", ("skip",)),
 )
 # Two ways to say one thing.

@@ -142,7 +142,9 @@ class Train(Section):
     steps: PositiveInt | None = identity(None, "Length in optimizer steps; or give `epochs`.")
     global_batch: PositiveInt = identity(..., "Samples an optimizer step, over all processes.")
     micro_batch: PositiveInt | None = operational(None, "Cap on the samples of a process's forward pass; see above.")
-    precision: Literal["fp32", "bf16"] = identity("fp32", "bf16: autocast over fp32 weights.")
+    precision: Literal["fp32", "bf16", "fp16"] = identity(
+        "fp32", "bf16, fp16: autocast over fp32 weights; fp16, for GPUs without bf16, with a dynamic loss scale."
+    )
     label_smoothing: Rate = identity(0.0, "Mass spread over all classes.")
     grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient.")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(
@@ -151,7 +153,7 @@ class Train(Section):
     grad_compression: Literal["fp16", "bf16"] | None = identity(
         None, "What gradients are rounded to on their way between processes (DDP only); null: nothing."
     )
-    compile: bool = operational(False, "torch.compile the model; bf16 is then rounded at other places.")
+    compile: bool = operational(False, "torch.compile the model; bf16 and fp16 are then rounded at other places.")
     channels_last: bool = operational(True, "NHWC memory format for convolutional models.")
     grad_checkpointing: bool = operational(False, "Recompute activations in the backward pass to save memory.")
     sync_batchnorm: bool = identity(False, "Batch statistics over all processes (GPUs only).")

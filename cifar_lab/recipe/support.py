@@ -37,6 +37,13 @@ TABLE = (
         instead="set it to false, or use zero2 (accelerate_configs/zero2.yaml)",
     ),
     Unsupported(
+        option="train.precision",
+        where=ZERO,
+        uses=lambda recipe: recipe.train.precision == "fp16",
+        reason="DeepSpeed leaves a step that overflows before it lowers the loss scale",
+        instead="set it to bf16 or fp32, or use DDP (accelerate_configs/ddp.yaml)",
+    ),
+    Unsupported(
         option="optim.name",
         where=ZERO,
         uses=lambda recipe: recipe.optim.name == "muon",

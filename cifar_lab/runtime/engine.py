@@ -18,6 +18,7 @@ from cifar_lab.runtime.batchnorm import RunningStatistics
 from cifar_lab.runtime.world import World
 
 StateKind = Literal["weights", "optimizer", "ema", "buffers"]
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
 
 
@@ -29,6 +30,7 @@ class Health:
     skipped: int
     first_bad_step: int | None
     first_bad_tensor: str | None
+    loss_scale: float | None = None
 
 
 class Engine(ABC):
@@ -50,7 +52,7 @@ class Engine(ABC):
         self.strategy = strategy
         self.accumulation_steps = accumulation_steps
         self.label_smoothing = train.label_smoothing
-        self.bf16 = train.precision == "bf16"
+        self.autocast = AUTOCAST[train.precision]
         self.running_statistics = RunningStatistics(module, accumulation_steps)
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         persistent = module.state_dict(keep_vars=True)
@@ -192,9 +194,9 @@ class Engine(ABC):
             other.copy_(kept)
 
     def _autocast(self) -> AbstractContextManager[None]:
-        """bf16 where the recipe says so; alike under every strategy."""
+        """bf16 or fp16 where the recipe says so; alike under every strategy."""
         # One that is not enabled would cost a step 5 us.
-        return torch.autocast(self.world.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
+        return torch.autocast(self.world.device.type, dtype=self.autocast) if self.autocast else nullcontext()
 
 
 def seed_generators(device: torch.device, seed: int) -> None:

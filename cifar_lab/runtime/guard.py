@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from cifar_lab.runtime.loss_scale import LossScale
+
 
 class Guard:
     """Watches the gradients of named parameters; everything it learns stays on the device until read.
@@ -14,10 +16,15 @@ class Guard:
     `check` hands out the two scalars with which PyTorch's fused optimizers clip (`grad_scale`, a divisor) and skip
     (`found_inf`) inside their own kernel, so clipping costs no pass over the gradients. `reads`: on a CPU reading a
     scalar waits for nothing, and a good step needs nothing else.
+
+    Gradients come multiplied by `loss_scale`, if there is one: the norm is that of the true ones, the divisor undoes
+    it, and a bad step, which lowers it, is remembered as the first one only where it is at 1 already.
     """
 
-    def __init__(self, names: list[str], device: torch.device, clip: float | None) -> None:
-        self.names, self.clip, self.reads = names, clip, device.type == "cpu"
+    def __init__(
+        self, names: list[str], device: torch.device, clip: float | None, loss_scale: LossScale | None = None
+    ) -> None:
+        self.names, self.clip, self.loss_scale, self.reads = names, clip, loss_scale, device.type == "cpu"
         self.grad_norm = torch.zeros((), device=device)
         self.skipped = torch.zeros((), dtype=torch.float64, device=device)
         # Of the newest step until one is bad, then of that one for good: the norm of each gradient, and the step.
@@ -29,15 +36,23 @@ class Guard:
         """(grad_scale, found_inf) for the gradients of one step: float32 scalars, None where they would do nothing."""
         norms = torch.stack(torch._foreach_norm(grads))
         self.grad_norm = torch.linalg.vector_norm(norms)
+        if self.loss_scale is not None:
+            self.grad_norm.div_(self.loss_scale.value)
         if self.reads and math.isfinite(norm := self.grad_norm.item()):
-            return (self.grad_norm / self.clip if self.clip is not None and norm > self.clip else None), None
+            clipping = self.grad_norm / self.clip if self.clip is not None and norm > self.clip else None
+            return self._divisor(clipping), None
         # On scalars the calls are the cost, and `isfinite` is five of them: x - x is 0, or NaN for what is not finite.
         bad = torch.sub(self.grad_norm, self.grad_norm).ne_(0)
         self._first = torch.where(self._seen_bad, self._first, torch.cat([norms, self._step.fill_(step)[None]]))
-        self._seen_bad.logical_or_(bad)
+        self._seen_bad.logical_or_(bad if self.loss_scale is None else bad * (self.loss_scale.value <= 1))
         self.skipped += bad
         # Without a scale the fused kernels leave the gradients as they are; with one of 1 they would write all anew.
-        return (None if self.clip is None else torch.clamp(self.grad_norm / self.clip, min=1.0)), bad
+        return self._divisor(None if self.clip is None else torch.clamp(self.grad_norm / self.clip, min=1.0)), bad
+
+    def _divisor(self, clipping: Tensor | None) -> Tensor | None:
+        if self.loss_scale is None:
+            return clipping
+        return self.loss_scale.value if clipping is None else self.loss_scale.value * clipping
 
     def scalars(self) -> Tensor:
         """Norm, skipped steps, and of the first bad step its number and its tensor's index, -1 if there is none."""

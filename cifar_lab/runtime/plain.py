@@ -13,6 +13,7 @@ from cifar_lab.optim.groups import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.engine import Engine, Health, StateKind
 from cifar_lab.runtime.guard import Guard
+from cifar_lab.runtime.loss_scale import LossScale
 from cifar_lab.runtime.world import World
 
 
@@ -21,9 +22,12 @@ class PlainEngine(Engine):
 
     def __init__(self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, strategy: str) -> None:
         super().__init__(world, recipe, module, accumulation_steps, strategy)
+        self.loss_scale = LossScale(world.device) if recipe.train.precision == "fp16" else None
+        if self.loss_scale is not None:
+            self.specs["optimizer"] |= {name: (t.dtype, t.shape) for name, t in self.loss_scale.state.items()}
         self.optimizer = make_optimizer(module, recipe.optim)
         self._start_optimizer(self.parameters.values())
-        self.guard = Guard(list(self.parameters), world.device, recipe.train.grad_clip)
+        self.guard = Guard(list(self.parameters), world.device, recipe.train.grad_clip, self.loss_scale)
         if self.ema_decay is not None:
             averaged = {**self.parameters, **self.floating_buffers()}
             self.ema = {name: t.detach().clone() for name, t in averaged.items()}
@@ -34,7 +38,7 @@ class PlainEngine(Engine):
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
         with self._reducing(index == self.accumulation_steps - 1):
             loss = self.loss(batch, index=index, torch_seed=torch_seed)
-            loss.backward(self._share)
+            loss.backward(self._share if self.loss_scale is None else self._share * self.loss_scale.value)
         return loss.detach()
 
     def step(self, step: int, lr: float) -> None:
@@ -44,15 +48,18 @@ class PlainEngine(Engine):
         self.optimizer.grad_scale, self.optimizer.found_inf = self.guard.check(grads, step)
         self.running_statistics.settle(self.optimizer.found_inf)
         self.optimizer.step()
+        if self.loss_scale is not None:
+            self.loss_scale.update(self.optimizer.found_inf)
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema(step)
 
     def health(self, *sums: Tensor) -> tuple[Health, list[float]]:
         summed = self.world.sum_(torch.stack([s.double() for s in sums]))
-        norm, skipped, bad_step, bad_index, *values = torch.cat([self.guard.scalars(), summed]).tolist()
+        scale = [] if self.loss_scale is None else [self.loss_scale.value.double()[None]]
+        norm, skipped, bad_step, bad_index, *values = torch.cat([self.guard.scalars(), summed, *scale]).tolist()
         bad = bad_step >= 0
         name = self.guard.names[int(bad_index)] if bad else None
-        return Health(norm, int(skipped), int(bad_step) if bad else None, name), values
+        return Health(norm, int(skipped), int(bad_step) if bad else None, name, values.pop() if scale else None), values
 
     def resume_at(self, step: int, skipped: int) -> None:
         super().resume_at(step, skipped)
@@ -60,7 +67,9 @@ class PlainEngine(Engine):
 
     def _whole(self, kind: StateKind) -> dict[str, Tensor]:
         if kind == "optimizer":
-            return {f"{n}.{m}": self.optimizer.state[p][m] for n, p in self.parameters.items() for m in self.moments}
+            states = self.optimizer.state
+            moments = {f"{n}.{m}": states[p][m] for n, p in self.parameters.items() for m in self.moments}
+            return moments if self.loss_scale is None else moments | self.loss_scale.state
         return {"weights": dict(self.module.named_parameters()), "ema": self.ema, "buffers": self.buffers}[kind]
 
     def _reducing(self, last: bool) -> AbstractContextManager[None]:

@@ -24,6 +24,7 @@ from cifar_lab.models.description import DESCRIPTION
 from cifar_lab.models.factory import ModelError, build_meta, build_model
 from cifar_lab.models.weights import describe_mismatch, read_weights
 from cifar_lab.recipe.schema import Model
+from cifar_lab.runtime.engine import AUTOCAST
 from cifar_lab.runtime.make import uses_channels_last
 from cifar_lab.trained.model import SavedModel, open_saved
 
@@ -47,7 +48,7 @@ class SavedNetwork(nn.Module):
         self.preparation = Preparation(
             description.image_size, description.interpolation, description.mean, description.std
         )
-        self.bf16 = saved.recipe.train.precision == "bf16"
+        self.autocast = AUTOCAST[saved.recipe.train.precision]
         self.channels_last = uses_channels_last(module, saved.recipe)
         self.module = module.to(memory_format=torch.channels_last) if self.channels_last else module
         self.eval()
@@ -70,7 +71,7 @@ class SavedNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 (b, num_classes), of prepared images (b, 3, s, s)."""
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(images.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             logits = self.module(images)
         return logits.float()
 

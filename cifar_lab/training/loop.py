@@ -180,15 +180,17 @@ def _check(session: Session, health: Health) -> None:
     """Act on what the numerics guard found. Raises NonFiniteError, on every rank alike."""
     train = session.recipe.train
     allowed = train.max_skipped if train.on_nonfinite == "skip" else 0
-    if health.skipped <= allowed:
+    scaled = health.loss_scale is not None  # it finds its value by skipping steps, until there is nothing to lower
+    if (scaled and health.first_bad_step is None) or (not scaled and health.skipped <= allowed):
         return
     session.saver.wait()
     kept = [path.name for path in list_checkpoints(session.run_dir.checkpoints)]
     raise NonFiniteError(
         f"step {health.first_bad_step}: the gradient of {health.first_bad_tensor} is not finite "
-        f"({health.skipped} such steps, {allowed} allowed). "
+        + ("at a loss scale of 1 either. " if scaled else f"({health.skipped} such steps, {allowed} allowed). ")
         + (f"The last good checkpoint is {kept[-1]}. " if kept else "There is no checkpoint yet. ")
-        + "Lower optim.lr, set train.grad_clip, or train.on_nonfinite=skip"
+        + "Lower optim.lr, set train.grad_clip, or train."
+        + ("precision=fp32, or bf16 where the GPU has it" if scaled else "on_nonfinite=skip")
     )
 
 
@@ -209,6 +211,7 @@ def _log_training(session: Session, health: Health, clock: Clock, losses: deque[
         "lr": schedule.lr_at(state.step - 1),
         "grad_norm": health.grad_norm,
         "skipped": health.skipped,
+        **({} if health.loss_scale is None else {"loss_scale": health.loss_scale}),
         "images_per_second": steps * schedule.global_batch / seconds,
     }
     session.tracker.log("train", state.step, epoch, **values)

@@ -106,6 +106,7 @@ def test_gradients_and_checkpointing(vit: Footprint) -> None:
 
 def test_bf16_halves_what_grows_with_the_batch(vit: Footprint) -> None:
     half = footprint(VIT, 10, 32, "bf16")
+    assert footprint(VIT, 10, 32, "fp16") == half
     # The residual stream stays fp32; casts of the weights are there whatever the batch.
     assert 0.5 < half.passes["plain"].activations.at(512) / vit.passes["plain"].activations.at(512) < 0.8
     assert half.passes["plain"].activations.at(1) > 2 * 0.9 * vit.num_parameters

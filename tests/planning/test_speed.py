@@ -106,6 +106,8 @@ def test_seconds_of_a_step() -> None:
     # Weights read once more, and averages read and written.
     assert seconds("bf16", ema_decay=0.9).optimizer == pytest.approx(4 * NUMEL * 10 / 3350e9)
     assert GPUS["t4-16gb"].flops("bf16") == GPUS["t4-16gb"].flops("fp32")  # no bf16 hardware
+    assert GPUS["t4-16gb"].flops("fp16") == 65e12
+    assert GPUS["h100-80gb"].flops("fp16") == GPUS["h100-80gb"].flops("bf16")
 
 
 def test_what_the_backward_pass_hides() -> None:

@@ -147,6 +147,7 @@ BAD_LINES = [
     (16, "  lr: 0.1\n  schedule: step\n  milestones: [0.7, 1]", "18: optim.milestones[1]", "should be less than 1"),
     (16, "  lr: 0.1\n  schedule: constant\n  min_lr_ratio: 0.1", "18: optim.min_lr_ratio", "to cosine or linear"),
     (10, "model:\n  pretrained: true", "11: model.pretrained", "use `model.name: timm_zoo`"),
+    (18, "  epochs: 2\n  precision: fp16\n  on_nonfinite: skip", "20: train.on_nonfinite", "set `train.precision`"),
     (18, "  epochs: 2\n  max_skipped: 3", "19: train.max_skipped", "no effect, since `train.on_nonfinite` is stop"),
 ]  # fmt: skip
 

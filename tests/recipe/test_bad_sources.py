@@ -56,7 +56,7 @@ def recipe_file(tmp_path: Path) -> Path:
         ("train.epochs=null", "train.epochs", "give `train.epochs` or `train.steps`"),
         ("optim.lr=*x", "optim.lr", "the anchor or alias `x` is refused"),
         ("optim.lr=!!float 1", "optim.lr", "the tag `!!float` is refused"),
-        ("train.precision=fp16", "train.precision", "should be 'fp32' or 'bf16'"),
+        ("train.precision=fp8", "train.precision", "should be 'fp32', 'bf16' or 'fp16'"),
         ("seed=yes", "seed", 'found "yes"'),
     ],
 )

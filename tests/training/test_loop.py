@@ -108,10 +108,12 @@ def test_a_jump_of_the_loss_is_told(tmp_path, capsys):
     assert capsys.readouterr().err.count("more than 3 times the recent median") == 1
 
 
-def test_no_host_synchronisation_between_log_lines(tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_no_host_synchronisation_between_log_lines(tmp_path, precision):
     """Reading a value from a device waits for it; the loop may do so at log lines only."""
     recipe = small(
         log__every_steps=10,
+        train__precision=precision,
         train__epochs=1,
         train__ema_decay=0.9,
         train__grad_clip=1.0,
