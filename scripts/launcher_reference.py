@@ -26,7 +26,7 @@ configuration (`--config_file`, else what `accelerate config` has written) says 
 What `accelerate config` writes when all its questions are answered by Enter is obeyed or neutral. Variables that begin
 with `ACCELERATE_` and are not below are told in a warning. What reaches PyTorch and its libraries directly is obeyed by
 them: `--num_processes`, `--num_machines`, `--machine_rank`, `--main_process_ip`, `--main_process_port`, `--gpu_ids`,
-`--num_cpu_threads_per_process`, `NCCL_*`, `OMP_*`.
+`--num_cpu_threads_per_process`, and so are `MASTER_ADDR`, `MASTER_PORT`, `NCCL_*`, `OMP_*`, `KMP_*`.
 
 - **More processes than devices** on a machine are refused: two on one GPU would fail in NCCL.
 - **`ACCELERATE_USE_CPU=true`** trains on CPUs, under `torchrun`, `accelerate launch` and plain `python` alike. With

@@ -13,7 +13,7 @@ from cifar_lab.runtime.start import start_world
 devices = int(sys.argv[1])
 torch.accelerator.is_available = lambda: devices > 0  # type: ignore[method-assign]
 torch.accelerator.device_count = lambda: devices  # type: ignore[assignment]
-torch.accelerator.current_accelerator = lambda *_: torch.device("cuda")  # type: ignore[assignment]
+torch.accelerator.current_accelerator = lambda *_, **__: torch.device("cuda")  # type: ignore[assignment]
 try:
     world = start_world(60)
 except UserError as error:
