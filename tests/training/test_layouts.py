@@ -10,6 +10,7 @@ import pytest
 from support.small import small, with_batch_norm
 
 WORKER = Path(__file__).parents[1] / "workers" / "layouts.py"
+FP16 = small(train__precision="fp16", train__ema_decay=0.9, train__grad_clip=0.5)
 
 
 def launch(folder, world_size, recipes):
@@ -32,7 +33,7 @@ def launch(folder, world_size, recipes):
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("layouts")
-    two = launch(folder, 2, {"vit": small(), "norm": with_batch_norm()})
+    two = launch(folder, 2, {"vit": small(), "norm": with_batch_norm(), "fp16": FP16})
     one = launch(
         folder,
         1,
@@ -40,6 +41,7 @@ def records(tmp_path_factory):
             "vit_whole": small(),
             "vit_twice": small(train__micro_batch=8),
             "norm_twice": with_batch_norm(train__micro_batch=8),
+            "fp16_twice": {**FP16, "train": {**FP16["train"], "micro_batch": 8}},
         },
     )
     return {**two, **one}
@@ -85,6 +87,16 @@ def test_losses_are_equal_with_batch_norm_dropout_and_mixing(records):
     twice, two = records["norm_twice"][0], records["norm"][0]
     assert two["train"] == pytest.approx(twice["train"], rel=1e-5)
     assert len(two["train"]) == 20
+
+
+@pytest.mark.launch
+def test_an_overflow_on_one_process_lowers_the_loss_scale_of_all(records):
+    one, (first, second) = records["fp16_twice"][0], records["fp16"]
+    assert first["scales"] == second["scales"] == one["scales"]
+    values = [value for value, _ in one["scales"]]
+    assert values == [2.0**16] * 3 + [2.0**15] + [2.0**14] * 6 + [2.0**15] * 2 + [2.0**14] * 6 + [2.0**15] * 2
+    losses = [[loss for loss in record["train"] if loss is not None] for record in (one, first)]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-4, nan_ok=True)
 
 
 @pytest.mark.launch

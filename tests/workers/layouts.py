@@ -15,23 +15,35 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.runs import closed, opened
 
+from cifar_lab.runtime import loss_scale
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
+
+# Under fp16: steps and micro-batches, each of one of two processes, that overflow.
+OVERFLOWS = ((3, 1), (4, 0), (12, 1))
+loss_scale.GROWTH_INTERVAL = 6
 
 
 def record(world, name, mapping, runs):
     """Train one recipe; its layout, the pictures by (step, micro-batch) and the train and val lines of its metrics."""
     session = opened(mapping, Path(runs) / name, world)
-    pictures = {}
-    original = session.stream.micro_batch
+    pictures, scales = {}, []
+    original, engine_step = session.stream.micro_batch, session.engine.step
+    scale = session.engine.loss_scale
 
     def micro_batch(step, m):
         batch = original(step, m)
         digest = hashlib.sha256(batch.images.contiguous().numpy().tobytes()).hexdigest()[:16]
         pictures[f"{step}/{m}"] = [digest, batch.ids.tolist(), batch.labels.tolist()]
+        if scale is not None and (step, m) in OVERFLOWS:
+            batch.images[0].fill_(float("inf"))
         return batch
 
-    session.stream.micro_batch = micro_batch
+    def step(number, lr):
+        engine_step(number, lr)
+        scales.append(None if scale is None else [scale.value.item(), scale.good_steps.item()])
+
+    session.stream.micro_batch, session.engine.step = micro_batch, step
     assert fit(session)
     closed(session)
     lines = session.run_dir.metrics()
@@ -39,6 +51,7 @@ def record(world, name, mapping, runs):
         "world_size": world.world_size,
         "micro_batch": session.schedule.micro_batch,
         "pictures": pictures,
+        "scales": scales,
         "train": [line["loss"] for line in lines if line["split"] == "train"],
         "val": [[line["loss"], line["accuracy"], line["count"]] for line in lines if line["split"] == "val"],
     }
