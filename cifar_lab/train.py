@@ -70,11 +70,8 @@ def run(
 
         hang_timeout = recipe.train.hang_timeout
         # The watchdog knows who is at fault, so it must come before the backend's own, blind timeout.
-        world = start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout))
-        try:
+        with start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout)) as world:
             return start(world, recipe, flag, place)
-        finally:
-            world.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from cifar_lab.checkpoint.files import CheckpointError
 from cifar_lab.checkpoint.plan import FilePlan, plan_files
 from cifar_lab.files.atomic import sync, write_json
 from cifar_lab.files.direct_file import write_bytes, write_file
+from cifar_lab.runtime.device import synchronize
 from cifar_lab.runtime.engine import Engine, StateKind
 from cifar_lab.runtime.vote import Save
 
@@ -151,7 +151,7 @@ class Saver:
     def _gather(self) -> None:
         """Copy the tensors of this process's files into its buffers, which are the files to be."""
         homes: dict[tuple[str, str], Tensor] = {}
-        pinned = self.engine.world.device.type == "cuda"
+        pinned = self.engine.world.device.type in ("cuda", "xpu")
         for plan in self._mine():
             if plan.name not in self._buffers:
                 self._buffers[plan.name] = plan.buffer(pinned)
@@ -162,7 +162,7 @@ class Saver:
                     if (kind, name) in homes:
                         homes[kind, name].copy_(tensor, non_blocking=pinned)
         if pinned:
-            torch.cuda.synchronize()
+            synchronize(self.engine.world.device)
 
     def _write(self, partial: Path, state: TrainingState) -> None:
         world = self.engine.world

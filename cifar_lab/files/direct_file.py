@@ -17,6 +17,8 @@ from typing import Any
 ALIGNMENT = 4096
 CHUNK = 8 * 2**20
 DIRECT = getattr(os, "O_DIRECT", 0)
+# Of a file system without direct I/O, such as tmpfs, and of page-locked memory that it cannot reach.
+NOT_DIRECT = (errno.EINVAL, errno.EFAULT)
 
 
 def aligned(size: int) -> int:
@@ -35,9 +37,9 @@ def write_file(path: Path, data: memoryview, size: int) -> dict[str, Any]:
     try:
         _write(path, data, size, DIRECT)
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in NOT_DIRECT:
             raise
-        _write(path, data, size, 0)  # a file system without direct I/O, such as tmpfs
+        _write(path, data, size, 0)
     return {"size": size, "sha256": digest.hexdigest()}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
+from cifar_lab.runtime.device import synchronize
 from cifar_lab.training.session import Session
 
 PARTS = ("data", "forward", "backward", "optimizer", "logging", "saving", "other")
@@ -21,7 +22,7 @@ class Parts:
     """Counts the present step's seconds; a part within a part counts once, and what is in none is `other`."""
 
     def __init__(self, device: torch.device) -> None:
-        self.waits = device.type == "cuda"  # at every mark, for what the device was given
+        self.waits = True  # at every mark, for what the device was given
         self._device = device
         self._open = ["other"]
         self._seconds = dict.fromkeys(PARTS, 0.0)
@@ -47,7 +48,7 @@ class Parts:
 
     def _count(self) -> None:
         if self.waits:
-            torch.cuda.synchronize(self._device)
+            synchronize(self._device)
         now = time.perf_counter()
         self._seconds[self._open[-1]] += now - self._since
         self._since = now

@@ -22,6 +22,7 @@ from cifar_lab.recipe import Recipe
 from cifar_lab.rundir.attempt import Attempt, claim
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import Heartbeat
+from cifar_lab.runtime import device
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
@@ -109,7 +110,7 @@ def _profile(session: Session, steps: int, out: Path) -> dict[str, Any]:
         **_described(session),
         "steps": steps,
         **_times(world.gather_objects(timed), session.schedule.global_batch),
-        "operators": _operators(profiler, world.device),
+        "operators": _operators(profiler, world.device.type),
         "traces": [os.fspath(out / name) for name in names],
     }
     world.from_main(lambda: atomic.write_json(out / "profile.json", found))
@@ -124,7 +125,7 @@ def _described(session: Session) -> dict[str, Any]:
         "model": " ".join([model.name, *(f"{k}={v}" for k, v in model.args.items())]),
         "strategy": session.engine.strategy,
         "world_size": world.world_size,
-        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type,
+        "device": device.name(world.device),
         "threads": torch.get_num_threads(),
         "global_batch": schedule.global_batch,
         "micro_batch": schedule.micro_batch,
@@ -151,9 +152,9 @@ def _times(processes: Sequence[Sequence[Mapping[str, float]]], global_batch: int
     }
 
 
-def _operators(profiler: Any, device: torch.device) -> list[dict[str, Any]]:
-    """The operators that take most time by themselves, of this process: on the GPU where there is one."""
-    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+def _operators(profiler: Any, kind: str) -> list[dict[str, Any]]:
+    """The operators that take most time by themselves, of this process: on the GPU where its times are known."""
+    key = "self_device_time_total" if kind in ("cuda", "xpu") else "self_cpu_time_total"
     events = [event for event in profiler.key_averages() if not event.key.startswith(PREFIX)]
     total = sum(getattr(event, key) for event in events) or 1.0
     events.sort(key=lambda event: -getattr(event, key))

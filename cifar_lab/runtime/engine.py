@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,8 +75,16 @@ class Engine(ABC):
         """Optimizer step number `step` with learning rate `lr`, on the device alone. Collective."""
 
     @abstractmethod
-    def health(self, *sums: Tensor) -> tuple[Health, list[float]]:
-        """The guard's findings, and `sums` summed over all processes: the one host synchronisation. Collective."""
+    def health(self, losses: Sequence[Tensor]) -> tuple[Health, list[float]]:
+        """The guard's findings, and the `losses` of all micro-batches since the last time: those of every process.
+
+        In the order in which one process would have computed them. The one host synchronisation. Collective.
+        """
+
+    def _all_losses(self, losses: Sequence[Tensor]) -> Tensor:
+        """`losses`, scalars of whole steps, as those of all processes, float32 (n,), in the order of training."""
+        own = torch.stack([*losses]).view(-1, self.accumulation_steps)
+        return self.world.gather(own).view(self.world.world_size, *own.shape).transpose(0, 1).flatten()
 
     def loss(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
         """Mean loss of micro-batch `index` of accumulation_steps, ready for a backward pass."""

@@ -16,7 +16,7 @@ from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.plain import PlainEngine
 from cifar_lab.runtime.world import World
 
-PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.MULTI_XPU)
 
 
 def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_steps: int) -> Engine:

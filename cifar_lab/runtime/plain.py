@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cifar_lab.data.stream import Batch
 from cifar_lab.optim.groups import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
+from cifar_lab.runtime.device import HEEDLESS
 from cifar_lab.runtime.engine import Engine, Health, StateKind
 from cifar_lab.runtime.guard import Guard
 from cifar_lab.runtime.loss_scale import LossScale
@@ -45,21 +47,29 @@ class PlainEngine(Engine):
         set_lr(self.optimizer, lr)
         grads = [p.grad for p in self.parameters.values() if p.grad is not None]
         assert len(grads) == len(self.parameters), f"{len(self.parameters) - len(grads)} parameters have no gradient"
-        self.optimizer.grad_scale, self.optimizer.found_inf = self.guard.check(grads, step)
-        self.running_statistics.settle(self.optimizer.found_inf)
-        self.optimizer.step()
+        scale, bad = self.guard.check(grads, step)
+        self.running_statistics.settle(bad)
+        if self.world.device.type not in HEEDLESS:
+            self.optimizer.grad_scale, self.optimizer.found_inf = scale, bad
+            self.optimizer.step()
+        elif bad is None or not bad:
+            if scale is not None:
+                torch._foreach_div_(grads, scale)
+            self.optimizer.step()
         if self.loss_scale is not None:
-            self.loss_scale.update(self.optimizer.found_inf)
+            self.loss_scale.update(bad)
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema(step)
 
-    def health(self, *sums: Tensor) -> tuple[Health, list[float]]:
-        summed = self.world.sum_(torch.stack([s.double() for s in sums]))
-        scale = [] if self.loss_scale is None else [self.loss_scale.value.double()[None]]
-        norm, skipped, bad_step, bad_index, *values = torch.cat([self.guard.scalars(), summed, *scale]).tolist()
+    def health(self, losses: Sequence[Tensor]) -> tuple[Health, list[float]]:
+        scale = [] if self.loss_scale is None else [self.loss_scale.value[None]]
+        values = torch.cat([self._all_losses(losses), *scale])
+        found = torch.cat([self.guard.scalars(), values.view(torch.int32)]).cpu()
+        _, skipped, bad_step, bad_index = found[:4].tolist()
+        norm, _, _, _, *known = found.view(torch.float32).tolist()
         bad = bad_step >= 0
-        name = self.guard.names[int(bad_index)] if bad else None
-        return Health(norm, int(skipped), int(bad_step) if bad else None, name, values.pop() if scale else None), values
+        name = self.guard.names[bad_index] if bad else None
+        return Health(norm, skipped, bad_step if bad else None, name, known.pop() if scale else None), known
 
     def resume_at(self, step: int, skipped: int) -> None:
         super().resume_at(step, skipped)

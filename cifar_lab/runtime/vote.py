@@ -29,7 +29,7 @@ class Vote:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._group = dist.new_group(backend="gloo") if world.world_size > 1 else None
+        self._group = dist.new_group(backend="gloo", timeout=world.timeout) if world.world_size > 1 else None
         self._next = self._count = self._last_count = 0
         self._last_time = time.monotonic()
 

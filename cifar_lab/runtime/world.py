@@ -16,17 +16,29 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from cifar_lab.errors import UsageError
 from cifar_lab.runtime import launcher
+from cifar_lab.runtime.device import backend
 
 T = TypeVar("T")
+# What the collectives say when another process, or the link to it, is gone.
+LOST = (
+    "gloo/transport",
+    "ncclRemoteError",
+    "collective operation timeout",
+    "Connection closed",
+    "Connection refused",
+    "Connection reset",
+    "Connection was likely closed",
+    "Broken pipe",
+    "failed to recv",
+)
 
 
 def is_lost_peer(error: BaseException) -> bool:
     """Whether a collective failed because another process, or the link to it, is gone."""
-    if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
+    if isinstance(error, (dist.DistNetworkError, dist.DistStoreError)):
         return True
-    # gloo tells it as a plain RuntimeError.
-    signs = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    # gloo tells it as a plain RuntimeError, NCCL as a DistBackendError, which its own usage and memory errors are too.
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST)
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class World:
     rank: int
     world_size: int
     device: torch.device
+    timeout: timedelta | None = None
 
     @classmethod
     def start(cls, timeout: float | None = None) -> World:
@@ -45,19 +58,20 @@ class World:
         A collective that waits longer than `timeout` seconds fails; None keeps PyTorch's own limits.
         """
         on_cpu = launcher.on_cpu(os.environ) or not torch.accelerator.is_available()
+        kind = "cpu" if on_cpu else torch.accelerator.current_accelerator().type
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         deepspeed = launcher.uses_deepspeed(os.environ)
         limits = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
         # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
-        group = InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl", **limits)
+        handlers = [InitProcessGroupKwargs(backend=backend(kind), **limits)] if several else []
         accelerator = Accelerator(
             cpu=on_cpu and not deepspeed,  # it would turn DeepSpeed into DDP without a word
             mixed_precision="no",  # the engine autocasts itself, alike on every backend
-            kwargs_handlers=[group] if several else [],
+            kwargs_handlers=handlers,
         )
         # Accelerate numbers CPUs, and moving a module to "cpu:0" replaces its buffers by copies.
         device = torch.device("cpu") if on_cpu else accelerator.device
-        world = cls(accelerator, accelerator.process_index, accelerator.num_processes, device)
+        world = cls(accelerator, accelerator.process_index, accelerator.num_processes, device, **limits)
         for variable in ("CIFAR_LAB_WORLD_SIZE", "WORLD_SIZE"):
             expected = os.environ.get(variable)
             if expected and int(expected) != world.world_size:
@@ -128,10 +142,19 @@ class World:
         dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
-    def close(self) -> None:
-        """Leave the process group, so that the interpreter ends without waiting for peers."""
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(abort=kind is not None)
+
+    def close(self, *, abort: bool = False) -> None:
+        """Leave the process group, so that the interpreter ends without waiting for peers.
+
+        `abort` what is under way, after an error: NCCL would wait until the others join in.
+        """
         if dist.is_initialized():
             # An engine, which is in cycles, keeps gloo's threads. They may still let go of a compressing hook, which is
             # a Python object, and abort the process after Python's end; without an engine `destroy` waits for them.
             gc.collect()
-            dist.destroy_process_group()
+            _ = dist.distributed_c10d._abort_process_group() if abort else dist.destroy_process_group()

@@ -7,6 +7,7 @@ tests/runtime/test_zero.py fails if one of these attributes changes its meaning.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import deepspeed
@@ -81,9 +82,9 @@ class ZeroEngine(Engine):
             self.ema = {name: b.detach().clone() for name, b in averaged.items()}
             self._live = [*self.masters, *averaged.values()]
             self._averages = [*(self.optimizer.state[m]["ema"] for m in self.masters), *self.ema.values()]
-        if self.shards_weights:
+        if self.shards_weights and not setup.offload_param:  # there DeepSpeed's own copy is page-locked
             self._share_weights()
-        else:
+        elif not self.shards_weights:
             self.sharder._lazy_init_hp_params_optimizer_state()  # finds moments and average from now on
         self.first_bad_step: int | None = None
 
@@ -104,11 +105,11 @@ class ZeroEngine(Engine):
             self.first_bad_step = step
         self._update_ema(step)
 
-    def health(self, *sums: Tensor) -> tuple[Health, list[float]]:
-        summed = self.world.sum_(torch.stack([s.double() for s in sums])).tolist()
+    def health(self, losses: Sequence[Tensor]) -> tuple[Health, list[float]]:
+        values = self._all_losses(losses).tolist()
         bad = None if self.first_bad_step is None else "the loss or the gradient norm"
         norm = float(self.engine.get_global_grad_norm() or 0.0)
-        return Health(norm, self.engine.skipped_steps, self.first_bad_step, bad), summed
+        return Health(norm, self.engine.skipped_steps, self.first_bad_step, bad), values
 
     def resume_at(self, step: int, skipped: int) -> None:
         super().resume_at(step, skipped)

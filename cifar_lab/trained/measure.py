@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import torch
-
 from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_state
 from cifar_lab.data.images import ImageSet, load_images
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.splits import split_ids
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.errors import UsageError
+from cifar_lab.runtime import device
 from cifar_lab.runtime.start import start_world
 from cifar_lab.runtime.world import World
 from cifar_lab.trained.model import SavedModel
@@ -27,11 +26,8 @@ def measure(saved: SavedModel, split: str) -> dict[str, Any]:
     `same_data`: whether its run trained on these pictures, None unknown; `recorded`: what its summary.json says of the
     same measurement. Raises UserError.
     """
-    world = start_world()
-    try:
+    with start_world() as world:
         return _measure(saved, world, split)
-    finally:
-        world.close()
 
 
 def _measure(saved: SavedModel, world: World, split: str) -> dict[str, Any]:
@@ -68,7 +64,7 @@ def _measure(saved: SavedModel, world: World, split: str) -> dict[str, Any]:
         "data": data.name,
         "split": split,
         "world_size": world.world_size,
-        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type,
+        "device": device.name(world.device),
         "batch": stream.batch,
         "precision": recipe.train.precision,
         "tta": recipe.eval.tta,

@@ -64,31 +64,22 @@ def evaluate(
     With `tta` logits are averaged over the `views` of a picture. `keep` also returns each sample's
     prediction. None if `stop`, which is asked after every batch and must answer alike on all ranks, said so.
     """
-    loss = torch.zeros((), dtype=torch.float64, device=world.device)
-    counts = torch.zeros(2, dtype=torch.int64, device=world.device)  # correct, all
-    kept: list[Tensor] = []
+    columns: list[tuple[Tensor, Tensor]] = []
     for batch in stream:
         logits = torch.stack([weight * predict(view) for weight, view in views(batch.images, tta)]).sum(0)
-        real = batch.weight
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
-        loss += torch.where(real > 0, losses, 0).double().sum()
         predicted = logits.argmax(dim=1)
-        counts += torch.stack([((predicted == batch.labels) * real).sum(), real.sum()])
-        if keep:
-            confidence = logits.softmax(dim=1).gather(1, predicted[:, None]).squeeze(1)
-            kept.append(torch.stack([t.double() for t in (batch.ids, batch.labels, predicted, confidence, real)]))
+        confidence = logits.softmax(dim=1).gather(1, predicted[:, None]).squeeze(1)
+        whole = torch.stack([batch.ids, batch.labels, predicted, batch.weight], dim=1)
+        columns.append((whole, torch.stack([confidence, losses], dim=1)))
         if stop is not None and stop():
             return None
-    loss, counts = world.sum_(loss), world.sum_(counts)
-    correct, count = counts.tolist()
-    predictions = _collect(world, torch.cat(kept, dim=1)) if keep else None
-    return Evaluation(float(loss) / count, correct / count, count, predictions)
-
-
-def _collect(world: World, columns: Tensor) -> Predictions:
-    """Join (5, n) columns of all ranks, without padding, sorted by sample id."""
-    rows = world.gather(columns.T).cpu()
-    rows = rows[rows[:, 4] > 0]
-    rows = rows[rows[:, 0].argsort()]
-    ids, labels, predicted = (rows[:, i].long() for i in range(3))
-    return Predictions(ids, labels, predicted, rows[:, 3].float())
+    # Sums are made on the host: not every device has float64, and in the order of ids no layout changes a digit.
+    whole, parts = (world.gather(torch.cat(kind)).cpu() for kind in zip(*columns, strict=True))
+    order = whole[:, 0].argsort()
+    order = order[whole[order, 3] > 0]  # without padding
+    ids, labels, predicted, _ = whole[order].unbind(1)
+    confidences, losses = parts[order].unbind(1)
+    accuracy, count = float((predicted == labels).double().mean()), len(ids)
+    predictions = Predictions(ids, labels, predicted, confidences) if keep else None
+    return Evaluation(float(losses.double().mean()), accuracy, count, predictions)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
-import sys
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from cifar_lab.files.atomic import replacing
 from cifar_lab.models.size import model_size
+from cifar_lab.runtime.device import peak_memory
 from cifar_lab.training.evaluation import Evaluation, Predictions
 from cifar_lab.training.loop import measure, stop, write_status
 from cifar_lab.training.session import Session
@@ -35,7 +33,7 @@ def finish(session: Session) -> bool:
         return stop(session)
     session.heartbeat.phase("end")
     weights = _final_weights(session)
-    peaks = session.world.gather_objects(_peak_memory(session))
+    peaks = session.world.gather_objects(peak_memory(session.world.device))
     session.world.from_main(lambda: _write(session, result, weights, peaks))
     return True
 
@@ -56,7 +54,7 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
     with replacing(run_dir.path / "mistakes.png") as path:
         draw_mistakes(path, session.test, result.predictions)
     # The files above take memory too, a copy of the weights among it.
-    run_dir.write_summary(_summary(session, result, max(*peaks, _peak_memory(session))))
+    run_dir.write_summary(_summary(session, result, max(*peaks, peak_memory(session.world.device))))
     write_status(session, "completed")
     session.progress.message(f"test loss {result.loss:.4f}, accuracy {result.accuracy:.2%} of {result.count} images")
 
@@ -132,11 +130,3 @@ def _size(session: Session) -> dict[str, int | None]:
     except Exception as error:  # anything that a model's code says to tensors without memory
         session.progress.message(f"the model's FLOPs cannot be counted: {type(error).__name__}: {error}")
         return {"num_parameters": None, "flops_per_image": None}
-
-
-def _peak_memory(session: Session) -> int:
-    """Peak bytes of this process: of its GPU, or resident when there is none."""
-    if session.world.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(session.world.device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 import time
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import torch
+from torch import Tensor
 
 from cifar_lab.checkpoint.files import list_checkpoints
 from cifar_lab.data.randomness import torch_seed
@@ -59,18 +60,15 @@ def fit(session: Session) -> bool:
     schedule, engine, stream = session.schedule, session.engine, session.stream
     seed, micro_batches = session.recipe.seed, session.schedule.micro_batches(session.world.rank)
     share = schedule.micro_batch / schedule.global_batch
-    # Over steps, of the mean loss, since the last log line; what a checkpoint brought is rank 0's.
-    brought = session.state.loss_sum if session.world.is_main else 0.0
-    loss_sum = torch.tensor(brought, dtype=torch.float64, device=session.world.device)
-    losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
+    losses: list[Tensor] = []  # of micro-batches, on the device, since the last look
+    logged: deque[float] = deque(maxlen=SPIKE_WINDOW)
     if _owes_validation(session) and not validate(session):
         return stop(session)
     clock = Clock()
     for step in range(session.state.step, schedule.total_steps):
         for index, m in enumerate(micro_batches):
             batch = stream.micro_batch(step, m)
-            loss = engine.forward_backward(batch, index=index, torch_seed=torch_seed(seed, step, m))
-            loss_sum.add_(loss, alpha=share)
+            losses.append(engine.forward_backward(batch, index=index, torch_seed=torch_seed(seed, step, m)))
             session.heartbeat.advance()
         engine.step(step, schedule.lr_at(step))
 
@@ -84,12 +82,14 @@ def fit(session: Session) -> bool:
         stopping = stop_agreed(session)
         saving = stopping or schedule.due(done, schedule.save_every)
         if logging_due or validating or saving:
-            health, (total,) = engine.health(loss_sum)
+            health, values = engine.health(losses)
+            losses.clear()
             _check(session, health)
+            # One by one, in double precision: to stop in between, or another layout, does not change the sum.
+            total = functools.reduce(lambda total, loss: total + share * loss, values, session.state.loss_sum)
             session.state = replace(session.state, skipped=health.skipped, loss_sum=total)
             if logging_due:
-                _log_training(session, health, clock, losses)
-                loss_sum.zero_()
+                _log_training(session, health, clock, logged)
             with clock.stopped():
                 if validating and not stopping:
                     stopping = not validate(session)
@@ -194,18 +194,18 @@ def _check(session: Session, health: Health) -> None:
     )
 
 
-def _log_training(session: Session, health: Health, clock: Clock, losses: deque[float]) -> None:
+def _log_training(session: Session, health: Health, clock: Clock, logged: deque[float]) -> None:
     """Write the train line for the steps since the last one; resets the running sums of the state."""
     state, schedule = session.state, session.schedule
     seconds, steps = clock.lap()
     loss, epoch = state.loss_sum / state.loss_steps, schedule.epoch_at(state.step)
-    if len(losses) == SPIKE_WINDOW and loss > SPIKE * statistics.median(losses):
+    if len(logged) == SPIKE_WINDOW and loss > SPIKE * statistics.median(logged):
         session.progress.message(
             f"step {state.step}: the loss {loss:.4g} is more than {SPIKE:g} times the recent median "
-            f"{statistics.median(losses):.4g}"
+            f"{statistics.median(logged):.4g}"
         )
     if math.isfinite(loss):  # not the line of a skipped step
-        losses.append(loss)
+        logged.append(loss)
     values = {
         "loss": loss,
         "lr": schedule.lr_at(state.step - 1),

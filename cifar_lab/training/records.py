@@ -19,6 +19,7 @@ from cifar_lab.checkpoint.saver import TrainingState
 from cifar_lab.files import atomic
 from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.recipe.schema import SCHEMA_VERSION
+from cifar_lab.runtime import device
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.world import World
 from cifar_lab.training.presence import Presence
@@ -59,7 +60,7 @@ def _environment(world: World, schedule: Schedule, state: TrainingState) -> dict
         "host": hosts[0],
         "hosts": sorted(set(hosts)),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else _cpu_name(),
+        "device": _cpu_name() if world.device.type == "cpu" else device.name(world.device),
         "threads": torch.get_num_threads(),
         "strategy": state.strategy,
         "world_size": world.world_size,

@@ -98,7 +98,7 @@ def test_scales_and_weights_are_those_of_torch_s_own_scaler(name, reads, monkeyp
         assert torch.equal(module.weight, twin.weight) and torch.equal(module.bias, twin.bias), step
     assert engine.loss_scale.good_steps.item() == scaler.state_dict()["_growth_tracker"]
     assert set(seen) == {2.0**n for n in (15, 14, 13, 12, 11)} and seen[-1] == 2.0**12
-    health, _ = engine.health(torch.zeros(()))
+    health, _ = engine.health([torch.zeros(())] * engine.accumulation_steps)
     assert (health.skipped, health.loss_scale, health.first_bad_step) == (6, 2.0**12, None)
 
 

@@ -32,9 +32,9 @@ def closed(session) -> None:
         session.presence.attempt.release()
 
 
-def train(mapping, path, stop_at=None, monkeypatch=None, change=None) -> Session:
+def train(mapping, path, stop_at=None, monkeypatch=None, change=None, world=None) -> Session:
     """Train until the end, or until a stop is asked for after step `stop_at` is done; `change` the session before."""
-    session = opened(mapping, path)
+    session = opened(mapping, path, world)
     if change is not None:
         change(session)
     if stop_at is not None:

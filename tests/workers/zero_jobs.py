@@ -42,7 +42,7 @@ def run(world, job):
         averaged_logits = session.engine.predict(images)
     restored = equal(before, state(session)) and torch.equal(logits, session.engine.predict(images))
     assert fit(session)
-    (health, _), last = session.engine.health(torch.zeros(())), state(session)
+    (health, _), last = session.engine.health([torch.zeros(())] * session.engine.accumulation_steps), state(session)
     closed(session)
     return {
         "strategy": session.engine.strategy,
