@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cifar_lab.data.mixing import soft_cross_entropy
@@ -18,7 +19,6 @@ from cifar_lab.runtime.batchnorm import RunningStatistics
 from cifar_lab.runtime.world import World
 
 StateKind = Literal["weights", "optimizer", "ema", "buffers"]
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
 
 
@@ -46,17 +46,16 @@ class Engine(ABC):
     optimizer: torch.optim.Optimizer
     config: dict[str, Any] | None = None
 
-    def __init__(self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, strategy: str) -> None:
+    def __init__(self, world: World, accelerator: Accelerator, recipe: Recipe, model: nn.Module, strategy: str) -> None:
         train = recipe.train
-        self.world, self.module = world, module
+        self.world, self.accelerator, self.module = world, accelerator, model
         self.strategy = strategy
-        self.accumulation_steps = accumulation_steps
+        self.accumulation_steps = accelerator.gradient_accumulation_steps
         self.label_smoothing = train.label_smoothing
-        self.autocast = AUTOCAST[train.precision]
-        self.running_statistics = RunningStatistics(module, accumulation_steps)
-        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        persistent = module.state_dict(keep_vars=True)
-        self.buffers = {name: b for name, b in module.named_buffers() if name in persistent}
+        self.running_statistics = RunningStatistics(model, self.accumulation_steps)
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        persistent = model.state_dict(keep_vars=True)
+        self.buffers = {name: b for name, b in model.named_buffers() if name in persistent}
         self.moments = MOMENTS[recipe.optim.name]
         if recipe.optim.name == "sgd" and recipe.optim.momentum == 0:
             self.moments = ()
@@ -90,8 +89,7 @@ class Engine(ABC):
         """Mean loss of micro-batch `index` of accumulation_steps, ready for a backward pass."""
         seed_generators(self.world.device, torch_seed)
         self.running_statistics.before(index)
-        with self._autocast():
-            logits = self.model(batch.images)
+        logits = self.model(batch.images)
         self.running_statistics.after(index)
         return soft_cross_entropy(logits.float(), batch.labels, batch.own_weight, self.label_smoothing)
 
@@ -101,8 +99,7 @@ class Engine(ABC):
         self.module.eval()
         # On a CPU the activations of many pictures are fresh pages, out of its cache: 64 are 1.8x as fast as 1000.
         parts = images.split(64) if images.device.type == "cpu" else (images,)
-        with self._autocast():
-            logits = torch.cat([self.module(part) for part in parts])
+        logits = torch.cat([self.model(part) for part in parts])
         self.module.train()
         return logits.float()
 
@@ -200,11 +197,6 @@ class Engine(ABC):
             kept = one.detach().clone()
             one.copy_(other)
             other.copy_(kept)
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        """bf16 or fp16 where the recipe says so; alike under every strategy."""
-        # One that is not enabled would cost a step 5 us.
-        return torch.autocast(self.world.device.type, dtype=self.autocast) if self.autocast else nullcontext()
 
 
 def seed_generators(device: torch.device, seed: int) -> None:

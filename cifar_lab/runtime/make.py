@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import torch
-from accelerate import DistributedType
+from accelerate import Accelerator, DDPCommunicationHookType, DeepSpeedPlugin, DistributedType, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 from torch import nn
 
 from cifar_lab.errors import UsageError
@@ -21,21 +23,52 @@ PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GP
 
 def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_steps: int) -> Engine:
     """The engine that trains `model` as `recipe` says in `world`."""
-    kind = world.accelerator.distributed_type
-    if kind == DistributedType.DEEPSPEED:
+    if PartialState().distributed_type == DistributedType.DEEPSPEED:
         from cifar_lab.runtime.zero import ZeroEngine  # an extra: deepspeed need not be installed
-        from cifar_lab.runtime.zero_config import ZeroSetup
+        from cifar_lab.runtime.zero_config import ZeroSetup, deepspeed_config
 
-        setup = ZeroSetup.from_accelerate(world.accelerator.state.deepspeed_plugin)
+        plugin = DeepSpeedPlugin()  # of the launcher
+        setup = ZeroSetup.from_accelerate(plugin)
         model = apply_options(model, recipe, world, setup.strategy)
-        return ZeroEngine(world, recipe, model, accumulation_steps, setup)
-    if kind not in PLAIN:
+        plugin.deepspeed_config = plugin.hf_ds_config.config = deepspeed_config(
+            recipe,
+            setup,
+            world_size=world.world_size,
+            accumulation_steps=accumulation_steps,
+            num_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        )
+        accelerator = make_accelerator(recipe, accumulation_steps, plugin)
+        return ZeroEngine(world, accelerator, recipe, model, setup)
+    accelerator = make_accelerator(recipe, accumulation_steps)
+    if accelerator.distributed_type not in PLAIN:
         raise UsageError(
-            f"the accelerate configuration asks for {kind.value}, which is not supported: "
+            f"the accelerate configuration asks for {accelerator.distributed_type.value}, which is not supported: "
             "use accelerate_configs/ddp.yaml or zero2.yaml, or torchrun"
         )
     strategy = "ddp" if world.world_size > 1 else "single"
-    return PlainEngine(world, recipe, apply_options(model, recipe, world, strategy), accumulation_steps, strategy)
+    return PlainEngine(world, accelerator, recipe, apply_options(model, recipe, world, strategy), strategy)
+
+
+def make_accelerator(recipe: Recipe, accumulation_steps: int, plugin: DeepSpeedPlugin | None = None) -> Accelerator:
+    """Accelerate, told what the recipe says, in the processes of `World.start`; `plugin`: if DeepSpeed trains."""
+    AcceleratorState._reset_state()  # one process may train several recipes
+    # Buffers are averaged when they are used; sending them each step would cost and hide that they drift. A static
+    # graph would save nothing here, as every parameter has a gradient, and breaks accumulation (pytorch 143580). Hooks
+    # are those that keep nothing from step to step: PowerSGD keeps an error a process, a run resumes on any number.
+    ddp = DistributedDataParallelKwargs(
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+        comm_hook=DDPCommunicationHookType(recipe.train.grad_compression or "no"),
+    )
+    accelerator = Accelerator(
+        mixed_precision={"fp32": "no"}.get(recipe.train.precision, recipe.train.precision),
+        device_placement=False,  # it numbers CPUs, and moving a module to "cpu:0" replaces its buffers by copies
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulation_steps),
+        deepspeed_plugin=plugin,
+        kwargs_handlers=[ddp],
+    )
+    accelerator.native_amp = recipe.train.precision != "fp32"  # fp16 too: on CPUs it would be fp32, without a word
+    return accelerator
 
 
 def uses_channels_last(model: nn.Module, recipe: Recipe) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from cifar_lab.data.stream import Batch
 from cifar_lab.optim.groups import make_optimizer, set_lr
@@ -22,23 +23,27 @@ from cifar_lab.runtime.world import World
 class PlainEngine(Engine):
     """Weights, optimizer and moving average whole on every process; gradients averaged by DDP."""
 
-    def __init__(self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, strategy: str) -> None:
-        super().__init__(world, recipe, module, accumulation_steps, strategy)
+    def __init__(self, world: World, accelerator: Accelerator, recipe: Recipe, model: nn.Module, strategy: str) -> None:
+        super().__init__(world, accelerator, recipe, model, strategy)
         self.loss_scale = LossScale(world.device) if recipe.train.precision == "fp16" else None
         if self.loss_scale is not None:
             self.specs["optimizer"] |= {name: (t.dtype, t.shape) for name, t in self.loss_scale.state.items()}
-        self.optimizer = make_optimizer(module, recipe.optim)
+        self.optimizer = make_optimizer(model, recipe.optim)
         self._start_optimizer(self.parameters.values())
         self.guard = Guard(list(self.parameters), world.device, recipe.train.grad_clip, self.loss_scale)
         if self.ema_decay is not None:
             averaged = {**self.parameters, **self.floating_buffers()}
             self.ema = {name: t.detach().clone() for name, t in averaged.items()}
             self._live, self._averages = list(averaged.values()), list(self.ema.values())
-        self._share = torch.tensor(1 / accumulation_steps, device=world.device)  # of a micro-batch in the mean loss
-        self.model = connect(module, recipe, world)
+        # Of a micro-batch in the mean loss.
+        self._share = torch.tensor(1 / self.accumulation_steps, device=world.device)
+        with warnings.catch_warnings():  # torch 2.13 has a new name for it, Accelerate 1.15 the old one
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+            self.model = accelerator.prepare(model)
 
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
-        with self._reducing(index == self.accumulation_steps - 1):
+        last = index == self.accumulation_steps - 1  # in its backward pass gradients are averaged
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
             loss = self.loss(batch, index=index, torch_seed=torch_seed)
             loss.backward(self._share if self.loss_scale is None else self._share * self.loss_scale.value)
         return loss.detach()
@@ -81,28 +86,3 @@ class PlainEngine(Engine):
             moments = {f"{n}.{m}": states[p][m] for n, p in self.parameters.items() for m in self.moments}
             return moments if self.loss_scale is None else moments | self.loss_scale.state
         return {"weights": dict(self.module.named_parameters()), "ema": self.ema, "buffers": self.buffers}[kind]
-
-    def _reducing(self, last: bool) -> AbstractContextManager[None]:
-        """DDP averages gradients in the backward pass of the last micro-batch only."""
-        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) and not last else nullcontext()
-
-
-def connect(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
-    """`model`, wrapped so that its gradients become the mean over all processes; itself if there is but one."""
-    if world.world_size == 1:
-        return model
-    # Buffers are averaged when they are used; sending them each step would cost and hide that they drift. A static
-    # graph would save nothing here, as every parameter has a gradient, and breaks accumulation (pytorch 143580).
-    ddp = DistributedDataParallel(
-        model,
-        device_ids=None if world.device.type == "cpu" else [world.device],
-        gradient_as_bucket_view=True,
-        forward_sync_buffers=False,
-    )
-    if recipe.train.grad_compression is not None:
-        from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
-
-        # Hooks that keep nothing from step to step. PowerSGD keeps an error a process, and a run resumes on any number.
-        hooks = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
-        ddp.register_comm_hook(None, hooks[recipe.train.grad_compression])
-    return ddp

@@ -7,8 +7,9 @@ import os
 
 import torch
 import torch.distributed as dist
+from accelerate.utils import DeepSpeedPlugin
 
-from cifar_lab.errors import UsageError, UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.runtime import launcher
 from cifar_lab.runtime.world import World
 
@@ -19,17 +20,10 @@ OF_THE_EXTRA = ("deepspeed", "transformers")
 def start_world(timeout: float | None = None) -> World:
     """World.start, with DeepSpeed made ready if `accelerate launch` asks for it. Raises UsageError."""
     _check_devices()
-    deepspeed = launcher.uses_deepspeed(os.environ)
-    if deepspeed:
+    if launcher.uses_deepspeed(os.environ):
         _prepare_deepspeed()
     try:
         return World.start(timeout)
-    except UserError:
-        raise
-    except ValueError as error:
-        if not deepspeed:
-            raise
-        raise UsageError(f"accelerate refuses the DeepSpeed configuration: {error}") from error
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
             raise
@@ -62,3 +56,7 @@ def _prepare_deepspeed() -> None:
     from cifar_lab.runtime.zero import prepare_deepspeed
 
     prepare_deepspeed()
+    try:
+        DeepSpeedPlugin()  # reads what the launcher asks for, as the engine will
+    except ValueError as error:
+        raise UsageError(f"accelerate refuses the DeepSpeed configuration: {error}") from error

@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather, gather_object
 
 from cifar_lab.errors import UsageError
 from cifar_lab.runtime import launcher
@@ -45,7 +45,6 @@ def is_lost_peer(error: BaseException) -> bool:
 class World:
     """One process's view of all of them."""
 
-    accelerator: Accelerator = field(repr=False)
     rank: int
     world_size: int
     device: torch.device
@@ -63,15 +62,12 @@ class World:
         deepspeed = launcher.uses_deepspeed(os.environ)
         limits = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
         # Without a named backend DeepSpeed on CPU believes in a world of one; with it a single process fails.
-        handlers = [InitProcessGroupKwargs(backend=backend(kind), **limits)] if several else []
-        accelerator = Accelerator(
-            cpu=on_cpu and not deepspeed,  # it would turn DeepSpeed into DDP without a word
-            mixed_precision="no",  # the engine autocasts itself, alike on every backend
-            kwargs_handlers=handlers,
-        )
+        group = {"backend": backend(kind), **limits} if several else {}
+        # The engine's Accelerator finds this state. On CPUs DeepSpeed would become DDP without a word.
+        state = PartialState(cpu=on_cpu and not deepspeed, **group)
         # Accelerate numbers CPUs, and moving a module to "cpu:0" replaces its buffers by copies.
-        device = torch.device("cpu") if on_cpu else accelerator.device
-        world = cls(accelerator, accelerator.process_index, accelerator.num_processes, device, **limits)
+        device = torch.device("cpu") if on_cpu else state.device
+        world = cls(state.process_index, state.num_processes, device, **limits)
         for variable in ("CIFAR_LAB_WORLD_SIZE", "WORLD_SIZE"):
             expected = os.environ.get(variable)
             if expected and int(expected) != world.world_size:
@@ -95,8 +91,7 @@ class World:
                 outcome[0] = work()
             except Exception as error:
                 outcome[1] = error
-        if self.world_size > 1:
-            broadcast_object_list(outcome)
+        broadcast_object_list(outcome)
         if outcome[1] is not None:
             raise outcome[1]
         result: T = outcome[0]
@@ -122,10 +117,7 @@ class World:
 
     def gather_objects(self, value: Any) -> list[Any]:
         """`value` of every rank, in rank order."""
-        if self.world_size == 1:
-            return [value]
-        values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        values: list[Any] = gather_object([value])
         return values
 
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -136,11 +128,8 @@ class World:
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """Tensors of equal shape (n, ...) from all ranks as (world_size * n, ...), in rank order."""
-        if self.world_size == 1:
-            return tensor
-        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
+        whole: torch.Tensor = gather(tensor)
+        return whole
 
     def __enter__(self) -> World:
         return self

@@ -13,6 +13,7 @@ from typing import Any
 import deepspeed
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -29,7 +30,7 @@ from cifar_lab.optim.groups import make_optimizer, set_lr
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.engine import Engine, Health, StateKind
 from cifar_lab.runtime.world import World
-from cifar_lab.runtime.zero_config import ZeroSetup, deepspeed_config
+from cifar_lab.runtime.zero_config import ZeroSetup
 
 
 def prepare_deepspeed() -> None:
@@ -49,25 +50,18 @@ class ZeroEngine(Engine):
     """
 
     def __init__(
-        self, world: World, recipe: Recipe, module: nn.Module, accumulation_steps: int, setup: ZeroSetup
+        self, world: World, accelerator: Accelerator, recipe: Recipe, model: nn.Module, setup: ZeroSetup
     ) -> None:
         # Its partitions are flat, and its broadcast of the first weights fails on channels_last ones.
-        module = module.to(memory_format=torch.contiguous_format)
-        super().__init__(world, recipe, module, accumulation_steps, setup.strategy)
-        frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+        model = model.to(memory_format=torch.contiguous_format)
+        super().__init__(world, accelerator, recipe, model, setup.strategy)
+        frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
         if frozen and setup.stage == 3:
             raise UsageError(f"zero3 does not support parameters that are not trained ({frozen[0]}, ...): use zero2")
-        num_parameters = sum(p.numel() for p in self.parameters.values())
-        self.config = deepspeed_config(
-            recipe,
-            setup,
-            world_size=world.world_size,
-            accumulation_steps=accumulation_steps,
-            num_parameters=num_parameters,
-        )
-        self.optimizer = make_optimizer(module, recipe.optim)
-        self.engine, self.sharder, *_ = deepspeed.initialize(model=module, optimizer=self.optimizer, config=self.config)
-        self.model = self.engine
+        self.optimizer = make_optimizer(model, recipe.optim)
+        self.model = self.engine = accelerator.prepare(model, self.optimizer)[0]
+        self.sharder = self.engine.optimizer
+        self.config = accelerator.deepspeed_config
         self.shards_weights = setup.stage == 3
         self.masters: list[Tensor] = (
             self.sharder.fp32_partitioned_groups_flat

@@ -66,7 +66,10 @@ def deepspeed_config(
         "train_micro_batch_size_per_gpu": train.global_batch // (world_size * accumulation_steps),
         "gradient_accumulation_steps": accumulation_steps,
         "gradient_clipping": train.grad_clip or 0.0,
-        # Autocast over fp32 weights, as under every strategy; DeepSpeed's `bf16` section would round the weights.
+        # Autocast over fp32 weights, as under every strategy. Accelerate would turn the section `bf16` on, which rounds
+        # the weights, if it were not there.
+        "fp16": {"enabled": False},
+        "bf16": {"enabled": False},
         "torch_autocast": {"enabled": train.precision == "bf16", "dtype": "bfloat16"},
         "zero_allow_untested_optimizer": True,  # SGD is not on its list; tests/runtime/test_zero.py tests it
         "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW needs no compiler on the training machine

@@ -24,10 +24,10 @@ from cifar_lab.models.description import DESCRIPTION
 from cifar_lab.models.factory import ModelError, build_meta, build_model
 from cifar_lab.models.weights import describe_mismatch, read_weights
 from cifar_lab.recipe.schema import Model
-from cifar_lab.runtime.engine import AUTOCAST
 from cifar_lab.runtime.make import uses_channels_last
 from cifar_lab.trained.model import SavedModel, open_saved
 
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 BATCH = 64  # pictures of files that are decoded and asked at a time
 
 Pictures = Sequence[Image.Image] | Tensor

@@ -35,6 +35,31 @@ def test_the_average_follows_running_statistics(tmp_path):
     closed(session)
 
 
+def test_one_process_trains_recipes_of_several_precisions(tmp_path):
+    one = opened(small(data__val_size=0), tmp_path / "one")
+    other = opened(small(data__val_size=0, train__precision="bf16", train__micro_batch=4), tmp_path / "other")
+    for session, dtype, steps in ((one, torch.float32, 1), (other, torch.bfloat16, 4)):
+        assert session.engine.accumulation_steps == steps
+        seen = []
+        linear = next(m for m in session.engine.module.modules() if isinstance(m, torch.nn.Linear))
+        linear.register_forward_hook(lambda *found, seen=seen: seen.append(found[2].dtype))
+        images = session.stream.micro_batch(0, 0).images
+        assert session.engine.predict(images).dtype == torch.float32
+        assert seen == [dtype]
+        closed(session)
+
+
+def test_a_bf16_net_compiles_to_one_graph(tmp_path):
+    counters = torch._dynamo.utils.counters
+    session = opened(small(model=CONV, data__val_size=0, train__precision="bf16"), tmp_path / "run")
+    session.engine.module.compile(backend="eager")
+    counters.clear()
+    stepped(session, 2)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+    closed(session)
+
+
 def test_buffers_that_are_no_part_of_the_state_are_not_kept(tmp_path, monkeypatch):
     from cifar_lab.training import session as sessions
 

@@ -17,6 +17,7 @@ from cifar_lab.commands.dispatch import main as command
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.recipe.support import ZERO, unsupported
 from cifar_lab.runtime import loss_scale
+from cifar_lab.runtime.make import make_accelerator
 from cifar_lab.runtime.plain import PlainEngine
 from cifar_lab.runtime.world import World
 from cifar_lab.train import main, run
@@ -56,7 +57,8 @@ def batches(steps, bad):
 def engine_of(module, **overrides):
     """An engine of fp16 whose loss is what `module` gives."""
     recipe = parse_recipe(small(train__precision="fp16", **overrides))
-    engine = PlainEngine(World.start(), recipe, module, 1, "single")
+    world = World.start()
+    engine = PlainEngine(world, make_accelerator(recipe, 1), recipe, module, "single")
     engine.loss = lambda batch, **_: engine.module(batch)
     return engine
 
@@ -134,7 +136,8 @@ def test_twenty_steps_are_those_of_fp32_but_for_rounding(tmp_path, monkeypatch, 
     logits = []
 
     def look(session):
-        session.engine.module.register_forward_hook(lambda module, given, out: logits.append(out.dtype))
+        *_, head = (layer for layer in session.engine.module.modules() if isinstance(layer, nn.Linear))
+        head.register_forward_hook(lambda module, given, out: logits.append(out.dtype))
 
     fine = train(small(**SHORT, **overrides), tmp_path / "fine")
     half = train(small(**SHORT, **FP16, **overrides), tmp_path / "half", change=look)

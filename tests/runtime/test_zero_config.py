@@ -28,6 +28,8 @@ def test_everything_is_written_out():
         "train_micro_batch_size_per_gpu": 2,
         "gradient_accumulation_steps": 4,
         "gradient_clipping": 0.5,
+        "fp16": {"enabled": False},
+        "bf16": {"enabled": False},
         "torch_autocast": {"enabled": True, "dtype": "bfloat16"},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -67,7 +69,7 @@ def test_a_file_may_tune_the_hardware():
     assert config["zero_optimization"]["reduce_bucket_size"] == 1000
     assert config["zero_optimization"]["contiguous_gradients"] is True
     assert config["comms_logger"] == {"enabled": True}
-    assert "bf16" not in config
+    assert config["bf16"] == {"enabled": False}
 
 
 def test_the_setup_is_read_from_accelerate(tmp_path, monkeypatch):
@@ -96,6 +98,15 @@ def test_the_setup_is_read_from_accelerate(tmp_path, monkeypatch):
 def test_setups_that_cannot_be_run(plugin, message):
     with pytest.raises(UsageError, match=message):
         ZeroSetup.from_accelerate(DeepSpeedPlugin(**plugin))
+
+
+def test_what_accelerate_refuses_is_one_message_before_anything_starts(tmp_path, monkeypatch):
+    path = tmp_path / "ds.json"
+    path.write_text("{}")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(path))
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UsageError, match="accelerate refuses the DeepSpeed configuration: Please specify the ZeRO"):
+        start_world()
 
 
 def test_without_the_extra_one_message_says_what_to_install(monkeypatch):

@@ -40,6 +40,8 @@ def train(world: World, compression: str | None) -> dict[str, object]:
         if step == STEPS - 1:
             gradient = torch.cat([p.grad.flatten() for p in engine.parameters.values()]).clone()
         engine.step(step, 1e-3)
+    assert not engine.model.broadcast_buffers  # averaged when they are used
+    assert {p.device for p in engine.module.parameters()} == {torch.device("cpu")}  # and no "cpu:0"
     return {"gradient": gradient.numpy(), "losses": losses}
 
 
