@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 
 import torch
@@ -12,6 +13,8 @@ from accelerate.utils import DeepSpeedPlugin
 from cifar_lab.errors import UsageError
 from cifar_lab.runtime import launcher
 from cifar_lab.runtime.world import World
+
+log = logging.getLogger("cifar_lab")
 
 # Accelerate's DeepSpeed path imports transformers.
 OF_THE_EXTRA = ("deepspeed", "transformers")
@@ -37,11 +40,14 @@ def _check_devices() -> None:
     """Refuse more processes than devices: Accelerate would give several the same, on which NCCL fails."""
     devices, processes = torch.accelerator.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if 0 < devices < processes and not launcher.on_cpu(os.environ):
-        raise UsageError(
+        problem = (
             f"{processes} processes were started on this machine, which has {devices} "
             f"{torch.accelerator.current_accelerator()} device{'s' * (devices > 1)}: start as many (--nproc-per-node "
             f"{devices}, or --num_processes of accelerate launch), or set ACCELERATE_USE_CPU=true to train on CPUs"
         )
+        if os.environ.get("LOCAL_RANK") == "0" and os.environ.get("RANK", "0") != "0":
+            log.error(problem)  # rank 0, which speaks for all, may be on a machine that has enough
+        raise UsageError(problem)
 
 
 def _prepare_deepspeed() -> None:

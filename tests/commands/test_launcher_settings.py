@@ -128,6 +128,20 @@ def test_more_processes_than_devices(
     assert f"{processes} processes were started on this machine, which has {devices} cuda device" in str(error.value)
 
 
+@pytest.mark.parametrize(("rank", "local_rank", "told"), [("0", "0", False), ("8", "0", True), ("9", "1", False)])
+def test_a_machine_with_too_few_devices_says_so_itself(
+    rank: str, local_rank: str, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What rank 0 meets, its command tells."""
+    monkeypatch.setattr("torch.accelerator.device_count", lambda: 4)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: "cuda")
+    for name, value in {"LOCAL_WORLD_SIZE": "8", "LOCAL_RANK": local_rank, "RANK": rank}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError):
+        start._check_devices()
+    assert ("8 processes were started" in caplog.text) == told
+
+
 @pytest.fixture
 def taken() -> Any:
     """A port of this machine that somebody listens on."""
