@@ -13,17 +13,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, is_main, make_parser
-from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
-from cifar_lab.rundir.directory import Outcome
-from cifar_lab.rundir.placement import Place, startable
-from cifar_lab.runtime import host
-from cifar_lab.runtime.launcher import check_launch
-from cifar_lab.runtime.signals import die_with_parent, stop_flag
-from cifar_lab.training.hang import longest_allowance
+
+if TYPE_CHECKING:
+    from cifar_lab.recipe import Recipe
+    from cifar_lab.rundir.directory import Outcome
 
 EXIT_STOPPED = 75
 
@@ -53,6 +50,14 @@ def run(
     micro-batch too, where that changes the result. Raises UserError (RecipeError, DataError, NonFiniteError, ...) with
     a message for the user.
     """
+    # Here, so that `main` can name a package that is not installed.
+    from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+    from cifar_lab.rundir.placement import Place, startable
+    from cifar_lab.runtime import host
+    from cifar_lab.runtime.launcher import check_launch
+    from cifar_lab.runtime.signals import die_with_parent, stop_flag
+    from cifar_lab.training.hang import longest_allowance
+
     place = Place(runs, run_dir, fresh, accept_micro_batch)
     if isinstance(recipe, (str, Path)):
         recipe = startable(partial(load_recipe, recipe, list(overrides)), place)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 # Those of slurm/ are copied by sbatch, and run from where it was called.
@@ -18,14 +20,21 @@ SHELL_FILES = sorted(
     if path.is_file() and re.match(r"#!.*\b(ba)?sh\b", path.read_text(errors="replace").split("\n")[0])
 )
 
+PYTHONS = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.cfg").read_text())
+INSTALLED_EXTRAS = ("deepspeed", "wandb", "onnx", "dev")  # by scripts/setup
+
 # Makes a package look as if it were not installed.
-ABSENT = "import sys\nfor name in ('deepspeed', 'transformers', 'wandb'):\n    sys.modules[name] = None\n"
+ABSENT = "import sys\nsys.modules |= dict.fromkeys(['datasets', 'deepspeed', 'timm', 'transformers', 'wandb'])\n"
 
 
 def setup_cfg() -> configparser.ConfigParser:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     return config
+
+
+def parsed(text: str) -> list[Requirement]:
+    return [Requirement(line) for line in text.strip().splitlines() if not line.startswith("#")]
 
 
 def requirements(text: str) -> set[str]:
@@ -47,20 +56,41 @@ def test_every_requirement_has_a_floor_and_torch_a_ceiling() -> None:
     assert re.search(r"^torch>=[\d.]+,<[\d.]+$", config["options"]["install_requires"], re.MULTILINE)
 
 
-def test_setup_installs_torch_within_the_range_and_first() -> None:
+@pytest.mark.parametrize("python", PYTHONS)
+def test_tested_versions_are_named_once_for_each_requirement_and_lie_in_its_range(python: str) -> None:
+    config = setup_cfg()
+    wanted = [config["options"]["install_requires"], *map(config["options.extras_require"].get, INSTALLED_EXTRAS)]
+    pinned: dict[str, str] = {}
+    for pin in parsed((ROOT / "constraints.txt").read_text()):
+        if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+            (exact,) = pin.specifier
+            assert exact.operator == "==" and pin.name.lower() not in pinned, pin
+            pinned[pin.name.lower()] = exact.version
+    ranges = [requirement for text in wanted for requirement in parsed(text) if requirement.name != "cifar-lab"]
+    assert pinned.keys() == {requirement.name.lower() for requirement in ranges}
+    for requirement in ranges:
+        assert requirement.specifier.contains(pinned[requirement.name.lower()]), requirement
+
+
+def test_the_workflow_tests_torch_and_python_versions_of_the_ranges() -> None:
+    """Both ends of torch's range, every Python of the classifiers, and macOS."""
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    runs = jobs["fast"]["strategy"]["matrix"]["include"]
+    ranges = {
+        requirement.name: requirement.specifier for requirement in parsed(setup_cfg()["options"]["install_requires"])
+    }
+    for run in runs:
+        assert ranges["torch"].contains(run["torch"]), run
+        assert ranges["torchvision"].contains(run["torchvision"]), run
+    (floor,) = (bound.version for bound in ranges["torch"] if bound.operator == ">=")
+    assert any(run["torch"].startswith(floor) for run in runs)
+    assert {run["python"] for run in runs} | {"3.11"} >= set(PYTHONS)
+    assert any(run["os"].startswith("macos") for run in runs)
+
+
+def test_setup_installs_torch_first() -> None:
     text = (ROOT / "scripts" / "setup").read_text()
-    pinned = re.search(r"torch==([\d.]+) torchvision==([\d.]+)", text)
-    assert pinned
-    for package, version in zip(("torch", "torchvision"), pinned.groups(), strict=True):
-        found = re.search(rf"^\s*{package}>=([\d.]+),<([\d.]+)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
-        assert found, package
-        lower, upper = found.groups()
-        assert as_tuple(lower) <= as_tuple(version) < as_tuple(upper)
-    assert pinned.start() < text.index("--editable")
-
-
-def as_tuple(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
+    assert text.index("torch torchvision\n") < text.index("--editable")
 
 
 def test_every_folder_of_the_package_is_installed() -> None:
@@ -74,7 +104,7 @@ def test_version_is_readable_without_dependencies() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", result.stdout), result.stderr
 
 
-def test_core_trains_without_deepspeed_and_wandb(tmp_path: Path) -> None:
+def test_own_nets_train_without_packages_that_they_do_not_need(tmp_path: Path) -> None:
     code = ABSENT + (
         "from cifar_lab.train import main\n"
         f"sys.exit(main([{str(ROOT / 'recipes' / 'demo.yaml')!r}, '--runs', {str(tmp_path)!r}, 'data.name=shapes',"
@@ -101,7 +131,7 @@ def test_setup_again_is_at_once(tmp_path: Path) -> None:
     checkout = tmp_path / "lab"
     (checkout / "scripts").mkdir(parents=True)
     (checkout / "cifar_lab").mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "scripts/setup"):
+    for name in ("setup.cfg", "pyproject.toml", "constraints.txt", "scripts/setup"):
         (checkout / name).write_bytes((ROOT / name).read_bytes())
     (checkout / "scripts" / "setup").chmod(0o755)
     # An installer that only counts its calls stands in for the network.

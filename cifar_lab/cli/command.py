@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from cifar_lab.cli.missing import missing_package
 from cifar_lab.errors import UserError
 
 
@@ -38,6 +39,11 @@ def answer(
         if is_main():
             print(error, file=sys.stderr)
         return error.exit_status
+    except ModuleNotFoundError as error:
+        message = missing_package(error)
+        if is_main():
+            print(f"{parser.prog}: {message}", file=sys.stderr)
+        return 1
 
 
 def is_main() -> bool:

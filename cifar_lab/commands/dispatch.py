@@ -97,6 +97,11 @@ def _answer(words: list[str]) -> int:
     except BrokenPipeError:
         leave(sys.stdout)
         return EXIT_BROKEN_PIPE
+    except ModuleNotFoundError as error:  # the command's own module needs it
+        from cifar_lab.cli.missing import missing_package  # loads more than a good call
+
+        print(f"cifar-lab {words[0]}: {missing_package(error)}", file=sys.stderr)
+        return 1
     except OSError as error:  # a disk that is full, a file that went away between two looks
         leave(sys.stdout)
         where = os.fsdecode(error.filename) if error.filename else "the output cannot be written"

@@ -92,9 +92,11 @@ def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str)
     if problems:
         raise UsageError("\n".join(problems))
     if train.sync_batchnorm:
-        from timm.layers import convert_sync_batchnorm
-
-        model = convert_sync_batchnorm(model)  # torch's own drops the activation of timm's norms
+        try:
+            from timm.layers import convert_sync_batchnorm as convert  # torch's drops the activation of timm's norms
+        except ModuleNotFoundError:  # then no net has such norms
+            convert = nn.SyncBatchNorm.convert_sync_batchnorm
+        model = convert(model)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.utils.deterministic.fill_uninitialized_memory = False

@@ -7,9 +7,7 @@ import json
 import warnings
 from pathlib import Path
 
-import timm
 import torch
-from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from cifar_lab.errors import UsageError, UserError
@@ -30,6 +28,8 @@ def to_timm(saved: SavedModel, folder: Path) -> str:
             f"{saved.path} is a {saved.description.name} of our own, which timm does not know: use --format onnx, or "
             "pass on model.safetensors with model.json, which `cifar-lab evaluate` and `cifar-lab predict` read"
         )
+    import timm  # here, since ONNX files need none
+
     module = load_module(saved)
     _write_timm(module, saved.description, folder)
     difference = _timm_difference(module, saved.description.image_size, folder)
@@ -49,6 +49,8 @@ def _write_timm(module: nn.Module, description: Description, folder: Path) -> No
         "crop_pct": 1.0,
         "crop_mode": "center",
     }
+    from timm.models import save_for_hf
+
     # Labels, tag, licence and origin in the architecture's own configuration are those of its published weights.
     own = {"label_names": list(description.classes), "num_classes": description.num_classes}
     save_for_hf(module, str(folder), model_config=own, safe_serialization=True, data_config=data)
@@ -62,6 +64,8 @@ def _write_timm(module: nn.Module, description: Description, folder: Path) -> No
 
 def _timm_difference(module: nn.Module, size: int, folder: Path) -> float:
     """Largest difference of the logits of two inputs, as timm loads them; 0 if every bit is the same."""
+    import timm
+
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -1,5 +1,8 @@
 """Each option of a recipe really has its effect in the loop."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,11 +11,14 @@ from safetensors.torch import load_file
 from support.runs import opened
 from support.small import small
 from support.watch import norm, watched
+from torch import nn
 
 from cifar_lab.checkpoint.files import list_checkpoints
 from cifar_lab.data.mixing import soft_cross_entropy
 from cifar_lab.errors import UsageError
+from cifar_lab.recipe import parse_recipe
 from cifar_lab.runtime.engine import ema_decay_at
+from cifar_lab.runtime.make import apply_options
 from cifar_lab.train import main, run
 
 PLAIN_SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "schedule": "constant"}
@@ -152,6 +158,13 @@ def test_layer_decay_slows_early_layers(tmp_path):
         scale = next(scale for prefix, scale in scales.items() if name.startswith(prefix))
         torch.testing.assert_close(slow[name], scale * full, rtol=1e-2, atol=2e-7)
         assert full.abs().max() > 5e-6, name
+
+
+def test_norms_are_synchronised_without_timm(monkeypatch):
+    recipe = parse_recipe(small(train__sync_batchnorm=True, model=CONV))
+    net, world = nn.Sequential(nn.BatchNorm2d(3)), SimpleNamespace(device=torch.device("meta"))
+    monkeypatch.setitem(sys.modules, "timm.layers", None)
+    assert isinstance(apply_options(net, recipe, world, "ddp")[0], nn.SyncBatchNorm)
 
 
 def test_sync_batchnorm_is_refused_on_a_cpu(tmp_path, repo, capsys):
