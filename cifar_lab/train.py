@@ -75,7 +75,7 @@ def run(
 
         hang_timeout = recipe.train.hang_timeout
         # The watchdog knows who is at fault, so it must come before the backend's own, blind timeout.
-        with start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout)) as world:
+        with start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout), recipe) as world:
             return start(world, recipe, flag, place)
 
 

@@ -46,7 +46,7 @@ def _profile(options: argparse.Namespace) -> int:
         from cifar_lab.runtime.start import start_world
 
     hang_timeout = recipe.train.hang_timeout
-    with start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout)) as world:
+    with start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout), recipe) as world:
         found = run_profile(recipe, world, options.steps, options.out or Path("profiles") / recipe.name)
     if is_main():
         print(json.dumps(found, indent=2, allow_nan=False) if options.json else render(found))

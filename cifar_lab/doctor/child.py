@@ -1,8 +1,8 @@
 """What imports torch, in a program beside the doctor, so that one that hangs or crashes is a finding and not the end.
 
-As a program: a question as JSON on standard input, {"arch"} for the devices and the place of that timm architecture's
-weights, or {"backend", "rank", "world_size", "address", "port"} for a real all-reduce between the nodes. It answers
-with JSON lines, one a step, so that what was found survives a crash.
+As a program: a question as JSON on standard input, {"arch", "precision"} for the devices and the place of that timm
+architecture's weights, or {"backend", "device", "rank", "world_size", "address", "port", "serve"} for a real all-reduce
+between devices. It answers with JSON lines, one a step, so that what was found survives a crash.
 """
 
 from __future__ import annotations
@@ -43,23 +43,32 @@ def ask(question: Mapping[str, Any], seconds: float, **variables: str) -> dict[s
 
 def main() -> int:
     question = json.load(sys.stdin)
-    answers = _all_reduce(**question) if "backend" in question else _devices(question["arch"])
+    answers = _all_reduce(**question) if "backend" in question else _devices(**question)
     for answer in answers:
         print(json.dumps(answer), flush=True)
     return 0
 
 
-def _devices(arch: str | None) -> Iterator[dict[str, Any]]:
-    """Versions, "devices" or "cuda_error", and "weights" or "no_weights"."""
+def _devices(arch: str | None, precision: str) -> Iterator[dict[str, Any]]:
+    """Versions, "cpu", "devices" or "cuda_error", and "weights" or "no_weights"; the last device may have ended it."""
     import torch
 
-    yield {"torch": torch.__version__, "cuda": torch.version.cuda, "devices": []}
+    yield {"torch": torch.__version__, "cuda": torch.version.cuda, "archs": torch.cuda.get_arch_list(), "devices": []}
+    count, accelerator, devices = torch.accelerator.device_count(), torch.accelerator.current_accelerator(), []
     try:
         if torch.version.cuda:
             torch.cuda.init()  # type: ignore[no-untyped-call]
-        yield {"devices": [_device(number) for number in range(torch.cuda.device_count())]}
     except (RuntimeError, AssertionError) as error:
         yield {"cuda_error": str(error).splitlines()[0]}
+        count = 0
+    yield {"cpu": _step(torch.device("cpu"), precision)}
+    for number in range(count):
+        assert accelerator is not None
+        device = torch.device(accelerator.type, number)
+        devices.append({"name": str(device)})
+        yield {"devices": devices, "kind": device.type}
+        devices[-1] |= _about(device) | _step(device, precision)
+    yield {"devices": devices}
     if arch:
         from cifar_lab.models.factory import ModelError
         from cifar_lab.models.families.timm_zoo import pretrained_file
@@ -70,46 +79,80 @@ def _devices(arch: str | None) -> Iterator[dict[str, Any]]:
             yield {"no_weights": str(error)}
 
 
-def _device(number: int) -> dict[str, Any]:
+def _about(device: Any) -> dict[str, Any]:
+    """Its name; bytes of memory where it tells them, a compute capability where it has one."""
     import torch
 
-    free, memory = torch.cuda.mem_get_info(number)
-    with torch.cuda.device(number):
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return {"name": torch.cuda.get_device_name(number), "free": free, "memory": memory, "bf16": bf16}
+    if device.type == "mps":
+        return {"name": "Apple GPU"}
+    module = torch.get_device_module(device)
+    free, memory = module.mem_get_info(device)
+    found = {"name": module.get_device_name(device), "free": free, "memory": memory}
+    return found | ({"capability": module.get_device_capability(device)} if torch.version.cuda else {})
 
 
-def _all_reduce(backend: str, rank: int, world_size: int, address: str, port: int) -> Iterator[dict[str, Any]]:
-    """Join the others in the meeting's store: "joined", then "latency" (s) and "bandwidth" (bytes/s), or "error"."""
+def _step(device: Any, precision: str) -> dict[str, Any]:
+    """ "loss" and "seconds" of the third step of a small net, as training makes it, or "problem"."""
+    import torch
+    from torch import nn
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    torch.manual_seed(0)
+    images, labels = torch.randn(64, 3, 16, 16), torch.arange(64) % 10
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 14 * 14, 10))
+    try:
+        net, images, labels = net.to(device), images.to(device), labels.to(device)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=True)
+        for _ in range(3):
+            begun = time.perf_counter()
+            with torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32"):
+                logits = net(images)
+            loss = nn.functional.cross_entropy(logits.float(), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            found = {"loss": loss.item(), "seconds": time.perf_counter() - begun}
+    except Exception as error:  # of many kinds, by the backend
+        return {"problem": " ".join(str(error).split())[:300] or type(error).__name__}
+    return found
+
+
+def _all_reduce(
+    backend: str, device: str, rank: int, world_size: int, address: str, port: int, serve: bool
+) -> Iterator[dict[str, Any]]:
+    """Join the others in their store: "joined", then "latency" (s) and "bandwidth" (bytes/s), or "error".
+
+    The store is the meeting's, or that of rank 0 of a machine alone, with `serve`.
+    """
     import torch
     import torch.distributed as dist
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-    device, timeout = "cuda:0" if backend == "nccl" else "cpu", timedelta(seconds=TIMEOUT)
+    timeout, place = timedelta(seconds=TIMEOUT), torch.device(device)
     try:
-        store = PrefixStore(backend, TCPStore(address, port, is_master=False, timeout=timeout))
+        if place.type != "cpu":
+            torch.accelerator.set_device_index(place)
+        store = PrefixStore(backend, TCPStore(address, port, is_master=serve and rank == 0, timeout=timeout))
         dist.init_process_group(backend, store=store, timeout=timeout, rank=rank, world_size=world_size)
         yield {"joined": True}
-        small, large = torch.ones(1, device=device), torch.ones(BYTES // 4, device=device)
+        small, large = torch.ones(1, device=place), torch.ones(BYTES // 4, device=place)
         latency = statistics.median(_seconds(small) for _ in range(20))
         bandwidth = BYTES / min(_seconds(large) for _ in range(3))
-        if not torch.allclose(large[:1], torch.tensor(float(world_size**3), device=device)):
+        if not torch.allclose(large[:1], torch.tensor(float(world_size**3), device=place)):
             raise RuntimeError(f"the sum is wrong: {large[0].item()}")
         yield {"latency": latency, "bandwidth": bandwidth}
-        dist.barrier()
+        _seconds(small.zero_())  # all have come so far; a barrier would have to guess the device
         dist.destroy_process_group()
     except (RuntimeError, ValueError) as error:
         yield {"error": " ".join(str(error).split())[:300]}
 
 
 def _seconds(tensor: Any) -> float:
-    import torch
     import torch.distributed as dist
 
     begun = time.perf_counter()
     dist.all_reduce(tensor)
-    if tensor.is_cuda:
-        torch.cuda.synchronize()
+    tensor[:1].tolist()  # waits for the device
     return time.perf_counter() - begun
 
 

@@ -15,7 +15,7 @@ from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import ask
 from cifar_lab.doctor.devices import device_checks
 from cifar_lab.doctor.disk import beacon, disk_checks, shared_check, shared_memory_check
-from cifar_lab.doctor.network import Links, all_reduces, find_links
+from cifar_lab.doctor.network import BACKENDS, SECONDS_BETWEEN, Links, all_reduce, find_links
 from cifar_lab.doctor.packages import package_checks
 from cifar_lab.doctor.recipe import checkpoint_bytes, data_check, layout_checks, weights_check
 from cifar_lab.doctor.wandb_mode import wandb_check
@@ -27,10 +27,12 @@ DEVICE_SECONDS = 120.0
 def examine(options: argparse.Namespace, recipe: Recipe | None) -> tuple[Links, dict[str, list[Check]]]:
     """This node's place, and the checks of each host that could be heard."""
     arch = recipe.model.args.get("arch") if recipe and recipe.model.pretrained else None
+    precision = recipe.train.precision if recipe else "fp32"
     extras = {"deepspeed"} if options.strategy != "ddp" else set()
     runs = Path(options.run_dir or options.runs)
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask, {"arch": arch}, DEVICE_SECONDS)  # torch takes its time, beside what follows
+        # torch takes its time, beside what follows.
+        asking = pool.submit(ask, {"arch": arch, "precision": precision}, DEVICE_SECONDS)
         with find_links(os.environ) as links:
             checks = [
                 *_guarded("packages", lambda: package_checks(extras)),
@@ -40,33 +42,36 @@ def examine(options: argparse.Namespace, recipe: Recipe | None) -> tuple[Links, 
                 *_guarded("disk", lambda: disk_checks(runs, checkpoint_bytes(recipe) if recipe else None)),
             ]
             found = asking.result()
-            gpus = len(found.get("devices", []))
+            gpus, kind = len(found.get("devices", [])), found.get("kind", "cpu")
             nproc = options.nproc or max(1, gpus)
-            bf16 = recipe is not None and recipe.train.precision == "bf16"
-            checks += _guarded("torch", lambda: device_checks(found, nproc=nproc, bf16=bf16))
+            checks += _guarded("torch", lambda: device_checks(found, nproc=nproc, recipe=recipe))
             checks += _guarded("/dev/shm", lambda: shared_memory_check(gpus))
             if recipe:
-                world_size, device = links.num_nodes * nproc, "cuda" if gpus else "cpu"
                 checks += _guarded("weights", lambda: weights_check(recipe, found))
-                checks += _guarded("batch", lambda: layout_checks(recipe, world_size, options.strategy, device))
-            return links, _together(links, runs, gpus, checks)
+                how = (links.num_nodes * nproc, options.strategy, kind)
+                checks += _guarded("batch", lambda: layout_checks(recipe, *how))
+            devices = [f"{kind}:{gpu}" for gpu in range(min(nproc, gpus)) if kind in BACKENDS]
+            return links, _together(links, runs, devices, checks)
 
 
-def _together(links: Links, runs: Path, gpus: int, checks: list[Check]) -> dict[str, list[Check]]:
-    """What only the nodes of a job together can find out, if they reach each other."""
+def _together(links: Links, runs: Path, devices: list[str], checks: list[Check]) -> dict[str, list[Check]]:
+    """What only the nodes of a job, or the GPUs of one, together can find out, if they reach each other."""
     met = links.meeting
     if met is None:
+        if links.num_nodes == 1 and len(devices) > 1:
+            checks += _guarded("all-reduce", lambda: [all_reduce(devices, [len(devices)])])
         return {links.host: checks}
     mark = beacon(runs, met.node.token)
     try:
         if links.is_main:
             with suppress(OSError):  # a finding of the disk's check
                 mark.touch()
-        counts = links.share("gpus", gpus)
+        counts = met.gather("gpus", len(devices), SECONDS_BETWEEN)
         if not links.is_main:
             checks += _guarded("shared runs", lambda: [shared_check(mark)])
-        backends = ("gloo", "nccl") if all(counts.values()) else ("gloo",)
-        checks += _guarded("all-reduce", lambda: all_reduces(met, backends))
+        checks += _guarded("all-reduce", lambda: [all_reduce(["cpu"], [1] * len(counts), met)])
+        if all(counts):
+            checks += _guarded("all-reduce", lambda: [all_reduce(devices, counts, met)])
         shared = links.share("checks", [asdict(check) for check in checks])
         return {host: [Check(**check) for check in found] for host, found in shared.items()}
     except MeetingError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from cifar_lab.cluster.interfaces import chosen_interface
-from cifar_lab.cluster.links import patience
+from cifar_lab.cluster.links import free_port, patience
 from cifar_lab.cluster.meeting import Meeting, meeting
 from cifar_lab.cluster.place import Node, find_node
 from cifar_lab.cluster.reach import MEND, TRY_AGAIN, MeetingError
@@ -23,6 +24,7 @@ TORCH_SECONDS = 60.0
 SLOW_BYTES_PER_SECOND = 100e6  # about gigabit Ethernet
 # How long a node waits for one whose own checks take longer.
 SECONDS_BETWEEN = 90.0
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 LINKS_FIX = {
     MEND: "mend what is named there",
     TRY_AGAIN: "see that each node is up and started this at the same time, and that no firewall is between them",
@@ -96,15 +98,27 @@ def _met(met: Meeting) -> Iterator[Check]:
         yield Check("clocks", "ok", f"within {max(map(abs, skews.values())):.1f} s")
 
 
-def all_reduces(met: Meeting, backends: tuple[str, ...]) -> Iterator[Check]:
-    """One process a node, over each backend. All nodes call it alike."""
-    hosts = {card.address: card.host for card in met.cards}
-    named = {"GLOO_SOCKET_IFNAME": met.me.interface, "NCCL_SOCKET_IFNAME": met.me.interface}
-    variables = {name: value for name, value in named.items() if value and name not in os.environ}
-    where = {"address": met.master_addr, "port": met.node.master_port}
-    for backend in backends:
-        question = {"backend": backend, "rank": met.node.rank, "world_size": met.node.num_nodes, **where}
-        yield all_reduce_check(backend, ask(question, TORCH_SECONDS + 2 * TIMEOUT, **variables), hosts)
+def all_reduce(devices: Sequence[str], counts: Sequence[int], met: Meeting | None = None) -> Check:
+    """One process for each of this node's `devices`; `counts` has how many each node has. All nodes call it alike.
+
+    Without a meeting this machine is the only one.
+    """
+    backend = BACKENDS[devices[0].partition(":")[0]]
+    first, where, variables, hosts = 0, {"address": "127.0.0.1", "port": free_port(0)}, {}, {}
+    if met is not None:
+        first, where = sum(counts[: met.node.rank]), {"address": met.master_addr, "port": met.node.master_port}
+        hosts = {card.address: card.host for card in met.cards}
+        named = {"GLOO_SOCKET_IFNAME": met.me.interface, "NCCL_SOCKET_IFNAME": met.me.interface}
+        variables = {name: value for name, value in named.items() if value and name not in os.environ}
+    common = {"backend": backend, "world_size": sum(counts), "serve": met is None, **where}
+
+    def of(number: int) -> dict[str, Any]:
+        question = {"device": devices[number], "rank": first + number, **common}
+        return {"device": devices[number]} | ask(question, TORCH_SECONDS + 2 * TIMEOUT, **variables)
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        answers = pool.map(of, range(len(devices)))
+        return all_reduce_check(backend, min(answers, key=lambda found: found.get("bandwidth", 0.0)), hosts)
 
 
 def all_reduce_check(backend: str, found: Mapping[str, Any], hosts: Mapping[str, str]) -> Check:
@@ -114,6 +128,7 @@ def all_reduce_check(backend: str, found: Mapping[str, Any], hosts: Mapping[str,
         error = str(found.get("error", "no answer"))
         named = [f"{address} is {host}" for address, host in hosts.items() if address in error]
         where = "in the all-reduce" if "joined" in found else "while the processes joined"
+        where += f" of {found['device']}" if ":" in found.get("device", "") else ""
         fix = "NCCL_DEBUG=INFO tells more" if backend == "nccl" else "firewalls, or another GLOO_SOCKET_IFNAME"
         return Check(name, "FAIL", f"{where}: {error}{' (' + ', '.join(named) + ')' if named else ''}", fix)
     says = f"{found['latency'] * 1e3:.2f} ms, {found['bandwidth'] / 1e6:,.0f} MB/s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +13,7 @@ from cifar_lab.cli.table import table
 from cifar_lab.planning.hardware import FILL, GIB
 from cifar_lab.planning.make import HOST_MEMORY, Option, Plan
 from cifar_lab.planning.memory import CUDA_CONTEXT, FRAGMENTATION, NCCL_BUFFERS, checkpoint_bytes
+from cifar_lab.recipe.nvidia import PYPI, findings
 
 PARTS = {
     "params": "parameters",
@@ -60,6 +62,9 @@ def describe(plan: Plan, path: str, overrides: Sequence[str]) -> dict[str, Any]:
             "memory_filled": FILL,
             "host_bytes_a_process": HOST_MEMORY,
         },
+        "notes": [
+            asdict(each) for each in findings(setup.gpu.name, setup.gpu.capability, PYPI, "from PyPI", plan.recipe)
+        ],
         "plans": [_option(plan, option, path, overrides) for option in plan.options],
         "choice": None if best is None else plan.options.index(best),
     }
@@ -121,7 +126,7 @@ def _changes(plan: Plan, option: Option) -> list[str]:
 
 
 def render(plan: Mapping[str, Any]) -> str:
-    """The text; no line of it is wider than 80 columns but the command to copy."""
+    """The text; no line of it is wider than 80 columns but the commands to copy."""
     choice = plan["plans"][plan["choice"]]
     ways = [(_way(option, chosen=option is choice), option) for option in plan["plans"]]
     memory = [[*way, *(_gib(option["memory"][part]) for part in PARTS.values())] for way, option in ways]
@@ -138,6 +143,7 @@ def render(plan: Mapping[str, Any]) -> str:
             + table(memory, ["", "strategy", "ckpt", "b x acc", *PARTS], numbers=PARTS, gap=1),
             "\n".join([table(times, ["", "strategy", "ckpt", *TIMES], numbers=TIMES), *problems]),
             table(_fastest(plan, choice)),
+            *(f"{textwrap.fill('note: ' + note['says'], 80)}\n-> {note['fix']}" for note in plan["notes"]),
             choice["command"],
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -47,6 +48,7 @@ class Gpu:
     bandwidth: float
     link: str
     fp16: float | None = None
+    capability: Sequence[int] = (8, 0)
 
     @property
     def memory(self) -> int:

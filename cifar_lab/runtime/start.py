@@ -11,6 +11,8 @@ import torch.distributed as dist
 from accelerate.utils import DeepSpeedPlugin
 
 from cifar_lab.errors import UsageError
+from cifar_lab.recipe import Recipe
+from cifar_lab.recipe.nvidia import findings
 from cifar_lab.runtime import launcher
 from cifar_lab.runtime.world import World
 
@@ -20,13 +22,16 @@ log = logging.getLogger("cifar_lab")
 OF_THE_EXTRA = ("deepspeed", "transformers")
 
 
-def start_world(timeout: float | None = None) -> World:
-    """World.start, with DeepSpeed made ready if `accelerate launch` asks for it. Raises UsageError."""
+def start_world(timeout: float | None = None, recipe: Recipe | None = None) -> World:
+    """World.start, with DeepSpeed made ready if `accelerate launch` asks for it, on a GPU that can train `recipe`.
+
+    Raises UsageError.
+    """
     _check_devices()
     if launcher.uses_deepspeed(os.environ):
         _prepare_deepspeed()
     try:
-        return World.start(timeout)
+        world = World.start(timeout)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
             raise
@@ -34,6 +39,20 @@ def start_world(timeout: float | None = None) -> World:
             f"port {os.environ.get('MASTER_PORT')} of this machine is taken, perhaps by another launch: set another "
             "MASTER_PORT, or start with torchrun or accelerate launch --main_process_port 0, which find a free one"
         ) from error
+    _check_gpu(world, recipe)
+    return world
+
+
+def _check_gpu(world: World, recipe: Recipe | None) -> None:
+    """Say before the first step what this process's NVIDIA GPU does slowly. Raises UsageError for what it cannot do."""
+    if world.device.type != "cuda" or torch.version.cuda is None:
+        return
+    name, capability = torch.cuda.get_device_name(world.device), torch.cuda.get_device_capability(world.device)
+    for finding in findings(name, capability, torch.cuda.get_arch_list(), torch.__version__, recipe):
+        if finding.fatal:
+            raise UsageError(str(finding))
+        if world.is_main:
+            log.warning("%s", finding)
 
 
 def _check_devices() -> None:

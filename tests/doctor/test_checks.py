@@ -13,7 +13,6 @@ from support.servers import greeting_server, silent_server
 from support.small import small
 
 from cifar_lab.doctor.check import Check, table
-from cifar_lab.doctor.devices import device_checks
 from cifar_lab.doctor.disk import beacon, disk_checks, shared_check, shared_memory_check
 from cifar_lab.doctor.network import find_links
 from cifar_lab.doctor.packages import package_checks
@@ -156,25 +155,6 @@ def test_batch_and_options() -> None:
     parameters = checkpoint_bytes(adamw) / 4 / (3 * 3 + 1)
     assert parameters == int(parameters)
     assert checkpoint_bytes(sgd) == 4 * parameters * (5 + 1)
-
-
-def test_devices(monkeypatch) -> None:
-    cpu = {"torch": "2.14", "cuda": "13.0", "devices": []}
-    monkeypatch.setattr("cifar_lab.doctor.devices._driver", lambda: None)
-    found = by_name([*device_checks(cpu, nproc=1, bf16=False)])
-    assert (found["GPU"].state, found["CPU"].state) == ("warning", "ok")
-    monkeypatch.setattr("cifar_lab.doctor.devices._driver", lambda: "NVIDIA driver 470")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    found = by_name([*device_checks({**cpu, "cuda_error": "driver is too old"}, nproc=1, bf16=False)])
-    assert found["GPU"].state == "FAIL"
-    assert "driver is too old" in found["GPU"].says
-    gpu = {"name": "A100", "memory": 40 * 2**30, "free": 10 * 2**30, "bf16": False}
-    found = by_name([*device_checks({**cpu, "devices": [gpu]}, nproc=2, bf16=True)])
-    assert [found[name].state for name in ("GPU", "GPU count", "GPU memory", "bf16")] == [
-        "ok", "FAIL", "warning", "warning"
-    ]  # fmt: skip
-    (broken,) = device_checks({"error": "ImportError: libcudart.so"}, nproc=1, bf16=False)
-    assert (broken.state, "libcudart.so" in broken.says) == ("FAIL", True)
 
 
 def test_place() -> None:

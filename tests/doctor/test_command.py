@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from support.commands import write_recipe
@@ -21,15 +25,20 @@ from cifar_lab.doctor.child import ask
 from cifar_lab.doctor.network import all_reduce_check
 
 INHERITED = ("SLURM", "NNODES", "NODE_RANK", "MASTER_", "GLOO_", "NCCL_")
+DOCTOR = [sys.executable, "-m", "cifar_lab", "doctor"]
 PRETRAINED = {"name": "timm_zoo", "args": {"arch": "vit_tiny_patch16_224"}, "pretrained": True}
 
 
+def environ(folder: Path, **variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(INHERITED)}
+    return kept | {"HF_HOME": str(folder / "hf")} | variables
+
+
 def doctor(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(INHERITED)}
     return subprocess.run(
-        [sys.executable, "-m", "cifar_lab", "doctor", *arguments],
+        [*DOCTOR, *arguments],
         cwd=folder,
-        env=environ | {"HF_HOME": str(folder / "hf")} | variables,
+        env=environ(folder, **variables),
         capture_output=True,
         text=True,
         timeout=240,
@@ -67,7 +76,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "training can run" in done.stdout
     rows = {line[8:].split("  ")[0].strip(): line for line in done.stdout.splitlines() if line[:2] in ("ok", "wa")}
-    for name in ("python", "packages", "nodes", "data", "W&B", "runs", "disk", "cache", "torch", "batch"):
+    for name in ("python", "packages", "nodes", "data", "W&B", "runs", "disk", "cache", "torch", "step", "batch"):
         assert rows[name].startswith("ok"), rows[name]
     assert "2 processes x 1 x 8, zero2 on cpu" in rows["batch"]
     assert "deepspeed" in rows["packages"]
@@ -126,8 +135,11 @@ def test_what_is_the_callers_mistake(tmp_path: Path, hidden) -> None:
 
 @pytest.mark.launch
 def test_programs_that_fail_are_findings(hidden) -> None:
-    assert "No module named 'torch'" in ask({"arch": None}, 60, PYTHONPATH=hidden("torch"))["error"]
-    alone = {"backend": "gloo", "rank": 1, "world_size": 2, "address": "127.0.0.1", "port": 1}
+    assert (
+        "No module named 'torch'" in ask({"arch": None, "precision": "fp32"}, 60, PYTHONPATH=hidden("torch"))["error"]
+    )
+    alone = {"backend": "gloo", "device": "cpu", "rank": 1, "world_size": 2, "address": "127.0.0.1", "port": 1}
+    alone |= {"serve": False}
     found = ask(alone, 1)  # its node 0 never comes
     assert found == {"error": "it did not answer in time"}
     assert all_reduce_check("gloo", found, {"127.0.0.1": "node1"}).state == "FAIL"
@@ -149,3 +161,31 @@ def test_two_nodes_are_examined_together(tmp_path: Path) -> None:
     assert {found[name]["state"] for name in ("links", "clocks", "shared runs", "all-reduce (gloo)")} == {"ok"}
     assert "MB/s" in found["all-reduce (gloo)"]["says"]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.launch
+def test_a_store_that_still_waits_does_not_abort_the_end(tmp_path: Path) -> None:
+    """Where something else listens at node 0's address, and goes away just when the doctor ends."""
+    held: list[socket.socket] = []
+    with socket.create_server(("", 0)) as server:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    held.append(server.accept()[0])
+
+        Thread(target=accept, daemon=True).start()
+        place = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": own_address()}
+        place |= {"MASTER_PORT": str(server.getsockname()[1]), "CIFAR_LAB_MEETING_SECONDS": "1"}
+        with subprocess.Popen(
+            DOCTOR, cwd=tmp_path, env=environ(tmp_path, **place), stderr=subprocess.PIPE, text=True
+        ) as started:
+            assert started.stderr is not None
+            said = started.stderr.readline()
+            time.sleep(0.1)  # the interpreter's end has begun
+            for waiting in held:
+                waiting.close()
+            said += started.stderr.read()
+        server.shutdown(socket.SHUT_RDWR)
+    assert (started.returncode, "terminate" in said) == (1, False), said
+    assert "something else than a node of this job listens there" in said

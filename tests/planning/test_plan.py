@@ -115,6 +115,18 @@ def test_text_names_strategies_and_assumptions(measured, capsys) -> None:
     assert text.rstrip().splitlines()[-1].startswith("accelerate launch --config_file accelerate_configs/zero2.yaml")
 
 
+def test_an_old_gpu_is_told_of(measured, capsys) -> None:
+    """The recipe is in bf16; T4s have kernels in the usual wheels, V100s do not."""
+    for gpu, count in (("a100-40gb", 0), ("t4-16gb", 1), ("v100-16gb", 2), ("cpu", 0)):
+        assert len(planned(capsys, measured, "--gpu", gpu)["notes"]) == count
+    assert planned(capsys, measured, "--gpu", "t4-16gb", "train.precision=fp16")["notes"] == []
+    assert plan.main([measured, "--gpu", "v100-16gb"]) == 0
+    text = capsys.readouterr().out
+    assert "note: torch from PyPI has no kernels for v100-16gb (compute capability 7.0)" in text
+    assert re.search(r"^-> pip install .*'torch<2.15' torchvision .*/whl/cu126$", text, re.MULTILINE)
+    assert re.search(r"^-> set train.precision=fp16, which is fast there", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
