@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cifar_lab.models.tf32 import products
 
 Interpolation = Literal["bicubic", "bilinear"]
 
@@ -22,21 +23,6 @@ def resize_weights(source: int, target: int, interpolation: Interpolation) -> Te
     """float32 (target, source): how much each source pixel of a line gives to each target pixel."""
     identity = torch.eye(source).view(1, 1, source, source)
     return F.interpolate(identity, size=(target, source), mode=interpolation, antialias=True)[0, 0]
-
-
-@contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """Matrix products in full float32 whatever the session allows (TF32, bfloat16 passes, autocast)."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    saved = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, saved, strict=True):
-            backend.fp32_precision = precision
 
 
 class Resize:
@@ -70,7 +56,7 @@ class Resize:
 
     def __call__(self, x: Tensor, out: Tensor) -> None:
         """Write float32 (n, 3, H, W) resized into `out` (n, 3, size, size)."""
-        with full_float32(self.device):
+        with products(tf32=False), torch.autocast(self.device.type, enabled=False):
             if self.channels_last:
                 self._rows_last(x, out)
             else:

@@ -55,7 +55,7 @@ def describe(plan: Plan, path: str, overrides: Sequence[str]) -> dict[str, Any]:
         },
         "assumptions": {
             "utilisation": setup.utilisation,
-            "peak_flops": {precision: setup.gpu.flops(precision) for precision in ("bf16", "fp16", "fp32")},
+            "peak_flops": {precision: setup.gpu.flops(precision) for precision in ("bf16", "fp16", "tf32", "fp32")},
             "cuda_context_bytes": CUDA_CONTEXT if cuda else 0,
             "nccl_bytes": NCCL_BUFFERS if cuda and setup.world_size > 1 else 0,
             "fragmentation": FRAGMENTATION[setup.device],

@@ -39,7 +39,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One device as hardware.yaml describes it; without a rate for bf16 (fp16: of either) the plan counts with fp32."""
+    """One device as hardware.yaml describes it; where a rate is missing the plan counts with fp32's."""
 
     name: str
     gib: float
@@ -48,6 +48,7 @@ class Gpu:
     bandwidth: float
     link: str
     fp16: float | None = None
+    tf32: float | None = None
     capability: Sequence[int] = (8, 0)
 
     @property
@@ -56,8 +57,8 @@ class Gpu:
         return int(self.gib * GIB)
 
     def flops(self, precision: str) -> float:
-        """Peak FLOP/s for matrix products at a recipe's `train.precision`."""
-        rates = {"bf16": self.bf16, "fp16": self.fp16 or self.bf16}
+        """Peak FLOP/s for matrix products in a recipe's `train.precision`, or in "tf32"."""
+        rates = {"bf16": self.bf16, "fp16": self.fp16 or self.bf16, "tf32": self.tf32}
         return (rates.get(precision) or self.fp32) * 1e12
 
 

@@ -119,7 +119,9 @@ def options(
         fitting = largest_that_fits(recipe, footprint, sizes, smallest, candidates, setup.memory)
         layout = fitting or smallest
         needs = memory(footprint, recipe, sizes, layout)
-        problem = "; ".join(unsupported(recipe, device=setup.device, strategy=strategy)) or None
+        accumulation_steps = layout.accumulation_steps(recipe)
+        problems = unsupported(recipe, device=setup.device, strategy=strategy, accumulation_steps=accumulation_steps)
+        problem = "; ".join(problems) or None
         if fitting is None and problem is None:
             batch, usable = layout.micro_batch, setup.memory / GIB
             problem = f"needs {needs.total / GIB:.1f} GiB at micro-batch {batch}, {usable:.1f} are usable"
@@ -127,7 +129,7 @@ def options(
             problem = f"needs {needs.host / GIB:.0f} GiB of host memory a process, {HOST_MEMORY / GIB:.0f} are assumed"
         sent = traffic(footprint, recipe, layout, setup)
         seconds = timing(footprint, recipe, layout, setup, sent)
-        found.append(Option(layout, layout.accumulation_steps(recipe), needs, sent, seconds, problem))
+        found.append(Option(layout, accumulation_steps, needs, sent, seconds, problem))
     return found
 
 

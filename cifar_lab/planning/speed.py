@@ -80,7 +80,8 @@ def timing(footprint: Footprint, recipe: Recipe, layout: Layout, setup: Setup, t
     """Executed FLOPs, those recomputed included, at the set-up's part of the peak rate; what is not hidden besides."""
     passes = PASSES_RECOMPUTING if layout.checkpointing else PASSES
     flops = recipe.train.global_batch * footprint.flops_per_image * passes
-    compute = flops / (layout.world_size * setup.gpu.flops(recipe.train.precision) * setup.utilisation)
+    rate = "tf32" if recipe.train.tf32 and recipe.train.precision == "fp32" else recipe.train.precision
+    compute = flops / (layout.world_size * setup.gpu.flops(rate) * setup.utilisation)
     # Read and write weights, moments and averages, read gradients: bound by memory, not by FLOPs.
     elements = footprint.num_trainable / (1 if layout.strategy in ("single", "ddp") else layout.world_size)
     copies = 3 + 2 * num_moments(recipe) + (3 if recipe.train.ema_decay is not None else 0)

@@ -145,6 +145,9 @@ class Train(Section):
     precision: Literal["fp32", "bf16", "fp16"] = identity(
         "fp32", "bf16, fp16: autocast over fp32 weights; fp16, for GPUs without bf16, with a dynamic loss scale."
     )
+    tf32: bool = identity(
+        False, "TF32 (11 bits of 24) for fp32 in matrix products and convolutions, where a GPU has it; false: all bits."
+    )
     label_smoothing: Rate = identity(0.0, "Mass spread over all classes.")
     grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient.")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(
@@ -153,7 +156,10 @@ class Train(Section):
     grad_compression: Literal["fp16", "bf16"] | None = identity(
         None, "What gradients are rounded to on their way between processes (DDP only); null: nothing."
     )
-    compile: bool = operational(False, "torch.compile the model; bf16 and fp16 are then rounded at other places.")
+    compile: bool | Literal["reduce-overhead"] = operational(
+        False,
+        "torch.compile the model; bf16 and fp16 are then rounded at other places. `reduce-overhead`: and CUDA graphs.",
+    )
     channels_last: bool = operational(True, "NHWC memory format for convolutional models.")
     grad_checkpointing: bool = operational(False, "Recompute activations in the backward pass to save memory.")
     sync_batchnorm: bool = identity(False, "Batch statistics over all processes (GPUs only).")

@@ -10,7 +10,8 @@ from cifar_lab.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Unsupported:
-    """An option that does not work on a device ("cpu", "cuda") or under a strategy ("single", "ddp", "zero3", ...)."""
+    """An option that does not work on a device ("cpu", "cuda"), under a strategy ("single", "ddp", "zero3", ...), or
+    with several micro-batches a step (ACCUMULATION)."""
 
     option: str
     where: tuple[str, ...]
@@ -19,6 +20,7 @@ class Unsupported:
     instead: str
 
 
+ACCUMULATION = "gradient accumulation"
 ZERO = ("zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload")
 
 TABLE = (
@@ -44,6 +46,20 @@ TABLE = (
         instead="set it to bf16 or fp32, or use DDP (accelerate_configs/ddp.yaml)",
     ),
     Unsupported(
+        option="train.compile",
+        where=("cpu", "mps", "xpu"),
+        uses=lambda recipe: recipe.train.compile == "reduce-overhead",
+        reason="reduce-overhead is CUDA graphs, which only NVIDIA and AMD GPUs have",
+        instead="set it to true",
+    ),
+    Unsupported(
+        option="train.compile",
+        where=(ACCUMULATION,),
+        uses=lambda recipe: recipe.train.compile == "reduce-overhead",
+        reason="CUDA graphs over several micro-batches a step were never tested",
+        instead="set it to true, or raise train.micro_batch (or use more processes) until a step has one",
+    ),
+    Unsupported(
         option="optim.name",
         where=ZERO,
         uses=lambda recipe: recipe.optim.name == "muon",
@@ -67,11 +83,11 @@ TABLE = (
 )
 
 
-def unsupported(recipe: Recipe, *, device: str, strategy: str) -> list[str]:
+def unsupported(recipe: Recipe, *, device: str, strategy: str, accumulation_steps: int = 1) -> list[str]:
     """What of a recipe cannot be done here, one line each; empty if everything can."""
     return [
         f"{entry.option}: does not work on {place}: {entry.reason}; {entry.instead}"
         for entry in TABLE
-        for place in (device, strategy)
+        for place in (device, strategy, ACCUMULATION if accumulation_steps > 1 else "")
         if place in entry.where and entry.uses(recipe)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import torch
@@ -11,12 +12,15 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 from torch import nn
 
 from cifar_lab.errors import UsageError
+from cifar_lab.models.tf32 import has_tf32, set_tf32
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.support import unsupported
 from cifar_lab.runtime.dropout import draw_flat
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.plain import PlainEngine
 from cifar_lab.runtime.world import World
+
+log = logging.getLogger("cifar_lab")
 
 PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.MULTI_XPU)
 
@@ -29,7 +33,7 @@ def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_ste
 
         plugin = DeepSpeedPlugin()  # of the launcher
         setup = ZeroSetup.from_accelerate(plugin)
-        model = apply_options(model, recipe, world, setup.strategy)
+        model = apply_options(model, recipe, world, setup.strategy, accumulation_steps)
         plugin.deepspeed_config = plugin.hf_ds_config.config = deepspeed_config(
             recipe,
             setup,
@@ -46,7 +50,8 @@ def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_ste
             "use accelerate_configs/ddp.yaml or zero2.yaml, or torchrun"
         )
     strategy = "ddp" if world.world_size > 1 else "single"
-    return PlainEngine(world, accelerator, recipe, apply_options(model, recipe, world, strategy), strategy)
+    model = apply_options(model, recipe, world, strategy, accumulation_steps)
+    return PlainEngine(world, accelerator, recipe, model, strategy)
 
 
 def make_accelerator(recipe: Recipe, accumulation_steps: int, plugin: DeepSpeedPlugin | None = None) -> Accelerator:
@@ -81,14 +86,17 @@ def is_convolutional(model: nn.Module) -> bool:
     return sum(isinstance(layer, nn.Conv2d) for layer in model.modules()) > 1
 
 
-def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str) -> nn.Module:
+def apply_options(
+    model: nn.Module, recipe: Recipe, world: World, strategy: str, accumulation_steps: int = 1
+) -> nn.Module:
     """`model` on the device of `world`, set up as the recipe's `train` section says. Raises UsageError."""
     train = recipe.train
     if train.grad_checkpointing:
         if not hasattr(model, "set_grad_checkpointing"):
             raise UsageError(f"train.grad_checkpointing: {recipe.model.name} does not support it, set it to false")
         model.set_grad_checkpointing(True)
-    problems = unsupported(recipe, device=world.device.type, strategy=strategy)
+    device = world.device.type
+    problems = unsupported(recipe, device=device, strategy=strategy, accumulation_steps=accumulation_steps)
     if problems:
         raise UsageError("\n".join(problems))
     if train.sync_batchnorm:
@@ -102,6 +110,9 @@ def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str)
         torch.utils.deterministic.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(train.deterministic)
     torch.backends.cudnn.benchmark = not train.deterministic
+    set_tf32(train.tf32)
+    if train.tf32 and not has_tf32(world.device):
+        log.warning("train.tf32 does nothing here, since this device (%s) has no TF32", device)
     model = model.to(world.device)
     if uses_channels_last(model, recipe):
         model = model.to(memory_format=torch.channels_last)
@@ -111,5 +122,6 @@ def apply_options(model: nn.Module, recipe: Recipe, world: World, strategy: str)
         from torch._inductor import config as inductor  # loads the compiler
 
         inductor.fallback_random = True  # its own generator would draw other dropout masks
-        model.compile()  # in place: parameter names stay clean
+        mode = None if train.compile is True else train.compile
+        model.compile(mode=mode)  # in place: parameter names stay clean
     return model

@@ -67,6 +67,7 @@ def _measure(saved: SavedModel, world: World, split: str) -> dict[str, Any]:
         "device": device.name(world.device),
         "batch": stream.batch,
         "precision": recipe.train.precision,
+        "tf32": recipe.train.tf32,
         "tta": recipe.eval.tta,
         "same_data": _same_data(saved, train),
         "recorded": _recorded(saved, split),

@@ -22,6 +22,7 @@ from cifar_lab.data.stream import EvalStream
 from cifar_lab.errors import UserError
 from cifar_lab.models.description import DESCRIPTION
 from cifar_lab.models.factory import ModelError, build_meta, build_model
+from cifar_lab.models.tf32 import products
 from cifar_lab.models.weights import describe_mismatch, read_weights
 from cifar_lab.recipe.schema import Model
 from cifar_lab.runtime.make import uses_channels_last
@@ -48,7 +49,7 @@ class SavedNetwork(nn.Module):
         self.preparation = Preparation(
             description.image_size, description.interpolation, description.mean, description.std
         )
-        self.autocast = AUTOCAST[saved.recipe.train.precision]
+        self.autocast, self.tf32 = AUTOCAST[saved.recipe.train.precision], saved.recipe.train.tf32
         self.channels_last = uses_channels_last(module, saved.recipe)
         self.module = module.to(memory_format=torch.channels_last) if self.channels_last else module
         self.eval()
@@ -71,7 +72,8 @@ class SavedNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 (b, num_classes), of prepared images (b, 3, s, s)."""
-        with torch.autocast(images.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+        autocast = torch.autocast(images.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        with products(tf32=self.tf32), autocast:
             logits = self.module(images)
         return logits.float()
 

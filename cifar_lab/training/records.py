@@ -61,6 +61,7 @@ def _environment(world: World, schedule: Schedule, state: TrainingState) -> dict
         "hosts": sorted(set(hosts)),
         "platform": platform.platform(),
         "device": _cpu_name() if world.device.type == "cpu" else device.name(world.device),
+        "tf32": torch.backends.cudnn.allow_tf32,  # in matrix products too; where the device has it
         "threads": torch.get_num_threads(),
         "strategy": state.strategy,
         "world_size": world.world_size,

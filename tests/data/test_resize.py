@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_lab.data.resize import Interpolation, Resize, full_float32
+from cifar_lab.data.resize import Interpolation, Resize
 
 CPU = torch.device("cpu")
 SIZES = [(32, 32, 224), (32, 32, 448), (32, 32, 40), (50, 37, 24), (24, 24, 24)]
@@ -54,7 +54,5 @@ def test_full_precision_under_autocast_and_reduced_settings() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch.equal(resized(x, 96, "bicubic"), expected)
         assert backend.fp32_precision == "bf16"
-        with full_float32(CPU):
-            assert backend.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
     finally:
         backend.fp32_precision = before

@@ -100,6 +100,8 @@ def test_seconds_of_a_step() -> None:
     assert seconds("bf16", checkpointing=True).flops == 4e12
     assert seconds("bf16").compute == pytest.approx(3e12 / (989e12 * 0.5))
     assert seconds("fp32").compute == pytest.approx(3e12 / (67e12 * 0.5))
+    assert seconds("fp32", tf32=True).compute == pytest.approx(3e12 / (494e12 * 0.5))
+    assert seconds("bf16", tf32=True).compute == seconds("bf16").compute
     assert seconds("fp32", gpus=16).compute * 16 == seconds("fp32").compute
     # Weights and two moments read and written, gradients read.
     assert seconds("bf16").optimizer == pytest.approx(4 * NUMEL * 7 / 3350e9)
@@ -108,6 +110,7 @@ def test_seconds_of_a_step() -> None:
     assert GPUS["t4-16gb"].flops("bf16") == GPUS["t4-16gb"].flops("fp32")  # no bf16 hardware
     assert GPUS["t4-16gb"].flops("fp16") == 65e12
     assert GPUS["h100-80gb"].flops("fp16") == GPUS["h100-80gb"].flops("bf16")
+    assert GPUS["v100-32gb"].flops("tf32") == GPUS["v100-32gb"].flops("fp32")
 
 
 def test_what_the_backward_pass_hides() -> None:

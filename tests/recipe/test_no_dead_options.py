@@ -70,6 +70,20 @@ def test_the_table_of_unsupported_options_names_fields() -> None:
     assert {entry.option for entry in TABLE} <= set(LEAVES)
 
 
+def test_cuda_graphs_are_refused_on_a_cpu_and_where_gradients_are_accumulated() -> None:
+    train = {"epochs": 1, "global_batch": 4, "compile": "reduce-overhead"}
+    mapping = {"name": "sample", "model": {"name": "resnet"}, "optim": {"lr": 0.1}, "train": train}
+    recipe = parse_recipe(mapping)
+    assert unsupported(recipe, device="cuda", strategy="ddp") == []
+    (problem,) = unsupported(recipe, device="cuda", strategy="ddp", accumulation_steps=2)
+    assert problem.startswith("train.compile: does not work on gradient accumulation: CUDA graphs over several")
+    assert problem.endswith("set it to true, or raise train.micro_batch (or use more processes) until a step has one")
+    (problem,) = unsupported(recipe, device="cpu", strategy="single")
+    assert problem.endswith("; set it to true")
+    plain = parse_recipe({**mapping, "train": {**train, "compile": True}})
+    assert unsupported(plain, device="cpu", strategy="single", accumulation_steps=2) == []
+
+
 def test_sync_batchnorm_is_refused_on_cpu() -> None:
     recipe = parse_recipe(
         {

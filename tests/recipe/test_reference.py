@@ -41,7 +41,7 @@ def script() -> Any:
 def rows() -> dict[str, list[str]]:
     """The cells of each key's line."""
     lines = re.findall(
-        r"^\| `([a-z_.]+)` \| (.+) \|$", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| `([a-z0-9_.]+)` \| (.+) \|$", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     return {key: re.split(r"(?<!\\) \| ", rest) for key, rest in lines if rest.count(" | ") == 3}
 

@@ -204,6 +204,13 @@ def test_compile_is_in_place(tmp_path):
         session.close()
 
 
+def test_cuda_graphs_end_before_the_first_step(tmp_path):
+    with pytest.raises(
+        UsageError, match=r"train.compile: does not work on cpu.*\n.*on gradient accumulation.*set it to"
+    ):
+        opened(small(train__compile="reduce-overhead", train__micro_batch=8), tmp_path / "run")
+
+
 def test_muon_on_a_net_of_matrices_ends_before_the_first_step(tmp_path, capsys):
     path = tmp_path / "muon.yaml"
     path.write_text(yaml.safe_dump(small(optim={"name": "muon", "lr": 0.1})))
