@@ -21,7 +21,7 @@ ROOMS: dict[str, str] = {
     "cluster": "recipe rundir",
     "report": "files cli recipe",
     "tracking": "files recipe rundir",
-    "runtime": "recipe optim data",
+    "runtime": "recipe models optim data",
     "checkpoint": "files runtime",
     "doctor": "files recipe models data planning cluster",
     "training": "files cli recipe models rundir data planning tracking runtime checkpoint",
