@@ -146,4 +146,5 @@ class World:
             # An engine, which is in cycles, keeps gloo's threads. They may still let go of a compressing hook, which is
             # a Python object, and abort the process after Python's end; without an engine `destroy` waits for them.
             gc.collect()
-            _ = dist.distributed_c10d._abort_process_group() if abort else dist.destroy_process_group()
+            leave = dist.distributed_c10d._abort_process_group if abort else dist.destroy_process_group
+            leave()

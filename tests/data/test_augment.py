@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from support.pictures import MEAN, STD, random_pictures
 from torch import Tensor
 
+from cifar_lab.data import augment
 from cifar_lab.data.augment import CropFlip, Normalize, write_channels_last
 from cifar_lab.data.randomness import Purpose, draw, hash64, integers
 from cifar_lab.data.rectangles import draw_blanks, draw_cutout, draw_erasing, draw_noise, fill_noise_, mask_sides
@@ -27,9 +28,18 @@ def slow_crop(image: Tensor, padding: int, mode: str, dy: int, dx: int, flip: in
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
 @pytest.mark.parametrize(("height", "width", "padding"), [(32, 32, 4), (9, 14, 3), (8, 6, 0)])
 @pytest.mark.parametrize(("micro_batch", "chunk"), [(20, 20), (20, 8), (10, 10)])
+@pytest.mark.parametrize("no_overlap", [(), ("cpu",)])
 def test_crop_and_flip_equal_the_slow_way(
-    mode: str, height: int, width: int, padding: int, micro_batch: int, chunk: int
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    height: int,
+    width: int,
+    padding: int,
+    micro_batch: int,
+    chunk: int,
+    no_overlap: tuple[str, ...],
 ) -> None:
+    monkeypatch.setattr(augment, "NO_OVERLAP", no_overlap)
     images = random_pictures(10, height, width).images
     crop = CropFlip(images, Augment(crop_padding=padding, padding_mode=mode), micro_batch=micro_batch, chunk=chunk)
     offsets = range(2 * padding + 1)

@@ -206,3 +206,9 @@ def test_any_layout_continues_any_other(runs):
         worst[name] = max(errors)
     print(json.dumps(worst, indent=2))
     assert max(worst.values()) < 1e-5
+
+
+@pytest.mark.launch
+def test_stage_3_reads_the_masters_but_where_its_own_copy_is_page_locked(runs):
+    assert runs.report("zero3")["shares_weights"]
+    assert not runs.report("zero3_offload")["shares_weights"]

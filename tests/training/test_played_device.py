@@ -11,6 +11,7 @@ from support.played_device import DEVICE, NAME, PEAK, Played, played
 from support.runs import closed, lines, opened, tensors, train
 from support.small import small, with_batch_norm
 
+from cifar_lab.data import augment
 from cifar_lab.runtime import guard, plain
 from cifar_lab.runtime.world import World
 from cifar_lab.trained.model import open_saved
@@ -73,11 +74,11 @@ def predictions(session):
     ("recipe", "heedless"), [("adamw", False), ("adamw", True), ("batchnorm", False), ("sgd", True)]
 )
 def test_a_whole_run_equals_the_hosts(tmp_path, monkeypatch, recipe, heedless):
-    """`heedless`: on Metal, whose fused optimizers neither clip nor skip."""
+    """`heedless`: on Metal, whose fused optimizers neither clip nor skip, and which takes no overlapping views."""
     host, expected = whole_run(RECIPES[recipe], tmp_path / "host", monkeypatch, torch.device("cpu"))
     if heedless:
-        for module in (guard, plain):
-            monkeypatch.setattr(module, "HEEDLESS", (DEVICE.type,))
+        for module, rule in ((guard, "HEEDLESS"), (plain, "HEEDLESS"), (augment, "NO_OVERLAP")):
+            monkeypatch.setattr(module, rule, (DEVICE.type,))
     with played(monkeypatch, heedless=heedless) as device:
         session, found = whole_run(RECIPES[recipe], tmp_path / "played", monkeypatch, device)
         assert all(isinstance(p.data, Played) for p in session.engine.module.parameters())

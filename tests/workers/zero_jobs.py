@@ -49,6 +49,7 @@ def run(world, job):
         "strategy": session.engine.strategy,
         "world_size": world.world_size,
         "config": getattr(session.engine, "config", None),
+        "shares_weights": shares_weights(session.engine),
         "ema_leaves_no_trace": restored,
         "ema_stands_in": all(
             torch.equal(t, (averaged["weights"] | averaged["buffers"])[n]) for n, t in before["ema"].items()
@@ -64,6 +65,12 @@ def run(world, job):
 def state(session):
     """Copies of all tensors of the training state, by kind and name."""
     return {kind: {name: t.clone() for name, t in session.engine.named_state(kind)} for kind in KINDS}
+
+
+def shares_weights(engine):
+    """Whether the forward pass of ZeRO-3 reads the weights that the optimizer writes."""
+    flats = getattr(getattr(engine, "sharder", None), "fp16_partitioned_groups_flat", [])
+    return bool(flats) and all(f.data_ptr() == m.data_ptr() for f, m in zip(flats, engine.masters, strict=True))
 
 
 def equal(one, other):
