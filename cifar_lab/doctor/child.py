@@ -53,6 +53,8 @@ def _devices(arch: str | None, precision: str) -> Iterator[dict[str, Any]]:
     """Versions, "cpu", "devices" or "cuda_error", and "weights" or "no_weights"; the last device may have ended it."""
     import torch
 
+    from cifar_lab.runtime.device import BACKENDS
+
     yield {"torch": torch.__version__, "cuda": torch.version.cuda, "archs": torch.cuda.get_arch_list(), "devices": []}
     count, accelerator, devices = torch.accelerator.device_count(), torch.accelerator.current_accelerator(), []
     try:
@@ -66,7 +68,7 @@ def _devices(arch: str | None, precision: str) -> Iterator[dict[str, Any]]:
         assert accelerator is not None
         device = torch.device(accelerator.type, number)
         devices.append({"name": str(device)})
-        yield {"devices": devices, "kind": device.type}
+        yield {"devices": devices, "kind": device.type, "backend": BACKENDS.get(device.type)}
         devices[-1] |= _about(device) | _step(device, precision)
     yield {"devices": devices}
     if arch:
@@ -83,11 +85,13 @@ def _about(device: Any) -> dict[str, Any]:
     """Its name; bytes of memory where it tells them, a compute capability where it has one."""
     import torch
 
+    from cifar_lab.runtime.device import name
+
     if device.type == "mps":
-        return {"name": "Apple GPU"}
+        return {"name": name(device)}
     module = torch.get_device_module(device)
     free, memory = module.mem_get_info(device)
-    found = {"name": module.get_device_name(device), "free": free, "memory": memory}
+    found = {"name": name(device), "free": free, "memory": memory}
     return found | ({"capability": module.get_device_capability(device)} if torch.version.cuda else {})
 
 

@@ -15,7 +15,7 @@ from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import ask
 from cifar_lab.doctor.devices import device_checks
 from cifar_lab.doctor.disk import beacon, disk_checks, shared_check, shared_memory_check
-from cifar_lab.doctor.network import BACKENDS, SECONDS_BETWEEN, Links, all_reduce, find_links
+from cifar_lab.doctor.network import SECONDS_BETWEEN, Links, all_reduce, find_links
 from cifar_lab.doctor.packages import package_checks
 from cifar_lab.doctor.recipe import checkpoint_bytes, data_check, layout_checks, weights_check
 from cifar_lab.doctor.wandb_mode import wandb_check
@@ -50,16 +50,19 @@ def examine(options: argparse.Namespace, recipe: Recipe | None) -> tuple[Links, 
                 checks += _guarded("weights", lambda: weights_check(recipe, found))
                 how = (links.num_nodes * nproc, options.strategy, kind)
                 checks += _guarded("batch", lambda: layout_checks(recipe, *how))
-            devices = [f"{kind}:{gpu}" for gpu in range(min(nproc, gpus)) if kind in BACKENDS]
-            return links, _together(links, runs, devices, checks)
+            backend = found.get("backend") or ""  # none on mps
+            devices = [f"{kind}:{gpu}" for gpu in range(min(nproc, gpus)) if backend]
+            return links, _together(links, runs, backend, devices, checks)
 
 
-def _together(links: Links, runs: Path, devices: list[str], checks: list[Check]) -> dict[str, list[Check]]:
+def _together(
+    links: Links, runs: Path, backend: str, devices: list[str], checks: list[Check]
+) -> dict[str, list[Check]]:
     """What only the nodes of a job, or the GPUs of one, together can find out, if they reach each other."""
     met = links.meeting
     if met is None:
         if links.num_nodes == 1 and len(devices) > 1:
-            checks += _guarded("all-reduce", lambda: [all_reduce(devices, [len(devices)])])
+            checks += _guarded("all-reduce", lambda: [all_reduce(backend, devices, [len(devices)])])
         return {links.host: checks}
     mark = beacon(runs, met.node.token)
     try:
@@ -69,9 +72,9 @@ def _together(links: Links, runs: Path, devices: list[str], checks: list[Check])
         counts = met.gather("gpus", len(devices), SECONDS_BETWEEN)
         if not links.is_main:
             checks += _guarded("shared runs", lambda: [shared_check(mark)])
-        checks += _guarded("all-reduce", lambda: [all_reduce(["cpu"], [1] * len(counts), met)])
+        checks += _guarded("all-reduce", lambda: [all_reduce("gloo", ["cpu"], [1] * len(counts), met)])
         if all(counts):
-            checks += _guarded("all-reduce", lambda: [all_reduce(devices, counts, met)])
+            checks += _guarded("all-reduce", lambda: [all_reduce(backend, devices, counts, met)])
         shared = links.share("checks", [asdict(check) for check in checks])
         return {host: [Check(**check) for check in found] for host, found in shared.items()}
     except MeetingError as error:

@@ -24,7 +24,6 @@ TORCH_SECONDS = 60.0
 SLOW_BYTES_PER_SECOND = 100e6  # about gigabit Ethernet
 # How long a node waits for one whose own checks take longer.
 SECONDS_BETWEEN = 90.0
-BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 LINKS_FIX = {
     MEND: "mend what is named there",
     TRY_AGAIN: "see that each node is up and started this at the same time, and that no firewall is between them",
@@ -98,12 +97,11 @@ def _met(met: Meeting) -> Iterator[Check]:
         yield Check("clocks", "ok", f"within {max(map(abs, skews.values())):.1f} s")
 
 
-def all_reduce(devices: Sequence[str], counts: Sequence[int], met: Meeting | None = None) -> Check:
+def all_reduce(backend: str, devices: Sequence[str], counts: Sequence[int], met: Meeting | None = None) -> Check:
     """One process for each of this node's `devices`; `counts` has how many each node has. All nodes call it alike.
 
     Without a meeting this machine is the only one.
     """
-    backend = BACKENDS[devices[0].partition(":")[0]]
     first, where, variables, hosts = 0, {"address": "127.0.0.1", "port": free_port(0)}, {}, {}
     if met is not None:
         first, where = sum(counts[: met.node.rank]), {"address": met.master_addr, "port": met.node.master_port}

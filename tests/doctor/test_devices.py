@@ -116,15 +116,16 @@ def test_each_device_makes_a_step(monkeypatch) -> None:
         found |= answer
     assert [device["name"] for device in found["devices"]] == ["the cpu:0", "the cpu:1"]
     assert {device["loss"] for device in found["devices"]} == {found["cpu"]["loss"]}
+    assert found["backend"] == "gloo"
     assert {check.state for check in device_checks(found, nproc=2, recipe=None)} == {"ok"}
 
 
 @pytest.mark.launch
 def test_the_all_reduce_has_a_process_for_each_device() -> None:
     """Over gloo, as there is no NCCL without a GPU; the processes are those of a machine with three devices."""
-    check = all_reduce(["cpu", "cpu", "cpu"], [3])
+    check = all_reduce("gloo", ["cpu", "cpu", "cpu"], [3])
     assert check.state == "ok", check
     assert check.name == "all-reduce (gloo)"
-    broken = all_reduce(["cuda:0", "cuda:1"], [2])
+    broken = all_reduce("nccl", ["cuda:0", "cuda:1"], [2])
     assert (broken.name, broken.state) == ("all-reduce (nccl)", "FAIL")
     assert broken.says.startswith("while the processes joined of cuda:0: ")

@@ -23,7 +23,7 @@ ROOMS: dict[str, str] = {
     "tracking": "files recipe rundir",
     "runtime": "recipe models optim data",
     "checkpoint": "files runtime",
-    "doctor": "files recipe models data planning cluster",
+    "doctor": "files recipe models data planning cluster runtime",
     "training": "files cli recipe models rundir data planning tracking runtime checkpoint",
     "status": "files cli recipe rundir checkpoint",
     "trained": "cli recipe models rundir data runtime checkpoint training",
