@@ -75,7 +75,7 @@ def verify(trial: Trial, kills: int, chance: random.Random) -> Verdict:
     print(f"undisturbed: {trial.folder / 'undisturbed'}, {seconds:.0f} s")
     for number in range(kills):
         victim = VICTIMS[number % len(VICTIMS)] if trial.processes > 1 else "all"
-        told = _disturb(trial, AIMS[number % len(AIMS)], victim, chance, seconds)
+        told = disturb(trial, AIMS[number % len(AIMS)], victim, chance, seconds)
         print(f"kill {number + 1}: {told or 'the run completed first'}", flush=True)
         if told is None:
             if number == 0:
@@ -85,7 +85,7 @@ def verify(trial: Trial, kills: int, chance: random.Random) -> Verdict:
     return compare(trial.folder, exact=trial.processes == 1)
 
 
-def _disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds: float) -> str | None:
+def disturb(trial: Trial, aim: str, victim: str, chance: random.Random, seconds: float) -> str | None:
     """Start or continue the run and kill it once it has made progress: who, when; None if it ended before."""
     run_dir = RunDir(trial.folder / "killed")
     metrics = run_dir.path / "metrics.jsonl"
