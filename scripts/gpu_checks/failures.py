@@ -20,7 +20,13 @@ from gpu_checks.runs import small
 
 MIB = 2**20
 STEPS = 150
-TAKE = "import os, torch; torch.ones(2**28, device='cuda').sum().item(); print('taken', flush=True); input(); os._exit(9)"
+TAKE = """
+import os, torch
+torch.ones(2**28, device="cuda").sum().item()
+print("taken", flush=True)
+input()
+os._exit(9)
+"""
 
 
 def failures(place: Place, found: Found) -> None:

@@ -1,6 +1,6 @@
 """Jobs that a launcher starts: the checks' ends of it, and, as a script, the jobs themselves.
 
-    LAUNCHER launched.py world|zero FOLDER DEVICE
+LAUNCHER launched.py world|zero FOLDER DEVICE
 """
 
 from __future__ import annotations

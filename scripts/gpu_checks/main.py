@@ -45,9 +45,6 @@ USAGE = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks; 0 if none failed, 1 if one did, 2 where there is nothing to run."""
     options = _options(argv)
-    if sys.version_info < (3, 10):
-        print("scripts/gpu_check: needs Python 3.10 or newer", file=sys.stderr)
-        return USAGE
     _prepare_environment(options.device)
     host.settle()  # as `cifar-lab train` does, before torch is loaded
     with tempfile.TemporaryDirectory(prefix="gpu_check-", ignore_cleanup_errors=True) as folder:
@@ -104,8 +101,10 @@ def _prepare_environment(device: str | None) -> None:
 def _find_device() -> dict[str, str]:
     import torch
 
+    from cifar_lab.runtime import device
+
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    name = torch.cuda.get_device_name(0) if kind is not None and kind.type == "cuda" else platform.machine()
+    name = platform.machine() if kind is None else device.name(kind)
     return {"device": "cpu" if kind is None else kind.type, "name": name, "torch": torch.__version__}
 
 
@@ -116,7 +115,7 @@ def _run_all(options: argparse.Namespace, device: str, here: dict[str, str], fol
     limit = options.seconds if options.seconds is not None else None if options.long else SECONDS
     for name in options.only:
         start = time.monotonic()
-        if limit is not None and start - begun > limit:
+        if limit is not None and start - begun >= limit:
             found = Found(skipped=[f"not begun: {limit:g} s are over (--seconds)"])
         else:
             found = _run(name, Place(device, folder / name, options.long))
@@ -125,7 +124,11 @@ def _run_all(options: argparse.Namespace, device: str, here: dict[str, str], fol
         results[name] = {"outcome": found.outcome, "seconds": round(seconds, 1), **vars(found)}
     outcomes = [result["outcome"] for result in results.values()]
     summary = {word: outcomes.count(word) for word in ("PASS", "FAIL", "SKIP")}
-    print(json.dumps({**here, "device": device, "seconds": round(time.monotonic() - begun, 1), **summary, "checks": results}))
+    print(
+        json.dumps(
+            {**here, "device": device, "seconds": round(time.monotonic() - begun, 1), **summary, "checks": results}
+        )
+    )
     return 1 if "FAIL" in outcomes else 0
 
 

@@ -10,7 +10,8 @@ import sys
 import torch
 
 from cifar_lab.planning.footprint import known_sizes, model_footprint
-from cifar_lab.planning.memory import CUDA_CONTEXT, Layout, memory as planned
+from cifar_lab.planning.memory import CUDA_CONTEXT, Layout
+from cifar_lab.planning.memory import memory as planned
 from cifar_lab.recipe import load_recipe
 from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.train import run

@@ -149,9 +149,3 @@ def state_of(made: Session) -> dict[str, Tensor]:
     """Copies of all tensors of the training state."""
     kinds = ("weights", "optimizer", "ema", "buffers")
     return {f"{kind}:{name}": t.clone() for kind in kinds for name, t in made.engine.named_state(kind)}
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for all that the device was given."""
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize()

@@ -13,11 +13,12 @@ import torch
 from cifar_lab.errors import UserError
 from cifar_lab.optim.groups import make_optimizer
 from cifar_lab.recipe import RecipeError, load_recipe
+from cifar_lab.runtime.device import synchronize
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
 from cifar_lab.training.session import Session
 from gpu_checks.check import ROOT, Found, Place
-from gpu_checks.runs import make_world, session, synchronize
+from gpu_checks.runs import make_world, session
 
 # Name, recipe, and what is changed in it; on CPUs a batch and steps that take seconds.
 RESNET = "resnet18"

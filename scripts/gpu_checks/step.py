@@ -47,7 +47,7 @@ def step(place: Place, found: Found) -> None:
                 plain.take_steps(range(1, STEPS))
                 way = (plain.weights() - first).norm()
                 largest = max(largest, ((trained_weights(made) - plain.weights()).norm() / way).item())
-                health, _ = made.engine.health(torch.zeros((), device=made.world.device))
+                health, _ = made.engine.health([torch.zeros((), device=made.world.device)] * 2)
                 wrong += (health.skipped, health.first_bad_step) != (1, BAD)
         limit = MUON_ON_BF16 if name == "muon" and not place.on_cpu else TOLERANCE
         found.at_most(f"{name} off by", largest, limit)

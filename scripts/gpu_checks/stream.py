@@ -12,8 +12,9 @@ from cifar_lab.data.images import load_images
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import Stream
 from cifar_lab.recipe import parse_recipe
+from cifar_lab.runtime.device import synchronize
 from gpu_checks.check import Found, Place
-from gpu_checks.runs import make_world, session, small, synchronize, take_steps
+from gpu_checks.runs import make_world, session, small, take_steps
 
 # All pictures of these are bytes until they are normalised.
 BYTES: dict[str, dict[str, Any]] = {
