@@ -172,6 +172,7 @@ def test_a_run_is_warned(measured, capsys, monkeypatch) -> None:
     recipe = load_recipe(measured, [small_eval])
     assert fits(recipe, 2, whole, "ddp") is None
     warning = fits(recipe, 2, between, "ddp")
+    assert f"and there are {between / 2**30:.1f} GiB" in str(warning)
     assert warning is not None
     assert "at micro-batch 256 under ddp" in warning
     assert warning.endswith("set train.micro_batch=128")

@@ -55,6 +55,7 @@ def test_the_opposite_is_contradicted(tmp_path: Path) -> None:
         "ResNet34 is not worse: the difference is beyond the noise, the other" in found["Shortcuts remove it"].because
     )
     assert found["Degradation"].because.endswith("the other way round")
+    assert found["Shortcuts remove it"].sentence.endswith("not worse than ResNet18 (by 0.5 points or more)")
 
 
 def test_noise_is_open_with_few_seeds_and_not_shown_with_enough(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 from support.simulated import simulated
 
-from cifar_lab.report.stats import Sample, difference, ranks
+from cifar_lab.report.stats import Difference, Sample, difference, ranks
 
 CELLS = [
     (error, deviation, seeds) for error in (0.05, 0.2, 0.5) for deviation in (0.001, 0.005, 0.02) for seeds in (3, 10)
@@ -82,6 +83,15 @@ def test_what_the_spread_over_seeds_holds_is_not_counted_twice() -> None:
     assert found.pictures < 0.05 * sum(found.spreads) / 10
     same = Sample((0.1, 0.1), 100, np.repeat([1.0, 0.0], [10, 90]))
     assert difference([(1, same), (-1, same)], None).high == pytest.approx(1.96 / 100, rel=1e-3), "one picture of 100"
+
+
+def test_few_seeds_to_tell_cost_student_s_quantiles() -> None:
+    for distance, spread in ((0.02, 0.01), (0.01, 0.01)):  # of one part: n - 1 degrees of freedom
+        powerful = [
+            n for n in range(2, 50) if (stdtrit(n - 1, 0.975) + stdtrit(n - 1, 0.8)) * spread / n**0.5 <= distance
+        ]
+        found = Difference(distance, 0.0, 1.0, 0.5, seeds_known=True, pictures=0.0, spreads=(spread**2,))
+        assert found.seeds_to_tell(distance) == powerful[0]
 
 
 def test_seeds_to_tell_are_those_with_which_four_of_five_studies_show_it() -> None:

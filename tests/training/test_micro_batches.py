@@ -99,6 +99,10 @@ def asked(before, world_size=2, *, layers=("BatchNorm2d",), accepted=False, **tr
     return micro_batches(before, recipe, Schedule.make(recipe, 320, world_size), layers, accepted=accepted)
 
 
+def test_a_run_begins_with_nothing_used():
+    assert (replace(BEFORE, step=0).seconds, BEFORE.skipped, BEFORE.loss_sum, BEFORE.loss_steps) == (0, 0, 0, 0)
+
+
 def test_a_layout_with_the_same_micro_batch_is_the_same():
     assert asked(None) == asked(BEFORE) == asked(BEFORE, 1, micro_batch=8) == ["8"]
     assert asked(BEFORE, 4, layers=()) == []
