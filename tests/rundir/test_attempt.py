@@ -124,9 +124,7 @@ def test_beating_holder_elsewhere_refuses_whatever_the_clocks_say(tmp_path, monk
 def test_silent_holder_elsewhere_is_taken_over_after_a_while(tmp_path, monkeypatch, sleeps, caplog):
     held_elsewhere(tmp_path, monkeypatch, 3.0)
     assert claim(tmp_path).number == 2
-    assert [record.getMessage() for record in caplog.records] == [
-        f"waiting to see whether attempt 1 of {tmp_path} still runs"
-    ]
+    assert caplog.messages == [f"waiting to see whether attempt 1 of {tmp_path} still runs"]
     assert sleeps
     assert not read_beats(tmp_path)
 
