@@ -34,7 +34,7 @@ TABLE = (
     Unsupported(
         option="train.compile",
         where=("zero3", "zero3_offload"),
-        uses=lambda recipe: recipe.train.compile,
+        uses=lambda recipe: recipe.train.compile is not False,
         reason="weights are gathered around every layer, which breaks the compiled graph at each",
         instead="set it to false, or use zero2 (accelerate_configs/zero2.yaml)",
     ),
