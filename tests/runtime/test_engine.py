@@ -1,11 +1,14 @@
 """What an engine keeps besides the weights: averages of running statistics, and buffers that are part of a state."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support.runs import closed, opened
 from support.small import small
+
+from cifar_lab.runtime.engine import Engine
 
 CONV = {"name": "resnet", "args": {"width": 4}}
 
@@ -101,3 +104,11 @@ def test_moments_are_kept_unless_there_are_none(tmp_path, name, kept):
     session = opened(small(model=CONV, optim=optim, data__val_size=0), tmp_path / "run")
     assert bool(list(session.engine.named_state("optimizer"))) == kept
     closed(session)
+
+
+def test_losses_of_all_processes_come_in_the_order_of_one():
+    """Steps of four micro-batches, two a process: 0 to 3, then 4 to 7."""
+    world = SimpleNamespace(world_size=2, gather=lambda own: torch.cat([own, own + 2]))  # what the other one has
+    engine = SimpleNamespace(world=world, accumulation_steps=2)
+    own = [torch.tensor(float(value)) for value in (0, 1, 4, 5)]
+    assert Engine._all_losses(engine, own).tolist() == list(range(8))

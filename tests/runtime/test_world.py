@@ -32,6 +32,10 @@ LOST = {
     "remote": NCCL.format(
         "remote process exited or there was a network error",
         "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.\n"
+        "Last error:\nNET/IB: Got completion from peer 10.0.0.1<50180> with status=12 opcode=0 len=0 vendor err 129",
+    ),
+    "closed": NCCL.format(
+        "remote process exited or there was a network error",
         "Last error:\nsocketProgress: Connection closed by remote peer node1<41325>",
     ),
     "socket": NCCL.format(
