@@ -111,14 +111,30 @@ def test_a_figure_that_is_no_number_fails(monkeypatch: pytest.MonkeyPatch) -> No
     assert (found.outcome, Found(skipped=["x"]).outcome, Found({"a": 1}, [], ["x"]).outcome) == ("FAIL", "SKIP", "PASS")
 
 
-def test_a_card_needs_kernels_of_its_own_generation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    from gpu_checks.facts import fits
+@pytest.mark.parametrize(("capability", "free", "problems"), [((8, 9), 0.9, 0), ((7, 0), 0.9, 1), ((8, 9), 0.2, 1)])
+def test_a_card_needs_kernels_and_free_memory(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], free: float, problems: int
+) -> None:
+    import torch
 
-    built = ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100", "sm_120"]
-    assert [fits(own, built) for own in ("75", "80", "89", "90", "100", "121")] == [True] * 6
-    assert [fits(own, built) for own in ("60", "70", "110")] == [False] * 3
-    assert fits("130", [*built, "compute_120"])
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from gpu_checks import facts
+    from gpu_checks.check import Found
+
+    card = {
+        "get_device_capability": capability,
+        "get_device_name": "a card",
+        "get_arch_list": ["sm_75", "sm_80", "sm_86"],
+        "is_bf16_supported": capability >= (8, 0),
+        "mem_get_info": (int(free * 2**34), 2**34),
+    }
+    for name, value in card.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    found = Found()
+    facts._cuda_facts(found)
+    assert len(found.problems) == problems
+    assert found.figures["native bf16"] == ("yes" if capability >= (8, 0) else "no")
 
 
 def test_processes_of_tests_see_no_accelerator() -> None:

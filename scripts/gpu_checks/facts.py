@@ -8,6 +8,7 @@ import psutil
 import torch
 import torch.nn.functional as F
 
+from cifar_lab.recipe.nvidia import findings
 from gpu_checks.check import Found, Place
 
 GIB = 2**30
@@ -26,28 +27,17 @@ def facts(place: Place, found: Found) -> None:
 
 def _cuda_facts(found: Found) -> None:
     capability = torch.cuda.get_device_capability()
-    own, built = f"{capability[0]}{capability[1]}", torch.cuda.get_arch_list()
     found.note("driver", _driver())
-    found.note("capability", own)
-    found.holds(f"this torch has kernels for sm_{own}: it has {' '.join(built)}", fits(own, built))
+    found.note("capability", ".".join(map(str, capability)))
+    if torch.version.cuda is not None:
+        known = findings(torch.cuda.get_device_name(), capability, torch.cuda.get_arch_list(), torch.__version__)
+        found.problems += map(str, known)
     found.note("native bf16", "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no")
     found.note("TF32 in convolutions", str(torch.backends.cudnn.conv.fp32_precision))
     found.note("TF32 in products", str(torch.backends.cuda.matmul.fp32_precision))
     free, total = torch.cuda.mem_get_info()
     found.note("memory GiB", total / GIB)
     found.at_least("free part", free / total, 0.5)
-
-
-def fits(own: str, built: list[str]) -> bool:
-    """Whether kernels of a card's major version, not newer than it, or code that the driver compiles, are there."""
-    if torch.version.hip:
-        return True  # names as gfx90a, which a capability does not tell
-    for name in built:
-        kind, _, number = name.partition("_")
-        number = number.rstrip("af")
-        if int(number) <= int(own) and (kind == "compute" or number[:-1] == own[:-1]):
-            return True
-    return False
 
 
 def _driver() -> str:
