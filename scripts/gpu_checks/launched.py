@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,11 @@ def world(folder: Path, device: str) -> dict[str, Any]:
     """Collectives and DDP in a world of one."""
     import torch
     import torch.distributed as dist
-    from accelerate.utils import broadcast_object_list
     from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
     from torch.nn.parallel import DistributedDataParallel
 
     from cifar_lab.runtime.start import start_world
+    from cifar_lab.runtime.vote import Save, Vote
     from gpu_checks.runs import session, small, take_steps
 
     own = start_world(60.0)
@@ -61,17 +62,15 @@ def world(folder: Path, device: str) -> dict[str, Any]:
     if not dist.is_initialized():  # Accelerate does not, for one CPU
         dist.init_process_group("gloo")
     objects: list[Any] = [{"a": 1}]
-    broadcast_object_list(objects)
-    gathered: list[Any] = [None]
-    dist.all_gather_object(gathered, objects)
-    ballot = torch.tensor([0, 2, 7])
-    dist.all_reduce(ballot, dist.ReduceOp.MAX, group=dist.new_group(backend="gloo"))
+    dist.broadcast_object_list(objects)
+    gathered = own.gather_objects(own.from_main(lambda: objects))
+    vote = Vote(replace(own, world_size=2))  # one alone has none
     ones = torch.ones(1000, device=own.device)
     dist.all_reduce(ones)
     found = {
         "backend": dist.get_backend(),
         "objects": gathered == [[{"a": 1}]],
-        "vote": ballot.tolist() == [0, 2, 7],
+        "vote": vote.cast(stop=True, save=Save.WRITING) == (True, Save.WRITING),
         "sum": bool((ones == 1).all()),
         "losses": {},
     }
