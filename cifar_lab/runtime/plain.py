@@ -43,7 +43,7 @@ class PlainEngine(Engine):
 
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
         last = index == self.accumulation_steps - 1  # in its backward pass gradients are averaged
-        with nullcontext() if last else self.accelerator.no_sync(self.model):
+        with nullcontext() if last or self.model is self.module else self.accelerator.no_sync(self.model):
             loss = self.loss(batch, index=index, torch_seed=torch_seed)
             loss.backward(self._share if self.loss_scale is None else self._share * self.loss_scale.value)
         return loss.detach()
