@@ -108,10 +108,21 @@ def test_what_does_not_run_or_is_frozen_keeps_its_values():
     assert not torch.allclose(norm.running_mean, torch.full((3,), 1.5))
 
 
+class Net(nn.Module):
+    """Of a class of its own: torch 2.11 does not compile the forward of `nn.Sequential`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, images):
+        return self.norm(self.conv(images))
+
+
 def test_a_compiled_net_is_one_graph_of_all_micro_batches():
     counters = torch._dynamo.utils.counters
     counters.clear()
-    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    net = Net()
     net.compile(backend="eager")
     statistics = RunningStatistics(net, 3)
     for _ in range(2):
