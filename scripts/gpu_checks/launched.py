@@ -33,7 +33,8 @@ def launch(job: str, launcher: list[str], place: Place) -> dict[str, Any]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
     print(done.stdout, done.stderr, sep="\n")
     if done.returncode != 0:
-        raise RuntimeError(f"{job} ended with status {done.returncode}: {(done.stderr.splitlines() or ['?'])[-1]}")
+        errors = [line for line in done.stderr.splitlines() if "Error" in line]
+        raise RuntimeError(f"{job} ended with status {done.returncode}: {(errors or ['no word'])[0]}")
     found: dict[str, Any] = json.loads((place.folder / f"{job}.json").read_text())
     return found
 

@@ -36,7 +36,7 @@ CHECKS = {
     "failures": "out of memory, kill -9 in a save, os._exit",
 }
 SECONDS = 240.0
-LIMIT, LONG_LIMIT = 300.0, 1800.0  # of one check
+LIMIT, LONG_LIMIT = 600.0, 1800.0  # of one check
 # Of a launch that this command may have been started from.
 INHERITED = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_")
 USAGE = 2
