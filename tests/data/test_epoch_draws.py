@@ -53,6 +53,8 @@ def test_a_run_that_begins_elsewhere_takes_what_it_needs():
     batch = stream.micro_batch(6 * STEPS, 0)
     assert torch.equal(batch.images, make_stream(pictures, AUGMENT).micro_batch(6 * STEPS, 0).images)
     stream.micro_batch(7 * STEPS, 0)
+    for thread in threads():
+        thread.join(timeout=60)
     assert sorted(seen) == [(0, True), (1, False), (6, True), (7, False), (8, False)]
 
 
