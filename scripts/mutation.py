@@ -80,9 +80,7 @@ def faced(room: str, module: str = "") -> list[str]:
 
     of_room = [file for folder in ROOMS[room][1] for file in sorted((ROOT / "tests" / folder).rglob("test_*.py"))]
     elsewhere = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file not in of_room and imports(file)]
-    files = sorted(
-        [*of_room, *elsewhere], key=lambda file: (not file.stem.startswith(f"test_{stem}"), not imports(file))
-    )
+    files = sorted([*of_room, *elsewhere], key=lambda file: (stem not in file.stem, not imports(file)))
     return [str(file.relative_to(ROOT)) for file in files]
 
 
