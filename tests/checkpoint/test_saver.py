@@ -108,6 +108,12 @@ def test_no_room_is_said_before_anything_is_written(session, monkeypatch):
     assert list(session.run_dir.checkpoints.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_made_is_a_message(session, monkeypatch):
+    session.saver.folder = session.run_dir.path / "recipe.yaml" / "checkpoints"
+    with pytest.raises(CheckpointError, match=r"cannot write a checkpoint into .*: Not a directory"):
+        session.saver.save(session.state)
+
+
 def test_what_was_damaged_before_it_got_its_name_pushes_no_other_out(session):
     saved(session.saver, session.state)
 

@@ -23,6 +23,12 @@ def test_the_orthogonal_update_is_pytorchs(shape):
     published = (DEFAULT_A, DEFAULT_B, DEFAULT_C)
     expected = _zeropower_via_newtonschulz(kernel.flatten(1), published, 5, EPS).float().view(shape)
     torch.testing.assert_close(orthogonalise(kernel, steps=5), expected, rtol=0.05, atol=0.02)  # theirs is in bfloat16
+    exact = kernel.flatten(1).double()
+    exact = exact / exact.norm()
+    for _ in range(5):
+        gram = exact @ exact.T
+        exact = DEFAULT_A * exact + (DEFAULT_B * gram + DEFAULT_C * gram @ gram) @ exact
+    torch.testing.assert_close(orthogonalise(kernel, steps=5), exact.float().view(shape), rtol=1e-3, atol=1e-4)
     values = torch.linalg.svdvals(orthogonalise(kernel, steps=5).flatten(1))
     assert values.min() > 0.3 and values.max() < 1.3
     strided = kernel.to(memory_format=torch.channels_last)

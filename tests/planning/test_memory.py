@@ -113,6 +113,7 @@ def test_what_is_not_trained_and_buffers() -> None:
     assert ddp.parameters == (130 * 4 + 7) * MB
     assert one.parameters == (130 * 4 + 100 + 7) * MB
     assert three.parameters == (30 * 4 + 100 + 7) * MB
+    assert at("zero3_offload", **frozen, small=10 * MB).parameters == (30 * 4 + 10 * 4 + 7) * MB
     assert (ddp.gradients, ddp.optimizer, ddp.ema) == (400 * MB, 800 * MB, (400 + 7) * MB)
     model = replace(made(), **frozen)
     assert checkpoint_bytes(recipe(), model) == (130 * 4 + 7 + 800) * MB
@@ -237,9 +238,10 @@ def test_too_small_for_any_strategy_names_what_works() -> None:
     first, *others = message.splitlines()
     assert first.startswith("made does not fit on 1 x t4-16gb: zero3_offload with gradient checkpointing needs ")
     assert first.endswith("needs 186 GiB of host memory a process, 120 are assumed")
-    assert others
-    for line in others:
-        assert line.startswith("what works: ")
+    assert [line.split(",")[0] for line in others] == ["what works: 2 x t4-16gb", "what works: 4 x t4-16gb"]
+    huge, where = made(60_000 * MB), setup("t4-16gb", gpus=8)
+    message = nearest_that_works(recipe(), huge, SIZES, where, options(recipe(), huge, SIZES, where))
+    assert message.splitlines()[1:] == ["what works: 8 x b200-180gb, zero3 (micro-batch 32, 166.8 GiB)"]
 
 
 def test_nothing_works() -> None:

@@ -42,6 +42,8 @@ def test_every_micro_batch_belongs_to_one_process():
 def test_a_topology_that_does_not_divide_is_refused_with_the_nearest_that_do():
     with pytest.raises(UsageError, match=r"512 does not divide over 3 processes.*over 1 or 2 or 4.*510 or 513"):
         Schedule.make(recipe(), 45_000, 3)
+    with pytest.raises(UsageError, match=r"over 100 processes.*over 32 or 64 or 128;"):
+        Schedule.make(recipe(), 45_000, 100)
 
 
 def test_mixing_needs_pairs():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
 
 import pytest
 
+from cifar_lab.errors import UserError
 from cifar_lab.files.process import ProcessId
 from cifar_lab.rundir import attempt as attempts
 from cifar_lab.rundir.attempt import claim, read_attempt
@@ -85,3 +87,12 @@ def test_a_beating_holder_elsewhere_is_noticed_by_its_beats(tmp_path, sleeps, mo
     with heartbeat, pytest.raises(attempts.UserError, match="process 1234 on node7"):
         claim(tmp_path)
     assert len(sleeps) < 100, "it waited for silence"
+
+
+def test_of_several_processes_that_live_rank_0_is_to_be_ended(tmp_path):
+    claim(tmp_path)
+    heartbeat = Heartbeat(tmp_path, 1, 1)
+    heartbeat._process = dataclasses.replace(ProcessId.here(), pid=1, start=None)
+    heartbeat._write()
+    with pytest.raises(UserError, match=f"kill -9 {os.getpid()}` on"):
+        claim(tmp_path)
