@@ -96,4 +96,4 @@ def test_the_list_of_the_wheels_is_that_of_this_one() -> None:
 
     if "+cu130" not in torch.__version__ or platform.machine() != "x86_64":
         pytest.skip("another build of torch")
-    assert tuple(torch.cuda.get_arch_list()) == PYPI
+    assert tuple(torch._C._cuda_getArchFlags().split()) == PYPI  # get_arch_list of torch 2.11 needs a GPU

@@ -58,6 +58,17 @@ def test_the_opposite_is_contradicted(tmp_path: Path) -> None:
     assert found["Shortcuts remove it"].sentence.endswith("not worse than ResNet18 (by 0.5 points or more)")
 
 
+@pytest.mark.parametrize(("one", "other"), [(0.1, 0.3), (0.3, 0.1)])
+def test_of_two_experiments_of_a_part_the_one_of_lower_validation_error_plays_it(
+    tmp_path: Path, one: float, other: float
+) -> None:
+    spread = (-0.001, 0.0, 0.001)
+    seeds(tmp_path, "plain18", [one + more for more in spread], ["optim.lr=0.05"])
+    seeds(tmp_path, "plain18", [other + more for more in spread], ["optim.lr=0.06"])
+    seeds(tmp_path, "plain34", [0.2 + more for more in spread])
+    assert claims(tmp_path)["Degradation"].evidence[0].difference.value == pytest.approx(0.1)
+
+
 def test_noise_is_open_with_few_seeds_and_not_shown_with_enough(tmp_path: Path) -> None:
     seeds(tmp_path / "two", "plain18", (0.10, 0.12))
     seeds(tmp_path / "two", "plain34", (0.11, 0.13))
