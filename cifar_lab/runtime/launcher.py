@@ -139,8 +139,9 @@ def check_launch(environ: Mapping[str, str], recipe: Recipe) -> None:
 
 def find_setting(variable: str) -> Setting | None:
     """The row of a variable, its own before that of its like."""
+    own = [s for s in SETTINGS if s.variable == variable]
     alike = [s for s in SETTINGS if s.variable.endswith("*") and variable.startswith(s.variable[:-1])]
-    return next((s for s in [*SETTINGS, *alike] if s.variable == variable or s in alike), None)
+    return next(iter(own + alike), None)
 
 
 def on_cpu(environ: Mapping[str, str]) -> bool:

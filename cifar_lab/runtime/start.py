@@ -39,7 +39,11 @@ def start_world(timeout: float | None = None, recipe: Recipe | None = None) -> W
             f"port {os.environ.get('MASTER_PORT')} of this machine is taken, perhaps by another launch: set another "
             "MASTER_PORT, or start with torchrun or accelerate launch --main_process_port 0, which find a free one"
         ) from error
-    _check_gpu(world, recipe)
+    try:
+        _check_gpu(world, recipe)
+    except UsageError:
+        world.close(abort=True)
+        raise
     return world
 
 
