@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from cifar_lab.cli.missing import missing_package
 from cifar_lab.errors import UserError
+
+# How long the launch's first process has to speak before another one does.
+FIRST_SPEAKS_SECONDS = 15.0
 
 
 def make_parser(name: str, description: str, epilog: str, *, recipe: bool = False) -> argparse.ArgumentParser:
@@ -36,14 +40,20 @@ def answer(
     try:
         return run(options)
     except UserError as error:
-        if is_main():
-            print(error, file=sys.stderr)
+        _tell(str(error))
         return error.exit_status
     except ModuleNotFoundError as error:
-        message = missing_package(error)
-        if is_main():
-            print(f"{parser.prog}: {message}", file=sys.stderr)
+        _tell(f"{parser.prog}: {missing_package(error)}")
         return 1
+
+
+def _tell(message: str) -> None:
+    """Print `message` once for the launch, by its first process; by another one only if the first does not end."""
+    if not is_main():
+        # A launcher ends all its processes when one ends: if that were this one, the first might not have spoken yet.
+        # Once it has, this one is ended here. Of those to whom alone this happened, one speaks for its node.
+        time.sleep(FIRST_SPEAKS_SECONDS + int(os.environ.get("LOCAL_RANK", "0")))
+    print(message, file=sys.stderr, flush=True)
 
 
 def is_main() -> bool:
