@@ -42,12 +42,12 @@ All mistakes of a recipe are told at once, each with file, line and fix. Keys th
 FAMILIES_HEAD = """\
 ## Arguments of model families (`model.args`)
 
-A family is a file of `cifar_lab/models/families`; the docstrings there say what the arguments mean.
+A family is a file of `cifar_lab/models/families`. Its arguments are part of the identity.
 """
 SOURCES_HEAD = """\
 ## Arguments of data sources (`data.args`)
 
-A source is a file of `cifar_lab/data/sources`.
+A source is a file of `cifar_lab/data/sources`. Its arguments are part of the identity.
 """
 TYPES = {
     "integer": "a whole number",
@@ -91,8 +91,8 @@ def _section(name: str) -> Iterator[str]:
 
 
 def _arguments(kind: Kind) -> Iterator[str]:
-    yield "| name | argument | value |"
-    yield "|---|---|---|"
+    yield "| name | argument | value | default | meaning |"
+    yield "|---|---|---|---|---|"
     for name in kind.names():
         arguments = kind.arguments(name)
         if arguments is None:
@@ -100,12 +100,13 @@ def _arguments(kind: Kind) -> Iterator[str]:
         schema = arguments.model_json_schema()
         properties: dict[str, Any] = schema.get("properties", {})
         for argument, value in properties.items():
-            needed = ", **required**" if argument in schema.get("required", ()) else ""
-            yield f"| `{name}` | `{argument}` | {_expected(value)}{needed} |"
+            needed = argument in schema.get("required", ())
+            default = "**required**" if needed else f"`{_shown(value['default'])}`"
+            yield f"| `{name}` | `{argument}` | {_expected(value)} | {default} | {value.get('description', '')} |"
         if arguments.model_config["extra"] == "allow":
-            yield f"| `{name}` | any other | of the architecture's own |"
+            yield f"| `{name}` | any other | of the architecture's own | | |"
         elif not properties:
-            yield f"| `{name}` | none |  |"
+            yield f"| `{name}` | none | | | |"
 
 
 def _expected(schema: dict[str, Any]) -> str:
@@ -125,6 +126,12 @@ def _expected(schema: dict[str, Any]) -> str:
     return " ".join([TYPES.get(kind, kind), *bounds])
 
 
+def _named(section: str, name: str) -> dict[str, Any]:
+    """That the section's `name` has to be there, unless it is the default."""
+    fields = sections()[section.lower()].model_fields
+    return {} if fields["name"].default == name else {"required": ["name"]}
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -132,8 +139,19 @@ def _shown(value: Any) -> str:
 
 
 def schema_text() -> str:
-    """The JSON schema of a recipe."""
+    """The JSON schema of a recipe; the arguments that an editor offers are those of the section's `name`."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+    for section, kind in (("Model", FAMILIES), ("Data", SOURCES)):
+        found = {name: kind.arguments(name) for name in kind.names()}
+        schema["$defs"][section]["allOf"] = [
+            {
+                # Where the name is left out, its default decides.
+                "if": {"properties": {"name": {"const": name}}, **_named(section, name)},
+                "then": {"properties": {"args": arguments.model_json_schema()}},
+            }
+            for name, arguments in found.items()
+            if arguments
+        ]
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -63,7 +63,10 @@ class Kind:
             yield Problem((f"{self.section}.args.{argument}",), message)
 
     def arguments(self, name: str) -> type[BaseModel] | None:
-        """What a recipe may give, as a model by which pydantic checks it; None where the file lacks the function."""
+        """What a recipe may give, as a model by which pydantic checks it; None where the file lacks the function.
+
+        Each field has its default, and as description the one of `Annotated[..., Field(description=...)]`.
+        """
         path = self.folder / f"{name}.py"
         module = ast.parse(path.read_bytes(), filename=str(path))
         definition = next((n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == self.function), None)
@@ -78,15 +81,12 @@ class Kind:
         }
         given = definition.args
         positional = [*given.posonlyargs, *given.args]
-        required = {argument.arg for argument in positional[: len(positional) - len(given.defaults)]}
-        required |= {a.arg for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is None}
+        defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults))
+        defaults += [*given.defaults, *given.kw_defaults]
         # Under aliases, since pydantic's models have methods of their own, such as `copy`.
         fields: dict[str, Any] = {
-            f"argument_{number}": (
-                _type(a.annotation, aliases),
-                Field(alias=a.arg) if a.arg in required else Field(None, alias=a.arg),
-            )
-            for number, a in enumerate([*positional, *given.kwonlyargs])
+            f"argument_{number}": (_type(a.annotation, aliases), Field(_default(default), alias=a.arg))
+            for number, (a, default) in enumerate(zip([*positional, *given.kwonlyargs], defaults, strict=True))
             if a.arg not in self.supplied
         }
         config = ConfigDict(extra="allow" if given.kwarg else "forbid", strict=True, allow_inf_nan=False)
@@ -102,6 +102,14 @@ SOURCES = Kind("data", "data source", _PACKAGE / "data" / "sources", "load", fro
 def defines(path: Path, function: str) -> bool:
     """Whether a file has a top-level function of that name."""
     return re.search(rf"^def {function}\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+def _default(node: ast.expr | None) -> Any:
+    """A default's value, or its text where it is no constant; `...` where the argument has none."""
+    try:
+        return ... if node is None else ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
 
 
 def _type(node: ast.expr | None, aliases: dict[str, ast.expr]) -> Any:

@@ -102,3 +102,33 @@ def test_every_shipped_family_and_source_can_be_read(tmp_path: Path) -> None:
                 load_recipe(path, [f"{section}.name={name}", f"{section}.args={wrong}".replace("'", "")])
             expected = f"override: {section}.args.no_such_argument: `{name}` has no such argument"
             assert any(problem.startswith(expected) for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize("kind", [plugins.FAMILIES, plugins.SOURCES], ids=lambda kind: kind.section)
+def test_every_shipped_argument_says_what_it_means(kind: plugins.Kind) -> None:
+    for name in kind.names():
+        arguments = kind.arguments(name)
+        assert arguments is not None
+        silent = [field.alias for field in arguments.model_fields.values() if not field.description]
+        assert not silent, f"{kind.folder / name}.py: Annotated[..., Field(description=...)] for {silent}"
+
+
+@pytest.mark.usefixtures("folders")
+def test_meanings_and_defaults_are_read_without_importing(tmp_path: Path) -> None:
+    text = FAMILY.replace("rate: float = 0.0", 'rate: Annotated[float, Field(lt=1, description="How often.")] = a.B')
+    (tmp_path / "FAMILIES" / "family.py").write_text(text)
+    arguments = plugins.FAMILIES.arguments("family")
+    assert arguments is not None
+    properties = arguments.model_json_schema()["properties"]
+    assert properties["rate"]["description"] == "How often."
+    assert properties["rate"]["exclusiveMaximum"] == 1
+    assert {name: value["default"] for name, value in properties.items() if name != "size"} == {
+        "rate": "a.B",
+        "act": "relu",
+        "on": False,
+        "maybe": None,
+        "both": None,
+        "pair": [1, 2],
+        "many": [],
+        "unknown": None,
+    }

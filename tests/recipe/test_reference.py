@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from types import SimpleNamespace
@@ -71,3 +72,21 @@ def test_the_kind_that_it_tells_is_true(key: str) -> None:
     (mapping[section] if section else mapping)[last] = CHANGED[key]
     before, after = (experiment_id(parse_recipe(m, check_files=False)) for m in (MAPPING, mapping))
     assert (before != after) == (rows()[key][2] == "identity")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "argument", "cells"),
+    [
+        ("Model", "vit", "heads", ["a whole number above 0", "`4`", "Attention heads"]),
+        ("Model", "timm_zoo", "arch", ["text", "**required**", "timm's name"]),
+        ("Data", "shapes", "num_train", ["a whole number from 10", "`10000`", "Number of training pictures"]),
+    ],
+)
+def test_arguments_have_type_default_and_meaning(kind: str, name: str, argument: str, cells: list[str]) -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    found = re.search(rf"^\| `{name}` \| `{argument}` \| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    assert found is not None
+    assert [cell.startswith(begin) for cell, begin in zip(found.groups(), cells, strict=True)] == [True] * 3
+    rules = json.loads((ROOT / "recipes" / "schema.json").read_text(encoding="utf-8"))["$defs"][kind]["allOf"]
+    (then,) = [rule["then"] for rule in rules if rule["if"]["properties"]["name"]["const"] == name]
+    assert then["properties"]["args"]["properties"][argument]["description"].startswith(cells[2])

@@ -6,7 +6,9 @@ A copy is a folder written by `save_to_disk`, a folder of parquet files, or fold
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from cifar_lab.data.on_disk import files_below, stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
@@ -18,18 +20,22 @@ def load(
     split: str,
     *,
     root: str | None,
-    id: str,
-    config: str | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    train_split: str = "train",
-    test_split: str = "test",
-    size: PositiveInt | None = None,
+    id: Annotated[str, Field(description="Name of the data set on the hub (owner/name), or a folder.")],
+    config: Annotated[str | None, Field(description="Configuration of the data set, where it has several.")] = None,
+    image_column: Annotated[str | None, Field(description="Column of the pictures; null: the only one.")] = None,
+    label_column: Annotated[
+        str | None, Field(description="Column of the labels; null: by its type, then name.")
+    ] = None,
+    train_split: Annotated[str, Field(description="Split to train on.")] = "train",
+    test_split: Annotated[str, Field(description="Split to test on.")] = "test",
+    size: Annotated[
+        PositiveInt | None,
+        Field(description="Resize the shorter side to this, keep the centre square; needed if sizes differ."),
+    ] = None,
 ) -> RawSplit:
     """`split` of the data set `id`.
 
-    Columns are found by their type unless named. `size` resizes the shorter side and keeps the centre square; it is
-    needed when pictures differ in size. Raises DataError for what is missing or ambiguous, naming the argument to set.
+    Raises DataError for what is missing or ambiguous, naming the argument to set.
     """
     if train_split == test_split:
         raise DataError(f"data.args.train_split and data.args.test_split are both {train_split!r}: they must differ")

@@ -46,9 +46,9 @@ def load(
     split: str,
     *,
     root: str | None,
-    image_size: Annotated[int, Field(ge=8)] = 32,
-    num_train: Annotated[int, Field(ge=10)] = 10_000,
-    num_test: Annotated[int, Field(ge=10)] = 2_000,
+    image_size: Annotated[int, Field(ge=8, description="Side of a picture in pixels.")] = 32,
+    num_train: Annotated[int, Field(ge=10, description="Number of training pictures.")] = 10_000,
+    num_test: Annotated[int, Field(ge=10, description="Number of test pictures.")] = 2_000,
 ) -> RawSplit:
     """Draw `split`; sample i depends on the split, i and `image_size` alone and is of class i mod 10."""
     num = {"train": num_train, "test": num_test}[split]

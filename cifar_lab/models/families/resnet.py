@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import nn
 
 from cifar_lab.models.families._residual import ResidualNet
 from cifar_lab.recipe.schema import PositiveInt
 
 
-def build(num_classes: int, image_size: int, *, depth: Literal[18, 34] = 18, width: PositiveInt = 64) -> nn.Module:
-    """ResNet-18 or -34 for (b, 3, image_size, image_size); `width` is the first stage's number of channels."""
+def build(
+    num_classes: int,
+    image_size: int,
+    *,
+    depth: Annotated[Literal[18, 34], Field(description="Number of layers with weights.")] = 18,
+    width: Annotated[PositiveInt, Field(description="Channels of the first stage; they double stage by stage.")] = 64,
+) -> nn.Module:
+    """ResNet-18 or -34 for (b, 3, image_size, image_size)."""
     return ResidualNet(num_classes, depth=depth, width=width, shortcut=True)

@@ -9,9 +9,10 @@ one a place. Working on that grid keeps it cheap: ResNet-18 grows by 4.4 % in pa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,11 +24,13 @@ def build(
     num_classes: int,
     image_size: int,
     *,
-    depth: Literal[18, 34] = 18,
-    width: PositiveInt = 64,
-    fusion_width: PositiveInt | None = None,
+    depth: Annotated[Literal[18, 34], Field(description="Number of layers with weights.")] = 18,
+    width: Annotated[PositiveInt, Field(description="Channels of the first stage; they double stage by stage.")] = 64,
+    fusion_width: Annotated[
+        PositiveInt | None, Field(description="Channels after fusion; null: as many as the last stage has.")
+    ] = None,
 ) -> nn.Module:
-    """ResNet-18 or -34 with fused stages; `fusion_width` defaults to the last stage's number of channels."""
+    """ResNet-18 or -34 with fused stages."""
     return MultiscaleResNet(num_classes, depth=depth, width=width, fusion_width=fusion_width or 8 * width)
 
 

@@ -28,19 +28,20 @@ def build(
     num_classes: int,
     image_size: int,
     *,
-    width: PositiveInt = 64,
-    stem_stride: Literal[1, 2] = 1,
-    activation: Literal["gelu", "relu", "silu"] = "relu",
-    whiten: bool = False,
-    dirac: bool = False,
-    scaled_norms: bool = True,
-    norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1,
+    width: Annotated[PositiveInt, Field(description="Channels of block 1; blocks 2 and 3 have four times these.")] = 64,
+    stem_stride: Annotated[Literal[1, 2], Field(description="Stride of the stem; 2 needs a quarter of the work.")] = 1,
+    activation: Annotated[Literal["gelu", "relu", "silu"], Field(description="Activation function.")] = "relu",
+    whiten: Annotated[bool, Field(description="Fix the stem to filters that whiten patches of the pictures.")] = False,
+    dirac: Annotated[bool, Field(description="Start each 3x3 kernel as the identity on its first channels.")] = False,
+    scaled_norms: Annotated[bool, Field(description="Train the scale of each batch norm; false keeps it at 1.")] = True,
+    norm_momentum: Annotated[
+        float, Field(gt=0, le=1, description="Weight of a new batch in batch norm's running statistics, as in torch.")
+    ] = 0.1,
 ) -> nn.Module:
-    """Blocks of `width`, 4 * width and 4 * width channels; `stem_stride=2` quarters the work, for slow machines.
+    """SpeedNet for (b, 3, image_size, image_size), image_size at least 9, or 16 at stride 2; else ModelError.
 
-    `whiten` fixes the stem to the whitening filters that `initialise_from` finds. `dirac` starts each 3x3 kernel as the
-    identity on its first channels, and scales the classifier to unit deviation, its logits by one over its width.
-    `norm_momentum` is torch's: the weight of the new batch in the running statistics.
+    `initialise_from` finds the filters of `whiten`. `dirac` also scales the classifier to unit deviation, and its
+    logits by one over its width.
     """
     if (image_size - 2) // stem_stride + 1 < 8:
         smallest = 9 if stem_stride == 1 else 16

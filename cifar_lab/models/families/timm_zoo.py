@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import timm
+from pydantic import Field
 from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import Tensor, nn
 
@@ -20,15 +21,16 @@ def build(
     num_classes: int,
     image_size: int,
     *,
-    arch: str,
-    patch_size: PositiveInt | None = None,
-    drop_path: Rate = 0.0,
-    drop_rate: Rate = 0.0,
+    arch: Annotated[str, Field(description="timm's name of the architecture, with or without `.tag`.")],
+    patch_size: Annotated[
+        PositiveInt | None, Field(description="Side of a patch in pixels; null: the architecture's own.")
+    ] = None,
+    drop_path: Annotated[Rate, Field(description="Rate of stochastic depth.")] = 0.0,
+    drop_rate: Annotated[Rate, Field(description="Rate of dropout before the classifier.")] = 0.0,
 ) -> nn.Module:
     """timm's `arch` (with or without `.tag`), no weights loaded, for (b, 3, image_size, image_size).
 
-    `patch_size` replaces that of a patch-based net, `drop_path` is stochastic depth, `drop_rate` dropout before the
-    classifier. Raises `ModelError` where the architecture is unknown or takes no such argument.
+    Raises `ModelError` where the architecture is unknown or takes no such argument.
     """
     return _create(arch, image_size, num_classes=num_classes, **_options(patch_size, drop_path, drop_rate))
 

@@ -6,9 +6,10 @@ is at least as good (arXiv 2205.01580), and 64 tokens stay 64. Nothing is droppe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -21,15 +22,15 @@ def build(
     num_classes: int,
     image_size: int,
     *,
-    patch_size: PositiveInt = 4,
-    width: PositiveInt = 256,
-    depth: PositiveInt = 7,
-    heads: PositiveInt = 4,
-    mlp_ratio: PositiveFloat = 2.0,
-    dropout: Rate = 0.0,
-    drop_path: Rate = 0.0,
+    patch_size: Annotated[PositiveInt, Field(description="Side of a patch in pixels; it divides the image size.")] = 4,
+    width: Annotated[PositiveInt, Field(description="Length of a token's vector.")] = 256,
+    depth: Annotated[PositiveInt, Field(description="Number of transformer blocks.")] = 7,
+    heads: Annotated[PositiveInt, Field(description="Attention heads of a block; they must divide the width.")] = 4,
+    mlp_ratio: Annotated[PositiveFloat, Field(description="Width of the MLP's hidden layer over `width`.")] = 2.0,
+    dropout: Annotated[Rate, Field(description="Dropout after position embedding, attention and MLP.")] = 0.0,
+    drop_path: Annotated[Rate, Field(description="Stochastic depth of the last block; it grows from 0.")] = 0.0,
 ) -> nn.Module:
-    """ViT for (b, 3, image_size, image_size); `drop_path` is the last block's rate, growing linearly from 0."""
+    """ViT for (b, 3, image_size, image_size); raises ModelError for sizes that do not divide."""
     if image_size % patch_size:
         raise ModelError(f"patch_size {patch_size} does not divide image_size {image_size}")
     if width % heads:
