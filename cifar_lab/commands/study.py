@@ -15,18 +15,17 @@ from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.commands import report
 from cifar_lab.runtime.signals import stop_flag
-from cifar_lab.status.state import read_run
-from cifar_lab.study.collect import collect
+from cifar_lab.study.collect import state_of
 from cifar_lab.study.loop import train_all
 from cifar_lab.study.members import Member, arrays, members
-from cifar_lab.study.sizing import read_study
+from cifar_lab.study.sizing import Study, StudyError, read_study
 
 EPILOG = """\
 examples:
   scripts/study --scale cpu --dry-run
   scripts/study --scale cpu
   scripts/study --scale cpu --only residual --seeds 0
-  scripts/study --scale cpu --collect results/cpu_study
+  scripts/study --scale laptop --keep results/laptop_study
   scripts/study --scale full --nproc 8
   scripts/study --scale full --slurm="--partition gpu --account my_lab" --dry-run
 The same call goes on where it was: completed runs are skipped, stopped ones continue. Paths are seen from the checkout.
@@ -41,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.prog = "scripts/study"
     add = parser.add_argument
     add("overrides", metavar="key=value", nargs="*", help="change every run, such as data.root=DIR")
-    add("--scale", metavar="cpu|full|FILE.yaml", required=True, help="a file of cifar_lab/study, or one of your own")
+    add(
+        "--scale",
+        metavar="cpu|laptop|full|FILE.yaml",
+        required=True,
+        help="a file of cifar_lab/study, or one of your own",
+    )
     add("--only", metavar="NAME,...", type=_list, action="extend", default=[], help="recipes or groups of the study")
     add("--seeds", metavar="0,1,2", type=_seeds, help="instead of the study's")
     add("--runs", metavar="DIR", help="where run directories are made (default: runs/study_SCALE)")
@@ -53,7 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--nproc", metavar="N", type=at_least_one, default=1, help="processes of a run, one a GPU (default: 1)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--collect", metavar="DIR", help="train nothing; copy small files of completed runs, and report")
+    what.add_argument(
+        "--keep",
+        metavar="DIR",
+        type=Path,
+        help="copy the small files of each completed run to DIR, report there, and do not train again what is there",
+    )
     what.add_argument(
         "--slurm",
         metavar="OPTIONS",
@@ -67,21 +76,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     study = read_study(options.scale)
     runs = Path(options.runs or f"runs/study_{Path(options.scale).stem}")
-    names = study.chosen(options.only)
+    names = _trainable(study, options)
     found = members(study, names, runs, weights=options.weights, seeds=options.seeds, extra=options.overrides)
     if options.slurm is not None:
         return _queue(arrays(study, found, runs, options.slurm), dry_run=options.dry_run)
+    if options.keep is not None and options.keep.absolute() == runs.absolute():
+        raise StudyError(f"--keep {shown(options.keep)} is where the runs are made: name another folder")
     if options.dry_run:
-        print(f"{study.about}\n{_listed(found, runs, options.nproc)}")
+        print(f"{study.about}\n{_listed(found, runs, options.nproc, options.keep)}")
         return 0
-    if options.collect is not None:
-        return _collect(found, Path(options.collect))
     with stop_flag() as flag:
-        status = train_all(found, runs, options.nproc, flag)
+        status = train_all(found, runs, options.nproc, flag, options.keep)
     if flag.reason is not None:
         return status
     # On all that lies there, that of other calls too, and with the reasons of what failed.
-    return report.main([str(runs), "--out", str(runs / "report")]) or status
+    place = options.keep or runs
+    return report.main([str(place), "--out", str(place / "report")]) or status
+
+
+def _trainable(study: Study, options: argparse.Namespace) -> list[str]:
+    """The entries of a call. Those whose published weights are not there are left out unless they are asked for."""
+    names = study.chosen(options.only)
+    lacking = {} if options.only else {name: study.lacks(name, options.weights) for name in names}
+    for name, file in lacking.items():
+        if file is not None:
+            print(f"{name} is left out: there is no {shown(file)} (--weights DIR)", file=sys.stderr)
+    return [name for name in names if lacking.get(name) is None]
 
 
 def _queue(calls: Sequence[Sequence[str]], *, dry_run: bool) -> int:
@@ -93,21 +113,13 @@ def _queue(calls: Sequence[Sequence[str]], *, dry_run: bool) -> int:
     return 0
 
 
-def _collect(found: Sequence[Member], to: Path) -> int:
-    copied, missing = collect(found, to)
-    print(f"{len(copied)} completed runs are in {shown(to)}")
-    for member in missing:
-        print(f"left out, not completed: {member.label}", file=sys.stderr)
-    return report.main([str(to), "--out", str(to / "report")])
-
-
-def _listed(found: Sequence[Member], runs: Path, nproc: int) -> str:
+def _listed(found: Sequence[Member], runs: Path, nproc: int, kept: Path | None) -> str:
     """Every run with its state and expected minutes, each recipe's command once; then the sum."""
     lines, rest, unknown = [], 0.0, 0
     for number, member in enumerate(found, start=1):
         if number == 1 or found[number - 2].name != member.name:
             lines.append(shlex.join(["python", *member.command(runs, nproc)[1:]]))
-        state = read_run(member.path).effective_state
+        state = state_of(member, kept).effective_state
         minutes = f"{member.minutes:.1f} min" if member.minutes else "not measured"
         lines.append(f"{number:5d}  {member.label:24}  {state:11}  {minutes:12}  {shown(member.path.name)}")
         if state != "completed":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.status.state import read_run
+from cifar_lab.study.collect import keep, state_of
 from cifar_lab.study.members import Member
 
 POLL_SECONDS = 0.5
@@ -21,17 +22,23 @@ PR_SET_PDEATHSIG = 1
 EXIT_DONE, EXIT_FAILED, EXIT_STOPPED = 0, 1, 75
 
 
-def train_all(members: Sequence[Member], runs: Path, nproc: int, flag: StopFlag) -> int:
-    """Train what is missing; returns 0, or 1 where a run failed, or 75 where one or the study was stopped."""
+def train_all(members: Sequence[Member], runs: Path, nproc: int, flag: StopFlag, kept: Path | None = None) -> int:
+    """Train what is missing; returns 0, or 1 where a run failed, or 75 where one or the study was stopped.
+
+    With `kept` each completed run is copied below it at once, and what is there already is not trained again.
+    """
     ends = set()
     for number, member in enumerate(members, start=1):
         if flag.reason is not None:
             break
         place = f"[{number}/{len(members)}] {member.label}"
-        if read_run(member.path).effective_state != "completed":
+        state = state_of(member, kept)
+        if state.effective_state != "completed":
             print(f"{place}: {member.path}", file=sys.stderr, flush=True)
             _train(member.command(runs, nproc), flag)
-        state = read_run(member.path)
+            state = read_run(member.path)
+        if kept is not None and state.effective_state == "completed" and state.path == member.path:
+            keep(member, kept)
         ends.add(state.effective_state)
         print(f"{place}: {state.effective_state}, {state.message}", file=sys.stderr, flush=True)
     if flag.reason is not None:

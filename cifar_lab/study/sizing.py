@@ -16,7 +16,7 @@ from cifar_lab.recipe.errors import did_you_mean
 from cifar_lab.recipe.yaml_text import parse_yaml
 
 HERE = Path(__file__).resolve().parent
-SCALES = ("cpu", "full")
+SCALES = ("cpu", "laptop", "full")
 
 
 class StudyError(UserError):
@@ -78,6 +78,11 @@ class Study(_Part):
         words += [] if entry.recipe in (None, name) else [f"name={name}"]
         return list({word.partition("=")[0]: word for word in words}.values())
 
+    def lacks(self, name: str, weights: str) -> str | None:
+        """The file of published weights that an entry starts from, if it is not there."""
+        named = [word.removeprefix("model.weights=") for word in self.words(name, weights) if "model.weights=" in word]
+        return next((file for file in named if not Path(file).exists()), None)
+
     def chosen(self, only: Sequence[str]) -> list[str]:
         """Names of entries, all without `only`; each of `only` is an entry or a group. Raises StudyError."""
         known = [*self.runs, *self.groups]
@@ -92,7 +97,7 @@ def read_study(scale: str) -> Study:
     path = HERE / f"{scale}.yaml" if scale in SCALES else Path(scale)
     if path.suffix not in (".yaml", ".yml"):
         near = did_you_mean(scale, SCALES)
-        raise StudyError(f"--scale {shown(scale)}: there are {' and '.join(SCALES)}{near}, or name a FILE.yaml")
+        raise StudyError(f"--scale {shown(scale)}: there are {', '.join(SCALES)}{near}, or name a FILE.yaml")
     try:
         document = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from support.study import TABLE
 
 from cifar_lab.commands.study import main
 from cifar_lab.recipe import identity_fields, load_recipe
-from cifar_lab.study.collect import collect
+from cifar_lab.study.collect import keep, kept_path, state_of
 from cifar_lab.study.members import Member, arrays, members
 from cifar_lab.study.sizing import StudyError, read_study
 
@@ -139,11 +140,11 @@ def test_a_file_that_is_wrong(
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (["--scale", "cpus"], "there are cpu and full (did you mean `cpu`?)"),
+        (["--scale", "cpus"], "there are cpu, laptop, full (did you mean `cpu`?)"),
         (["--scale", "missing.yaml"], "missing.yaml cannot be read"),
         (["--scale", "cpu", "--only", "resnet50"], "--only resnet50 (did you mean `resnet"),
         (["--scale", "cpu", "--only", "lite0", "--weights", "/nowhere"], "--weights DIR"),
-        (["--scale", "cpu", "--only", "plain18", "--collect", "x", "--runs", "/nowhere"], "no run of this study"),
+        (["--scale", "cpu", "--only", "plain18", "--keep", "x", "--runs", "x"], "--keep x is where the runs are made"),
     ],
 )
 def test_a_call_that_is_wrong(
@@ -153,7 +154,7 @@ def test_a_call_that_is_wrong(
     assert message in capsys.readouterr().err
 
 
-def test_collecting_takes_small_files_and_never_pictures_or_weights(
+def test_keeping_takes_small_files_and_never_pictures_or_weights(
     in_checkout: None, weights: str, tmp_path: Path
 ) -> None:
     study = read_study("cpu")
@@ -166,9 +167,22 @@ def test_collecting_takes_small_files_and_never_pictures_or_weights(
         (run / name).write_text("x")
     (run / "predictions.npz").write_bytes(bytes(3 * 2**20))
     (run / "checkpoints").mkdir()
-    copied, missing = collect(found, tmp_path / "kept")
-    assert copied == [tmp_path / "kept" / "plain18" / run.name]
-    assert [member.seed for member in missing] == [1, 2]
-    assert {path.name for path in copied[0].iterdir()} == {"recipe.yaml", "metrics.jsonl", "status.json"}
-    with pytest.raises(StudyError, match="into another folder"):
-        collect(found, tmp_path / "runs")
+    kept = tmp_path / "kept"
+    keep(found[0], kept)
+    assert kept_path(found[0], kept) == kept / "plain18" / run.name
+    assert {path.name for path in (kept / "plain18" / run.name).iterdir()} == {
+        "recipe.yaml",
+        "metrics.jsonl",
+        "status.json",
+    }
+    shutil.rmtree(tmp_path / "runs")
+    assert [state_of(member, kept).effective_state for member in found] == ["completed", "new", "new"]
+
+
+def test_a_plain_clone_trains_what_needs_no_published_weights(
+    in_checkout: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--scale", "cpu", "--runs", str(tmp_path), "--weights", "/nowhere", "--dry-run"]) == 0
+    out, said = capsys.readouterr()
+    assert "24 runs" in out and " lite0 seed" not in out
+    assert said == ("lite0 is left out: there is no /nowhere/tf_efficientnet_lite0.safetensors (--weights DIR)\n")
