@@ -1,4 +1,4 @@
-"""What is printed: names of files and durations as every terminal shows them, and streams that nobody reads."""
+"""What is printed: names of files, durations and shares as every terminal shows them, and streams that nobody reads."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ def duration(seconds: float) -> str:
     if hours >= 24:
         return f"{hours // 24}d {hours % 24:02}:{minutes:02}"
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def percent(value: float | None) -> str:
+    """0.1234 as 12.34 %."""
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def error_rate(accuracy: float) -> str:
+    """0.8028 as `error 19.72 % (accuracy 80.28 %)`."""
+    return f"error {percent(1 - accuracy)} (accuracy {percent(accuracy)})"
 
 
 def leave(stream: TextIO) -> None:

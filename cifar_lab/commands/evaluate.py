@@ -32,7 +32,7 @@ pictures. A model.safetensors needs the model.json beside it.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "Accuracy, loss, classes, calibration and confusions of a trained model on a split."
+    about = "Error, accuracy, loss, classes, calibration and confusions of a trained model on a split."
     parser = make_parser("evaluate", about, EPILOG)
     parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
     parser.add_argument(

@@ -29,7 +29,7 @@ examples:
   cifar-lab recipes new recipes/mine.yaml
 A recipe is named by its file, by its place below recipes/, or by a run. `cost` is what `cifar-lab plan` says of one
 GPU; what it has not measured yet is `-`, and --cost measures it (about ten seconds a recipe, kept). `measured` is the
-test accuracy of runs of exactly that recipe below --runs, `expected` what its own comment says.
+test error of runs of exactly that recipe below --runs (accuracy in --json), `expected` what its own comment says.
 """
 
 
@@ -96,7 +96,7 @@ def _row(entry: dict[str, Any]) -> list[str]:
         "-" if parameters is None else f"{parameters / 1e6:.2f} M",
         f"{entry['epochs']:g} epochs" if entry["epochs"] else f"{entry['steps']} steps",
         duration(seconds) if seconds is not None else "does not fit" if entry["fits"] is False else "-",
-        book.mean_and_spread(entry["measured"]),
+        book.mean_error(entry["measured"]),
         entry["expected"].partition(";")[0] or "-",  # `show` tells the rest
     ]
 
@@ -105,8 +105,12 @@ def _show(options: argparse.Namespace) -> int:
     path = book.find_recipe(options.recipe, options.recipes)
     recipe = load_recipe(path, options.overrides, check_files=False)
     where = origins(path, options.overrides)
-    measured = book.mean_and_spread(book.reached(recipe, options.runs))
-    print("\n".join([shown(path), *(f"  {line}" for line in book.header(path)), f"  Measured here: {measured}", ""]))
+    measured = book.mean_error(book.reached(recipe, options.runs))
+    print(
+        "\n".join(
+            [shown(path), *(f"  {line}" for line in book.header(path)), f"  Measured here: test error {measured}", ""]
+        )
+    )
     print(table([(key, written(value), where[key]) for key, value in flatten(recipe).items()]))
     return 0
 

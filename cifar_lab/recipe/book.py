@@ -86,12 +86,12 @@ def reached(recipe: Recipe, runs: Path) -> list[float]:
     return [of_seeds[seed] for seed in sorted(of_seeds)]
 
 
-def mean_and_spread(accuracies: list[float]) -> str:
-    """Such as `93.21 % ± 0.12 % (n=3)`, `-` of none."""
+def mean_error(accuracies: list[float]) -> str:
+    """Such as `6.79 ± 0.12 % (n=3)`, `-` of none."""
     if not accuracies:
         return "-"
-    spread = f" ± {stdev(accuracies):.2%}" if len(accuracies) > 1 else ""
-    return f"{fmean(accuracies):.2%}{spread}".replace("%", " %") + f" (n={len(accuracies)})"
+    spread = f" ± {100 * stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
+    return f"{100 * (1 - fmean(accuracies)):.2f}{spread} % (n={len(accuracies)})"
 
 
 def write_template(path: Path) -> None:

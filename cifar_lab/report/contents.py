@@ -113,8 +113,8 @@ COLUMNS: dict[str, Callable[[Ranked], str]] = {
 TEXT_COLUMNS = ("rank", "experiment", "strategy and topology")
 
 NOTES = (
-    "Test error is the share of wrong test pictures, mean ± standard deviation (n - 1) over seeds; the other numbers "
-    "are means over seeds. Of several runs of one seed the one written last counts.",
+    "Test error is the share of wrong test pictures (accuracy is the rest of 100 %), mean ± standard deviation (n - 1) "
+    "over seeds; the other numbers are means over seeds. Of several runs of one seed the one written last counts.",
     "A rank is shared (=) where the difference to the best of that rank is within noise, judged for all pairs of the "
     "table together: where all are equal, about one table in twenty tells any two apart (Holm's procedure, with the "
     "pooled spread over seeds or a larger own one).",

@@ -77,7 +77,7 @@ def run_figures(run: RunRecord) -> list[Figure]:
 
 
 def classes(run: RunRecord) -> dict[str, Any] | None:
-    """Confusion matrix, accuracy of each class and the most common mistakes; of many classes the worst."""
+    """Confusion matrix, error of each class and the most common mistakes; of many classes the worst."""
     if run.predictions is None or not len(run.predictions.labels):
         return None
     labels, predictions = run.predictions.labels, run.predictions.predictions
@@ -94,7 +94,7 @@ def classes(run: RunRecord) -> dict[str, Any] | None:
     return {
         "names": names,
         "matrix": shares.tolist() if num <= MOST_CLASSES else None,
-        "classes": [(names[i], shares[i, i]) for i in worst[:MOST_CLASSES]],
+        "classes": [(names[i], 100 - shares[i, i]) for i in worst[:MOST_CLASSES]],
         "mistakes": [(wrong[i, j], names[i], names[j]) for i, j in mistaken if wrong[i, j]],
     }
 

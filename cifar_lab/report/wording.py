@@ -6,15 +6,11 @@ import time
 from collections.abc import Sequence
 
 from cifar_lab.cli import printable
+from cifar_lab.cli.printable import percent
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.stats import Sample
 
 MISSING = "-"
-
-
-def percent(value: float | None) -> str:
-    """0.1234 as 12.34 %."""
-    return MISSING if value is None else f"{100 * value:.2f} %"
 
 
 def mean_error(sample: Sample) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cifar_lab.cli.printable import percent
 from cifar_lab.files.jsonl import last_lines, parse_object
 from cifar_lab.rundir.attempt import last_written
 from cifar_lab.status.slurm_queue import Job, Queue
@@ -123,7 +124,7 @@ def _reason(standing: Standing, effective: EffectiveState, last: dict[str, Any] 
 
 def _message(effective: EffectiveState, standing: Standing, metrics: MetricsTail) -> str:
     if effective == "completed":
-        return "" if metrics.test_error is None else f"test error {metrics.test_error:.2%}"
+        return "" if metrics.test_error is None else f"test error {percent(metrics.test_error)}"
     if effective == "starting":
         return "starts"
     phase = standing.beats[0].phase if standing.beats else "train"

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import get_args
 
-from cifar_lab.cli.printable import duration, shown
+from cifar_lab.cli.printable import duration, percent, shown
 from cifar_lab.cli.table import table
 from cifar_lab.status.slurm_queue import Queue
 from cifar_lab.status.state import EffectiveState, RunState
@@ -83,7 +83,7 @@ def _row(run: RunState, folder: Path | None) -> list[str]:
         run.effective_state,
         _job(run),
         step,
-        "" if run.val_error is None else f"{run.val_error:.2%}",
+        "" if run.val_error is None else percent(run.val_error),
         "" if run.images_per_second is None else f"{run.images_per_second:,.0f}",
         "" if run.seconds_left is None else duration(run.seconds_left),
         run.message,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cifar_lab.cli.printable import shown
+from cifar_lab.cli.printable import error_rate, percent, shown
 from cifar_lab.cli.table import table
 
 BINS = 15
@@ -67,14 +67,16 @@ def as_text(measured: Mapping[str, Any]) -> str:
     lines = [
         shown(measured["model"]),
         f"{measured['data']}, {measured['split']} split: {measured['count']:,} pictures{tta[measured['tta']]}",
-        f"  accuracy     {measured['accuracy']:8.2%}",
-        f"  loss         {measured['loss']:8.4f}",
-        f"  calibration  {ece:8.2%}  (ECE, {BINS} bins; mean confidence {confidence:.2%})",
+        f"  error        {percent(1 - measured['accuracy'])} (accuracy {percent(measured['accuracy'])})",
+        f"  loss         {measured['loss']:.4f}",
+        f"  calibration  {percent(ece)} (ECE, {BINS} bins; mean confidence {percent(confidence)})",
     ]
     if recorded is not None and all(recorded[key] == measured[key] for key in ("accuracy", "count")):
         lines.append("  as the run's summary.json says")
     elif recorded is not None:
-        lines.append(f"  the run's summary.json says {recorded['accuracy']:.2%} of {recorded['count']:,} pictures")
+        lines.append(
+            f"  the run's summary.json says {error_rate(recorded['accuracy'])} of {recorded['count']:,} pictures"
+        )
     if measured["same_data"] is False:
         lines.append("  these are not the pictures that the run was trained with: val and train are not what they were")
     return "\n".join([*lines, "", _classes(measured), "", _confusion(measured)])
@@ -86,9 +88,9 @@ def _classes(measured: Mapping[str, Any]) -> str:
         wrong = [0 if other == index else count for other, count in enumerate(row)]
         most = max(wrong)
         other = f"{measured['classes'][wrong.index(most)]['name']} ({most:,})" if most else "-"
-        shares = ("-" if one[key] is None else f"{one[key]:.2%}" for key in ("accuracy", "precision"))
-        rows.append([one["name"], f"{one['count']:,}", *shares, other])
-    numbers = ("pictures", "accuracy", "precision")
+        error = None if one["accuracy"] is None else 1 - one["accuracy"]
+        rows.append([one["name"], f"{one['count']:,}", percent(error), percent(one["precision"]), other])
+    numbers = ("pictures", "error", "precision")
     return table(rows, ("class", *numbers, "most often taken for"), numbers=numbers)
 
 

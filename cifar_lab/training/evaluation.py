@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_lab.cli.printable import error_rate
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.recipe.schema import TestTimeAugmentation
 from cifar_lab.runtime.world import World
@@ -32,6 +33,10 @@ class Evaluation:
     accuracy: float
     count: int
     predictions: Predictions | None = None
+
+    def __str__(self) -> str:
+        """For people, such as `error 19.72 % (accuracy 80.28 %) of 10,000 pictures, loss 0.6305`."""
+        return f"{error_rate(self.accuracy)} of {self.count:,} pictures, loss {self.loss:.4f}"
 
 
 def views(images: Tensor, tta: TestTimeAugmentation) -> list[tuple[float, Tensor]]:

@@ -56,7 +56,7 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
     # The files above take memory too, a copy of the weights among it.
     run_dir.write_summary(_summary(session, result, max(*peaks, peak_memory(session.world.device))))
     write_status(session, "completed")
-    session.progress.message(f"test loss {result.loss:.4f}, accuracy {result.accuracy:.2%} of {result.count} images")
+    session.progress.message(f"test {result}")
 
 
 def _final_weights(session: Session) -> dict[str, Tensor]:

@@ -112,9 +112,7 @@ def validate(session: Session) -> bool:
         return False
     epoch = schedule.epoch_at(state.step)
     session.tracker.log("val", state.step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
-    session.progress.message(
-        f"epoch {epoch:g}: validation loss {result.loss:.4f}, error {1 - result.accuracy:.2%} of {result.count} images"
-    )
+    session.progress.message(f"epoch {epoch:g}: validation {result}")
     return True
 
 

@@ -81,7 +81,7 @@ class Progress:
         fields += [
             form.format(self._values[name]) for name, form in FORMATS.items() if self._values.get(name) is not None
         ]
-        if self._step > self._first_step:
+        if self._first_step < self._step < self._total:
             pace = (now - self._started) / (self._step - self._first_step)
             fields.insert(2, f"{duration(pace * (self._total - self._step))} left")
         line = fields[0]

@@ -81,7 +81,9 @@ def _train(recipe: Recipe, world: World, presence: Presence) -> Outcome:
             with host.loading():
                 session = Session(recipe, world, presence)
                 _introduce(session)
-            completed = fit(session) and finish(session)
+            completed = fit(session)
+            session.progress.close()  # in a log its last line comes before the result, not after it
+            completed = completed and finish(session)
         if not completed and world.is_main:
             session.progress.message(f"stopped at step {session.state.step}; start again to continue")
         return Outcome(presence.run_dir, completed)

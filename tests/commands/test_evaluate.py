@@ -139,8 +139,8 @@ def test_text_for_people(capsys, caplog):
     assert " pictures of the cache of 2" in caplog.text
     out = capsys.readouterr().out
     for part in (
-        f"{summary['accuracy']:.2%}",
-        f"{summary['loss']:.4f}",
+        f"error        {100 - 100 * summary['accuracy']:.2f} % (accuracy {100 * summary['accuracy']:.2f} %)",
+        f"loss         {summary['loss']:.4f}",
         "as the run's summary.json says",
         "checkerboard",
     ):

@@ -66,8 +66,10 @@ def test_timm_s_folder_classifies_the_test_split_as_the_run_did(exported):
 @pytest.mark.parametrize("form", ["timm", "onnx"])
 def test_the_card_has_the_real_numbers(exported, form):
     summary, text = saved_run("net").summary(), (exported("net", form) / "README.md").read_text()
-    assert f"| test | 60 | {summary['test']['accuracy']:.2%} | {summary['test']['loss']:.4f} |" in text
-    assert f"| held out of training | 80 | {summary['val']['accuracy']:.2%} |" in text
+    shares = (100 * summary[split]["accuracy"] for split in ("test", "val"))
+    test, val = (f"{100 - share:.2f} % | {share:.2f} %" for share in shares)
+    assert f"| test | 60 | {test} | {summary['test']['loss']:.4f} |" in text
+    assert f"| held out of training | 80 | {val} |" in text
     for part in ("Seed 0", "40 steps", "arch: test_efficientnet", "from scratch", "horizontal_stripes"):
         assert part in text
     for part in ("## What is not known", "over seeds: this is one run", "licence"):

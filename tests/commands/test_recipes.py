@@ -41,7 +41,7 @@ def test_every_shipped_recipe_is_listed_and_says_what_to_expect(capsys, monkeypa
     assert len(listed) == len(files) > 10
     assert {"demo", "strong/eva02_large"} <= set(listed)
     assert all(one["expected"] for one in listed.values())
-    assert listed["demo"]["expected"].startswith("80.3 % on the test split")
+    assert listed["demo"]["expected"].startswith("test error 19.7 % (accuracy 80.3 %)")
     assert listed["vit_tiny"]["model"] == "vit_tiny_patch16_224"
 
 
@@ -83,7 +83,8 @@ def test_measured_is_of_runs_of_exactly_that_recipe(book, tmp_path, capsys):
     assert listed == {"own": [accuracy, 0.75], "strong/net": []}
     assert recipes.main([]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("own "))
-    assert re.search(r"vit +\S+.* 4 epochs +.* [\d.]+ % ± [\d.]+ % \(n=2\)  12.5 % in no time$", line), line
+    error = f"{100 * (1 - (accuracy + 0.75) / 2):.2f}"
+    assert re.search(rf"vit +.*4 epochs .* {error} ± [\d.]+ % \(n=2\)  12.5 % in no time$", line), line
 
 
 def test_a_broken_recipe_is_named_and_the_others_listed(book, capsys):

@@ -56,7 +56,7 @@ def test_processes_do_not_talk_over_each_other(launched, form):
     assert seen == [*[("train", step) for step in range(1, 11)], ("val", 10), ("test", 10)]
     assert done.stdout == f"{run.path}\n"
     assert done.stderr.count("= global batch 16;") == 1
-    assert done.stderr.count("test loss") == 1
+    assert done.stderr.count("test error") == 1
 
 
 @pytest.mark.launch

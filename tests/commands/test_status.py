@@ -51,7 +51,7 @@ def test_table(tmp_path, capsys):
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert cells[0] == ["run", "state", "job", "step", "val error", "images/s", "left", "last message"]
     assert cells[1][:4] == ["demo/0-aa", "running", "17 RUNNING node[1-2]", "41/100 41%"]
-    assert cells[1][4:-1] == ["10.00%", "1,234", "0:00"]
+    assert cells[1][4:-1] == ["10.00 %", "1,234", "0:00"]
     assert cells[1][-1] == "epoch 4.0, loss 1.5000"
     assert cells[2] == ["demo/3-aa", "queued", "20_1 PENDING Resources"]
     assert cells[3][:2] == ["demo/1-aa", "failed"]

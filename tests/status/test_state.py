@@ -65,7 +65,7 @@ def test_ended_runs(tmp_path, state):
 
 def test_test_error_is_the_message_of_a_completed_run(tmp_path):
     run_dir(tmp_path, "completed").append_metrics(split="test", step=100, epoch=9, loss=1.0, accuracy=0.9375)
-    assert read_run(tmp_path).message == "test error 6.25%"
+    assert read_run(tmp_path).message == "test error 6.25 %"
 
 
 @pytest.mark.parametrize(
