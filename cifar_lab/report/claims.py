@@ -101,10 +101,11 @@ class Claim:
 
 
 def check_claims(experiments: Sequence[Experiment]) -> list[Claim]:
-    """The study's claims on the experiments of one protocol; each is there, with or without the runs for it."""
+    """The study's claims on the experiments of one protocol, those that have runs on each side."""
     cast = Cast(experiments)
     claims = [_better(cast, *compared) for compared in COMPARED]
-    return [claims[0], _residual(cast), *claims[1:], *_other_transfers(cast)]
+    found = [claims[0], _residual(cast), *claims[1:], *_other_transfers(cast)]
+    return [claim for claim in found if claim]
 
 
 class Cast:
@@ -126,10 +127,10 @@ class Cast:
         pairs = [(a, b) for a in self.named(first) for b in self.named(second)]
         return min(pairs, key=lambda pair: len(other_settings(*pair))) if pairs else None
 
-    def lacking(self, title: str, sentence: str, *roles: str) -> Claim:
-        """A claim whose parts are not all played."""
-        missing = [TITLES[role] for role in roles if not self.named(role)]
-        return Claim(title, sentence, OPEN, f"no completed run of {', '.join(missing)}", [])
+    @property
+    def absent(self) -> list[str]:
+        """Titles of the parts that no experiment plays."""
+        return [title for role, title in TITLES.items() if not self.named(role)]
 
     def evidence(self, what: str, *parts: tuple[int, Experiment]) -> Evidence:
         """The signed sum of mean errors, and the settings in which its experiments also differ."""
@@ -195,14 +196,12 @@ def _compare(cast: Cast, title: str, sentence: str, worse: Experiment, better: E
     return Claim(title, sentence, *_positive(evidence), [evidence])
 
 
-def _better(cast: Cast, title: str, sentence: str, worse: str, better: str) -> Claim:
+def _better(cast: Cast, title: str, sentence: str, worse: str, better: str) -> Claim | None:
     pair = cast.pair(worse, better)
-    if pair is None:
-        return cast.lacking(title, sentence, worse, better)
-    return _compare(cast, title, sentence, *pair)
+    return _compare(cast, title, sentence, *pair) if pair else None
 
 
-def _residual(cast: Cast) -> Claim:
+def _residual(cast: Cast) -> Claim | None:
     title = "Shortcuts remove it"
     sentence = (
         "depth costs ResNet less than Plain, and ResNet34 is not worse than ResNet18 "
@@ -210,7 +209,7 @@ def _residual(cast: Cast) -> Claim:
     )
     plain, residual = cast.pair("plain34", "plain18"), cast.pair("resnet34", "resnet18")
     if plain is None or residual is None:
-        return cast.lacking(title, sentence, "plain18", "plain34", "resnet18", "resnet34")
+        return None
     depth = cast.evidence("ResNet34 minus ResNet18", (1, residual[0]), (-1, residual[1]))
     saved = cast.evidence(
         "(Plain34 minus Plain18) minus (ResNet34 minus ResNet18)",

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cifar_lab.report import wording
-from cifar_lab.report.claims import TITLES, Claim, check_claims
+from cifar_lab.report.claims import TITLES, Cast, Claim, check_claims
 from cifar_lab.report.figure import Figure
 from cifar_lab.report.groups import Experiment, Ranked, Table, labels, ranked, tables
 from cifar_lab.report.record import RunRecord
-from cifar_lab.report.study import MOST, comparison, study_figures
+from cifar_lab.report.study import comparison, study_figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Section:
     ranked: list[Ranked]
     claims: list[Claim]
     figures: list[Figure]
-    missing: list[str]
+    missing: str  # a sentence on what of the study has no runs, empty where that is nothing
 
     def cells(self, titles: Sequence[str]) -> list[list[str]]:
         """The ranked table's texts in these of COLUMNS."""
@@ -46,7 +46,6 @@ class Contents:
     records: list[RunRecord]
     sections: list[Section]
     attention: list[RunRecord]
-    has_study: bool
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -63,7 +62,6 @@ class Contents:
 def contents(records: Sequence[RunRecord]) -> Contents:
     """Work out tables, claims and figures."""
     found = tables(records)
-    has_study = any(record.name in TITLES for record in records)
     words = [table.protocol.describe() for table in found]
     # Protocols that differ in nothing but their pictures are told apart by numbers.
     headings = [
@@ -71,27 +69,26 @@ def contents(records: Sequence[RunRecord]) -> Contents:
         for index, text in enumerate(words)
     ]
     sections = [
-        _section(table, heading, index, has_study=has_study, alone=len(found) == 1)
-        for index, (table, heading) in enumerate(zip(found, headings, strict=True))
+        _section(table, heading, index) for index, (table, heading) in enumerate(zip(found, headings, strict=True))
     ]
     attention = [record for record in records if not record.counts or record.problems]
-    return Contents(list(records), sections, attention, has_study)
+    return Contents(list(records), sections, attention)
 
 
-def _section(table: Table, heading: str, index: int, *, has_study: bool, alone: bool) -> Section:
-    """The first table also tells which claims and figures lack runs; the others what they have."""
+def _section(table: Table, heading: str, index: int) -> Section:
+    """What the runs of one table allow; of the study only the first one tells what they do not."""
     experiments = table.experiments
     prefix = f"protocol{index + 1}-" if index else ""
     claims = check_claims(experiments)
     named = dict(zip(experiments, labels(experiments), strict=True))
-    figures, missing, playing = study_figures(named, {e for claim in claims for e in claim.sides.values()})
-    if index or not has_study:
-        claims, missing = [claim for claim in claims if claim.evidence], []
-    # A lone one has its curves among the runs.
+    figures, playing = study_figures(named, {e for claim in claims for e in claim.sides.values()})
+    absent = Cast(experiments).absent
+    told = not index and 0 < len(absent) < len(TITLES) - 1
+    missing = f"No completed run of {', '.join(absent)}: what the study says of them is not checked." if told else ""
     others = [(label, experiment) for experiment, label in named.items() if experiment not in playing]
-    if len(others) > 1 or (others and alone and not figures):
-        several = f"{'The best' if len(others) > MOST else 'All'}{' others' if figures else ''}"
-        figures += comparison("best", several if len(others) > 1 else others[0][0], others)
+    if others:
+        several = "Other experiments" if figures else "All experiments"
+        figures += comparison("all", several if len(others) > 1 else others[0][0], others)
     figures = [replace(figure, name=f"{prefix}{figure.name}") for figure in figures]
     return Section(f"{prefix}ranking", heading, ranked(experiments), claims, figures, missing)
 
@@ -133,4 +130,3 @@ SEPARATE = (
     "These runs were trained or measured under {count} protocols (other data, split sizes or pictures). Numbers of "
     "different tables do not compare."
 )
-NO_STUDY = "None of the study's recipes is among these runs; its claims and figures are left out."

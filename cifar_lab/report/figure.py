@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cifar_lab.report.curves import EMPTY, Curve, Numbers
 
-# Above this share of its end value's range, the start of a curve is cut off rather than all else squeezed.
-EARLY = 0.12
-FEWEST_TO_CUT = 8
 MOST_TICKS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One curve, the mean of `seeds`; `look` chooses colour and marker, a band goes from `low` to `high` if given.
+    """One curve of a run or the mean of `seeds`, which the `source` tells; `look` chooses colour and marker.
 
-    Lines of one look and label (training and validation, the `kind`) share an entry of the legend.
+    Lines of one look and label (seeds, training and validation, the `kind`) share an entry of the legend.
     """
 
     label: str
@@ -30,20 +27,14 @@ class Line:
     look: int = 0
     dashed: bool = False
     faint: bool = False
-    low: Numbers = field(default_factory=lambda: EMPTY)
-    high: Numbers = field(default_factory=lambda: EMPTY)
     kind: str = ""
     seeds: int = 1
+    source: str = ""
 
     @property
     def name(self) -> str:
         """Label and kind."""
         return ", ".join(part for part in (self.label, self.kind) if part)
-
-    @property
-    def top(self) -> Numbers:
-        """The upper edge of all that is drawn of it."""
-        return self.high if len(self.high) else self.y
 
 
 @dataclass(frozen=True)
@@ -53,10 +44,14 @@ class Axis:
     low: float
     high: float
     ticks: list[float]
+    log: bool = False
 
     def place(self, value: Any, start: float, end: float) -> Any:
         """Where a number, or an array of them, lies on an axis that is drawn from `start` to `end`."""
-        return start + (value - self.low) / (self.high - self.low) * (end - start)
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log(low), math.log(high), np.log(value)
+        return start + (value - low) / (high - low) * (end - start)
 
     def text(self, value: float) -> str:
         """A tick's label."""
@@ -74,49 +69,33 @@ class Figure:
     y_title: str = ""
     caption: str = ""
     from_zero: bool = False
+    source: str = ""  # of its lines, where these do not tell
 
     def __post_init__(self) -> None:
         self.lines = [line for line in self.lines if len(line.x)]
+
+    def told(self, line: Line, point: int) -> str:
+        """A value with its run and epoch."""
+        who = ", ".join(part for part in (line.name or self.title, line.source or self.source) if part)
+        return f"{who}, {self.x_title} {line.x[point]:.4g}: {line.y[point]:.4g}"
 
     def x_axis(self) -> Axis:
         """From the start of training to its end."""
         return axis(0.0, max([1e-9, *(float(line.x[-1]) for line in self.lines)]), tight=True)
 
     def y_axis(self) -> Axis:
-        """Where reading is easiest: as much room as the curves need once the first epochs are over."""
-        shown = [values for line in self.lines for values in (line.y, line.low, line.high) if len(values)]
-        low = min(float(values.min()) for values in shown)
-        high = max(float(values.max()) for values in shown)
+        """From the lowest value to the highest; logarithmic where the first epochs would squeeze the others."""
+        low = min(float(line.y.min()) for line in self.lines)
+        high = max(float(line.y.max()) for line in self.lines)
         if self.from_zero:
             return axis(0.0, high)
-        calm = max(map(_after_start, self.lines))
-        long = max(len(line.x) for line in self.lines) >= FEWEST_TO_CUT
-        if long and high - low > 1.6 * (calm - low) > 0:
-            high = calm + 0.15 * (calm - low)
-        return axis(0.0 if 0 <= low < 0.2 * high else low, high)
-
-    @property
-    def above(self) -> str:
-        """What the axis leaves out above, empty where it shows all."""
-        limit = self.y_axis().high
-        out = [
-            (float(line.x[line.top > limit][-1]), float(line.top.max()))
-            for line in self.lines
-            if line.top.max() > limit
-        ]
-        if not out:
-            return ""
-        return f"above the axis until epoch {max(x for x, _ in out):.3g}: up to {max(y for _, y in out):.3g}"
-
-
-def _after_start(line: Line) -> float:
-    """The highest value once `EARLY` of the training is over."""
-    after = line.top[line.x >= line.x[0] + EARLY * (line.x[-1] - line.x[0])]
-    return float(after.max())
+        return log_axis(low, high) if SMALLEST < low < high / SQUEEZED else axis(low, high)
 
 
 # Of what numbers are, and of what can be drawn.
 ROUNDING, SMALLEST, LARGEST = 1e-9, 1e-300, 1e300
+# So many times the lowest value is the highest, where half of the values lie in a corner of a linear axis.
+SQUEEZED = 5.0
 
 
 def axis(low: float, high: float, *, tight: bool = False) -> Axis:
@@ -137,15 +116,22 @@ def axis(low: float, high: float, *, tight: bool = False) -> Axis:
     return Axis(ticks[0], ticks[-1], ticks)
 
 
-def band(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """x, mean, lowest and highest over seeds, where all of them have a value; no band of a single one."""
+def log_axis(low: float, high: float) -> Axis:
+    """Of positive numbers of which `high` is `SQUEEZED` times `low` or more: ticks at 1, 2 and 5, of many at powers."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(min(high, LARGEST)))
+    stride = 1 + (last - first) // MOST_TICKS
+    steps = (1, 2, 5) if high < 100 * low else (1,)
+    ticks = [float(f"{digit}e{power}") for power in range(first, last + 1, stride) for digit in steps]
+    low, high = low / 1.05, min(high, LARGEST) * 1.05
+    return Axis(low, high, [tick for tick in ticks if low <= tick <= high], log=True)
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """The mean over seeds, at the epochs where all of them have a value."""
     curves = [(x, y) for x, y in curves if len(x)]
     if not curves:
-        return EMPTY, EMPTY, EMPTY, EMPTY
+        return EMPTY, EMPTY
     longest = max((x for x, _ in curves), key=len)
     start, end = max(float(x[0]) for x, _ in curves), min(float(x[-1]) for x, _ in curves)
     grid = longest[(longest >= start - 1e-9) & (longest <= end + 1e-9)]
-    values = np.stack([np.interp(grid, x, y) for x, y in curves])
-    if len(values) == 1:
-        return grid, values[0], EMPTY, EMPTY
-    return grid, values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+    return grid, np.mean([np.interp(grid, x, y) for x, y in curves], axis=0)

@@ -71,7 +71,7 @@ def told(contents: Contents, *, claims: bool = False) -> str:
         parts.append("\n".join([table(section.cells(SHORT), SHORT, numbers=numbers), *section.marked]))
         if claims and section.claims:
             heads = ("claim", "verdict", "difference in points (95 % interval)", "why")
-            parts.append(table(section.told_claims, heads))
+            parts += [table(section.told_claims, heads), *([section.missing] if section.missing else [])]
     lines = [f"{r.label}: {r.state}{f', {r.reason}' if r.reason else ''}" for r in contents.attention]
     return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import cifar_lab
 from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN
-from cifar_lab.report.contents import COLUMNS, NO_STUDY, NOTES, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.contents import COLUMNS, NOTES, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.curves import thinned
 from cifar_lab.report.figure import Figure, Line
 from cifar_lab.report.record import RunRecord
@@ -47,7 +48,6 @@ def page(contents: Contents, drawings: Mapping[str, str], pictures: Mapping[RunR
         text_columns=(*TEXT_COLUMNS, "run", "state", "reason"),
         notes=NOTES,
         separate=SEPARATE.format(count=len(contents.sections)),
-        no_study=NO_STUDY,
         figures=run_figures,
         draw=draw,
         small=SMALL,
@@ -73,7 +73,7 @@ def run_figures(run: RunRecord) -> list[Figure]:
         Figure("lr", "Learning rate", [Line("", *thinned(*rate, POINTS), look=2)], from_zero=True),
         Figure("speed", "Images per second", [Line("", *thinned(*speed, POINTS), look=3)], from_zero=True),
     )
-    return [figure for figure in figures if figure.lines]
+    return [replace(figure, source=run.label) for figure in figures if figure.lines]
 
 
 def classes(run: RunRecord) -> dict[str, Any] | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from cifar_lab.report.claims import TITLES, Cast
-from cifar_lab.report.curves import Curve, epoch_means, thinned
-from cifar_lab.report.figure import Figure, Line, band
+from cifar_lab.report.curves import EMPTY, Curve, epoch_means, thinned
+from cifar_lab.report.figure import Figure, Line, mean_curve
 from cifar_lab.report.groups import Experiment
 from cifar_lab.report.record import RunRecord
 
@@ -26,26 +24,29 @@ COMPARISONS: dict[str, tuple[str, ...]] = {
 
 def study_figures(
     experiments: Mapping[Experiment, str], compared: Collection[Experiment]
-) -> tuple[list[Figure], list[str], set[Experiment]]:
-    """The comparison figures that runs allow, a sentence on each that lacks some, and the experiments that play parts.
+) -> tuple[list[Figure], set[Experiment]]:
+    """The comparison figures of the study, none where no two of its parts can be compared, and who plays in them.
 
     `experiments` has the labels of a table; those `compared` by claims are drawn first.
     """
-    cast, figures, missing, playing = Cast(list(experiments)), [], [], set()
-    for name, roles in COMPARISONS.items():
+    cast = Cast(list(experiments))
+    figures: list[Figure] = []
+    playing: set[Experiment] = set()
+    present = {name: [role for role in roles if cast.named(role)] for name, roles in COMPARISONS.items()}
+    # A pair with one side says nothing; its experiment is drawn with all others.
+    present = {name: roles for name, roles in present.items() if len(roles) >= min(2, len(COMPARISONS[name]))}
+    if not any(len(roles) > 1 for roles in present.values()):
+        return [], set()
+    for name, roles in present.items():
         sides: list[tuple[int, str, Experiment]] = []
         for role in roles:
             first = sorted(cast.named(role), key=lambda experiment: experiment not in compared)
             sides += [(turn, TITLES[role] + experiments[e].removeprefix(e.name), e) for turn, e in enumerate(first)]
-        absent = [role for role in roles if not cast.named(role)]
-        if absent:
-            without = f"drawn without {', '.join(absent)}, " if sides else ""
-            missing.append(f"{_title(roles)}: {without}no completed run of {', '.join(absent)}")
-        # One experiment of each part, then the second of each: all parts are seen where not all experiments are drawn.
+        # One experiment of each part, then the second of each: what is to be compared stands in one figure.
         drawn = [(label, experiment) for _, label, experiment in sorted(sides, key=lambda side: side[0])]
-        figures += comparison(name, _title([role for role in roles if role not in absent]), drawn) if sides else []
+        figures += comparison(name, _title(roles), drawn)
         playing |= {experiment for _, experiment in drawn}
-    return figures, missing, playing
+    return figures, playing
 
 
 def _title(roles: Sequence[str]) -> str:
@@ -54,28 +55,31 @@ def _title(roles: Sequence[str]) -> str:
 
 
 def comparison(name: str, title: str, sides: Sequence[tuple[str, Experiment]]) -> list[Figure]:
-    """A figure of training and validation loss, and one of validation error, of the first `MOST` sides."""
-    losses, errors = [], []
-    for look, (label, experiment) in enumerate(sides[:MOST]):
-        runs = experiment.runs
+    """A figure of training and validation loss, and one of validation error; two more for every `MOST` sides."""
+    found = []
+    for start in range(0, len(sides), MOST):
+        part = sides[start : start + MOST]
+        number = f"-{start // MOST + 1}" if start else ""
+        of = f", {start + 1} to {start + len(part)} of {len(sides)}" if len(sides) > MOST else ""
+        found += _compared(f"{name}{number}", f"{title}{of}", part)
+    return found
+
+
+def _compared(name: str, title: str, sides: Sequence[tuple[str, Experiment]]) -> list[Figure]:
+    losses: list[list[Line]] = []
+    errors: list[list[Line]] = []
+    for look, (label, experiment) in enumerate(sides):
         side = label if len(sides) > 1 else ""
-        losses.append(_line(side, [training_loss(run) for run in runs], look, kind="training", dashed=True))
-        losses.append(_line(side, [run.metrics.curve("val", "loss") for run in runs], look, kind="validation"))
+        losses.append(_lines(Line(side, EMPTY, EMPTY, look, dashed=True, kind="training"), experiment, training_loss))
+        losses.append(_lines(Line(side, EMPTY, EMPTY, look, kind="validation"), experiment, validation_loss))
         last = "" if experiment.val_error is None else f", last {100 * experiment.val_error:.2f} %"
-        errors.append(_line(f"{label}{last}", [validation_error(run) for run in runs], look))
-    if len(sides) > MOST:
-        title = f"{title}, {MOST} of {len(sides)}"
+        errors.append(_lines(Line(f"{label}{last}", EMPTY, EMPTY, look), experiment, validation_error))
     dashed = " (dashed: training)" if len(sides) > 1 else ""
     figures = (
-        Figure(f"{name}-loss", f"{title}: loss", losses, y_title=f"loss{dashed}"),
-        Figure(f"{name}-error", f"{title}: validation error", errors, y_title="error (%)"),
+        _figure(f"{name}-loss", f"{title}: loss", f"loss{dashed}", losses),
+        _figure(f"{name}-error", f"{title}: validation error", "error (%)", errors),
     )
-    without_values = [[line.name for line in lines if not len(line.x)] for lines in (losses, errors)]
-    return [
-        replace(figure, caption=_caption(figure, absent, len(sides) - MOST))
-        for figure, absent in zip(figures, without_values, strict=True)
-        if figure.lines
-    ]
+    return [figure for figure in figures if figure.lines]
 
 
 def training_loss(run: RunRecord) -> Curve:
@@ -90,25 +94,41 @@ def validation_error(run: RunRecord) -> Curve:
     return epochs, 100 * (1 - accuracies)
 
 
-def _line(label: str, curves: Sequence[Curve], look: int, *, kind: str = "", dashed: bool = False) -> Line:
-    x, mean, low, high = band(curves)
-    # Thinned afterwards: all that is drawn is the mean, lowest and highest of seeds at an epoch that they have.
-    kept = np.isin(x, np.concatenate([x[:0], *(thinned(x, of, POINTS)[0] for of in (mean, low, high) if len(of))]))
-    low, high = (edge[kept] if len(edge) else edge for edge in (low, high))
-    seeds = sum(len(x) > 0 for x, _ in curves)
-    return Line(label, x[kept], mean[kept], look, dashed, kind=kind, low=low, high=high, seeds=seeds)
+def validation_loss(run: RunRecord) -> Curve:
+    """Validation loss over epochs."""
+    return run.metrics.curve("val", "loss")
 
 
-def _caption(figure: Figure, without_values: Sequence[str], left_out: int) -> str:
-    """What the lines are, where the axis starts, and what is not drawn."""
+def _lines(like: Line, experiment: Experiment, of: Callable[[RunRecord], Curve]) -> list[Line]:
+    """A line of each seed, thin where there are several, and then their mean on top."""
+    curves = [(run, of(run)) for run in experiment.runs]
+    known = [(run, curve) for run, curve in curves if len(curve[0])]
+    lines = [(run.label, curve) for run, curve in known]
+    if len(known) != 1:
+        lines.append((f"mean of {len(known)} seeds", mean_curve([curve for _, curve in known])))
+    last = len(lines) - 1
+    return [
+        replace(like, x=x, y=y, faint=place < last, seeds=len(known), source=source)
+        for place, (source, (x, y)) in enumerate((source, thinned(*curve, POINTS)) for source, curve in lines)
+    ]
+
+
+def _figure(name: str, title: str, y_title: str, groups: Sequence[Sequence[Line]]) -> Figure:
+    """With a caption: what the lines are, how the axis goes, and what is not drawn."""
+    figure = Figure(name, title, [line for group in groups for line in group], y_title=y_title)
+    if not figure.lines:
+        return figure
     seeds = list({line.look: line.seeds for line in figure.lines}.values())
-    several = f"Mean of {_listed(seeds)} seeds where all have a value, band from the lowest to the highest."
+    several = f"Thin lines are seeds, thick ones the mean of {_listed(seeds)}, where all of them have a value."
     told = [several if max(seeds) > 1 else "One seed."]
     axis = figure.y_axis()
-    told += [f"The axis starts at {axis.text(axis.low)}."] if axis.low > 0 else []
-    told += [f"Not drawn for want of values: {', '.join(without_values)}."] if without_values else []
-    told += [f"{left_out} more experiments are not drawn; each run has its curves under Runs."] if left_out > 0 else []
-    return " ".join(told)
+    if axis.log:
+        told.append("The vertical axis is logarithmic.")
+    elif axis.low > 0:
+        told.append(f"The axis starts at {axis.text(axis.low)}.")
+    without = [group[0].name for group in groups if not any(len(line.x) for line in group)]
+    told += [f"Not drawn, since no values were logged: {', '.join(without)}."] if without else []
+    return replace(figure, caption=" ".join(told))
 
 
 def _listed(seeds: Sequence[int]) -> str:

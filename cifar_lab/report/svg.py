@@ -9,8 +9,10 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cifar_lab.report import wording
-from cifar_lab.report.figure import Axis, Figure, Line, axis
+from cifar_lab.report.figure import Figure, Line, axis
 from cifar_lab.report.groups import Ranked
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
     # The last of a look, the solid one, stands for all.
     entries = {(line.look, line.label or line.kind): line for line in figure.lines if line.name}
     legend, top = _legend(list(entries.values()), size[0])
-    top += TEXT if figure.above else 0
+    top += TEXT if y.log else 0
     size = size[0], size[1] + int(max(top - USUAL, 0))
     left = max(text_width(y.text(tick)) for tick in y.ticks) + (30 if figure.y_title else 12)
     right, bottom = size[0] - 18.0, size[1] - 44.0
@@ -126,11 +128,9 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
     curves = []
     for line in figure.lines:
         across = x.place(line.x, left, right).tolist()
-        points, *band = (
-            list(zip(across, y.place(values, bottom, top).tolist(), strict=True))
-            for values in (line.y, line.low, line.high)
-            if len(values)
-        )
+        points = list(zip(across, y.place(line.y, bottom, top).tolist(), strict=True))
+        # As close together as a pointer can tell them apart.
+        told = np.unique(np.linspace(0, len(points) - 1, min(len(points), size[0] // 12)).round().astype(int))
         # Markers of different lines at different places.
         every = max(1, len(points) // MARKERS_A_LINE)
         marked = points[(line.look * every // 3) % every :: every] if len(points) > 1 else points
@@ -139,7 +139,7 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
                 "line": line,
                 "look": line.look % LOOKS,
                 "points": _path(points),
-                "band": _path([*band[1], *band[0][::-1]]) if band else "",
+                "values": [(*points[i], figure.told(line, i)) for i in told.tolist()],
                 "dash": DASHED if line.dashed else "" if split else DASHES[line.look % LOOKS],
                 "markers": "" if line.faint else _markers(marked, line.look),
             }
@@ -174,29 +174,17 @@ def _markers(points: Sequence[tuple[float, float]], look: int) -> str:
     return "".join(f"M{x:.1f} {y:.1f}{MARKERS[look % LOOKS]}" for x, y in points)
 
 
-def _range(shown: Sequence[Ranked]) -> Axis:
-    """An axis, in percent, that holds every mean and seed, and intervals as far as they do not dwarf them."""
-    errors = [error for row in shown for error in row.experiment.sample.errors]
-    margin = max(0.5 * (max(errors) - min(errors)), 0.02 * max(errors), 0.001)
-    low = max(min(row.low for row in shown), min(errors) - margin, 0.0)
-    high = min(max(row.high for row in shown), max(errors) + margin, 1.0)
-    return axis(100 * low, 100 * high)
-
-
 def draw_ranking(ranked: Sequence[Ranked], title: str) -> str:
-    """The best `SHOWN`, every seed a dot, the mean a diamond, its interval a line, as an <svg> element.
-
-    An interval that goes on outside of the plot ends in an arrow with the number where it ends.
-    """
+    """The best `SHOWN`, every seed a dot, the mean a diamond, its whole interval a line, as an <svg> element."""
     shown = ranked[:SHOWN]
-    scale = _range(shown)
+    ends = [value for row in shown for value in (row.low, row.high, *row.experiment.sample.errors)]
+    scale = axis(100 * min(ends), 100 * max(ends))
     left = min(max(text_width(row.label) for row in shown) + 16, WIDTH * 0.5)
     if len(ranked) > SHOWN:
         title = f"{title}: {SHOWN} of {len(ranked)}"
 
     def place(error: float) -> float:
-        within = min(max(100 * error, scale.low), scale.high)
-        return float(scale.place(within, left, WIDTH - 66.0))
+        return float(scale.place(100 * error, left, WIDTH - 66.0))
 
     return templates().get_template("ranking.svg.j2").render(
         shown=shown, title=title, scale=scale, place=place, left=left, width=WIDTH, row=ROW, top=TOP,

@@ -121,12 +121,10 @@ def test_one_seed_needs_the_spread_of_others(tmp_path: Path) -> None:
     assert claims(tmp_path)["Degradation"].verdict == HOLDS
 
 
-def test_missing_recipes_are_named(tmp_path: Path) -> None:
+def test_claims_without_runs_are_not_there(tmp_path: Path) -> None:
     written_study(tmp_path, seeds=2, without=["plain34", "vit_tiny_scratch"])
     found = claims(tmp_path)
-    assert list(found) == TITLES
-    assert found["Degradation"].because == "no completed run of Plain34"
-    assert found["Pretraining helps"].because == "no completed run of ViT from scratch"
+    assert list(found) == ["Shortcuts help at 18 layers", "Multi-scale features help"]
     assert found["Multi-scale features help"].verdict == HOLDS
 
 
@@ -154,9 +152,7 @@ def test_the_fairest_pair_is_compared_and_other_differences_are_told(tmp_path: P
 def test_a_vit_without_weights_is_not_the_pretrained_one(tmp_path: Path) -> None:
     seeds(tmp_path, "vit_tiny", (0.2, 0.21), ["model.pretrained=false"])
     seeds(tmp_path, "vit_tiny_scratch", (0.3, 0.31))
-    claim = claims(tmp_path)["Pretraining helps"]
-    assert claim.verdict == OPEN
-    assert claim.because == "no completed run of pretrained ViT"
+    assert claims(tmp_path) == {}
 
 
 def test_any_pair_that_differs_in_its_weights_alone_is_a_transfer_claim(tmp_path: Path) -> None:

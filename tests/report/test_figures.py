@@ -12,8 +12,7 @@ import pytest
 from support.written_runs import written
 
 from cifar_lab.report.contents import Section, contents
-from cifar_lab.report.figure import Figure, Line, axis, band
-from cifar_lab.report.groups import Ranked
+from cifar_lab.report.figure import Figure, Line, axis, log_axis, mean_curve
 from cifar_lab.report.read import read_run
 from cifar_lab.report.svg import draw, draw_ranking, shortened, standalone
 from cifar_lab.rundir.placement import find_runs
@@ -59,54 +58,91 @@ def test_an_axis_of_anything_a_float_can_be() -> None:
         assert [found.text(tick) for tick in found.ticks]
 
 
-def test_an_error_axis_starts_where_reading_is_easiest() -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        [80, 40, 20, 15, 14, 13, 12.5, 12.4, 12.3, 12.2],
+        [9, 5, 3, 2, 1.5, 1, 0.8, 0.7, 0.6, 0.5],
+        [1e6, 3, 2, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 1e-6],
+        [80, 40, 20],
+        [90, 0, 0, 1, 0, 2, 0, 1, 0, 0],
+        [-5, 5],
+        [1e299, 1e-299],
+    ],
+)
+def test_no_axis_cuts_anything(values: list[float]) -> None:
+    figure = Figure("", "", [curve([50, 49, 48], faint=True), curve(values)])
+    found = figure.y_axis()
+    assert found.low <= min(values)
+    assert found.high >= min(max(values), 1e300)
+    assert len(found.ticks) >= 2
+    left, top, right, bottom = map(float, re.findall(r'data-box="([^"]+)"', draw(figure))[0].split())
+    for points in re.findall(r'points="([^"]+)"', draw(figure)):
+        for x, y in (map(float, pair.split(",")) for pair in points.split()):
+            assert left - 0.1 <= x <= right + 0.1
+            assert top - 0.1 <= y <= bottom + 0.1
+
+
+def test_an_axis_goes_where_reading_is_easiest_and_the_drawing_says_so() -> None:
     late = Figure("", "", [curve([80, 40, 20, 15, 14, 13, 12.5, 12.4, 12.3, 12.2])])
-    assert late.y_axis().low == 12, "not at zero, where nothing is"
-    assert late.y_axis().high < 50, "the first epoch does not squeeze the rest"
-    assert late.above == "above the axis until epoch 2: up to 80"
+    assert late.y_axis().log, "the first epoch does not squeeze the rest"
+    assert late.y_axis().ticks == [20, 50]
+    assert ">log scale<" in draw(late)
     assert late.x_axis().low == 0
-    near_zero = Figure("", "", [curve([9, 5, 3, 2, 1.5, 1, 0.8, 0.7, 0.6, 0.5])])
-    assert near_zero.y_axis().low == 0
-    short = Figure("", "", [curve([80, 40, 20])])
-    assert short.y_axis().high >= 80
-    assert short.above == ""
-    rate = Figure("", "", [curve([5.0, 5.1])], from_zero=True)
-    assert rate.y_axis().low == 0
+    short = Figure("", "", [curve([40, 30, 20])])
+    assert (short.y_axis().low, short.y_axis().log) == (20, False), "not at zero, where nothing is"
+    assert "log scale" not in draw(short)
+    rate = Figure("", "", [curve([0.1, 5.1])], from_zero=True)
+    assert (rate.y_axis().low, rate.y_axis().log) == (0, False)
 
 
-def test_whatever_an_axis_leaves_out_is_said_in_the_drawing() -> None:
-    calm = [15, 15, 14.5, 14, 13, 12.5, 12.4, 12.3, 12.2, 12.1]
-    wide = curve(calm, low=np.array(calm) - 1, high=np.array([95, 16, 15.5, 15, 14, 13, 13, 13, 13, 13]))
-    figure = Figure("", "", [wide, curve(calm)])
-    assert figure.y_axis().high < 95
-    assert "above the axis until epoch 1: up to 95" in draw(figure), "the curve is inside, its band is not"
-    every = Figure("", "", [curve(calm)])
-    assert every.y_axis().high >= 15
-    assert "above the axis" not in draw(every)
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(7, 90, [10, 20, 50]), (0.3, 2.3, [0.5, 1, 2]), (1e-3, 5, [0.001, 0.01, 0.1, 1]), (1e-300, 1e300, None)],
+)
+def test_ticks_of_a_log_axis(low: float, high: float, ticks: list[float] | None) -> None:
+    found = log_axis(low, high)
+    assert found.ticks == (ticks or found.ticks)
+    assert 2 <= len(found.ticks) <= 9
+    assert found.place(found.low, 0, 1) == 0
+    assert found.place((found.low * found.high) ** 0.5, 0, 1) == pytest.approx(0.5)
 
 
-def test_a_band_covers_what_all_seeds_have() -> None:
-    x, mean, low, high = band(
+def test_the_mean_is_where_all_seeds_have_a_value() -> None:
+    x, mean = mean_curve(
         [
             (np.array([1.0, 2, 3]), np.array([1.0, 2, 3])),
             (np.array([1.0, 2]), np.array([3.0, 4])),
             (np.empty(0), np.empty(0)),
         ]
     )
-    assert x.tolist() == [1, 2]
-    assert (mean.tolist(), low.tolist(), high.tolist()) == ([2, 3], [1, 2], [3, 4])
-    apart = band([(np.array([1.0, 2]), np.array([1.0, 2])), (np.array([3.0, 4]), np.array([3.0, 4]))])
-    assert [len(values) for values in apart] == [0, 0, 0, 0], "no seed stands for the mean of two"
+    assert (x.tolist(), mean.tolist()) == ([1, 2], [2, 3])
+    apart = mean_curve([(np.array([1.0, 2]), np.array([1.0, 2])), (np.array([3.0, 4]), np.array([3.0, 4]))])
+    assert [len(values) for values in apart] == [0, 0], "no seed stands for the mean of two"
+
+
+def test_each_point_tells_its_run_epoch_and_value() -> None:
+    seed = curve([3.25, 2, 1], source="runs/0-abc", faint=True)
+    figure = Figure("", "Loss", [seed, curve(range(1, 1001), kind="validation")], source="runs/1-def")
+    drawn = ElementTree.fromstring(draw(figure))
+    told = [title.text or "" for title in drawn.findall("./g[@class='values']/path/title")]
+    assert told[:3] == [
+        "curve, runs/0-abc, epoch 1: 3.25",
+        "curve, runs/0-abc, epoch 2: 2",
+        "curve, runs/0-abc, epoch 3: 1",
+    ]
+    assert told[3] == "curve, validation, runs/1-def, epoch 1: 1"
+    assert told[-1] == "curve, validation, runs/1-def, epoch 1000: 1000"
+    assert len(told) == 3 + 520 // 12, "as close together as a pointer can tell apart"
 
 
 def test_svg_has_every_point_and_its_file_stands_alone() -> None:
-    lines = [curve([3, 2, 1], look=0), curve([2, 2, 2], look=1, low=np.array([1.0, 1, 1]), high=np.array([3.0, 3, 3]))]
+    lines = [curve([3, 2, 1], look=0), curve([2, 2, 2], look=1)]
     figure = Figure("name", "Losses & <more>", lines, y_title="loss")
     root = ElementTree.fromstring(standalone(draw(figure), figure.title))
     name = "{http://www.w3.org/2000/svg}"
     polylines = root.findall(f".//{name}polyline")
     assert len(polylines) == 2
-    assert len(root.findall(f".//{name}path[@class='band f1']")) == 1
     assert polylines[0].get("stroke-dasharray") != polylines[1].get("stroke-dasharray"), "told apart without colour"
     left, top, right, bottom = map(float, (root.get("data-box") or "").split())
     points = [tuple(map(float, pair.split(","))) for pair in (polylines[0].get("points") or "").split()]
@@ -143,24 +179,18 @@ def test_ranking_shows_every_experiment_with_seeds_and_interval(tmp_path: Path) 
     assert shown[0].low < 0.10 < 0.12 < shown[0].high
 
 
-def test_an_interval_far_wider_than_the_seeds_is_cut_with_an_arrow_and_its_end(tmp_path: Path) -> None:
+def test_intervals_of_a_ranking_are_whole(tmp_path: Path) -> None:
     for seed in range(2):
         written(tmp_path, "plain18", seed, error=0.40 + 0.02 * seed)
         written(tmp_path, "plain34", seed, error=0.30 + 0.02 * seed)
-    first, second = sections(tmp_path)[0].ranked
-    wide = replace(first, low=0.01, high=0.99)
-    narrow = [
-        replace(row, low=row.experiment.sample.mean - 0.01, high=row.experiment.sample.mean + 0.01)
-        for row in (first, second)
-    ]
-    assert _ends([wide, narrow[1]]) == ["1.00 %", "99.00 %"]
-    assert _ends([narrow[0], replace(narrow[1], high=0.99)]) == ["99.00 %"]
-    assert _ends(narrow) == []
-
-
-def _ends(ranked: Sequence[Ranked]) -> list[str | None]:
-    drawn = ElementTree.fromstring(draw_ranking(ranked, "Test error"))
-    return [text.text for text in drawn.findall(".//g/text[@class='end']")]
+    ranked = sections(tmp_path)[0].ranked
+    wide = replace(ranked[0], low=0.01, high=0.99)
+    drawn = ElementTree.fromstring(draw_ranking([wide, ranked[1]], "Test error"))
+    start, end = map(float, re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", drawn.findall("./g/path")[0].get("d") or "")[0])
+    seeds = [float(circle.get("cx") or 0) for circle in drawn.findall("./g/circle")[:2]]
+    assert (end - start) / (seeds[1] - seeds[0]) == pytest.approx(0.98 / 0.02, rel=0.02)
+    told = [title.text for title in drawn.findall("./g/circle/title")[:2]]
+    assert told == [f"{run.label}: {100 * (run.test_error or 0):.2f} %" for run in ranked[0].experiment.runs]
 
 
 def test_a_ranking_of_more_than_it_shows_says_so(tmp_path: Path) -> None:

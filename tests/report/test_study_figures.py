@@ -29,56 +29,65 @@ def sections(runs: Path) -> list[Section]:
 def test_the_ten_figures(tmp_path: Path) -> None:
     written_study(tmp_path, seeds=2)
     (section,) = sections(tmp_path)
-    figures, missing = section.figures, section.missing
+    figures = section.figures
     assert [figure.name for figure in figures] == TEN
-    assert missing == []
+    assert section.missing == ""
     assert figures[-1].title == "The three ViTs: validation error"
     loss, error = figures[:2]
-    assert [line.name for line in loss.lines] == [
+    means = [line for line in loss.lines if not line.faint]
+    assert [line.name for line in means] == [
         f"{net}, {split}" for net in ("Plain18", "Plain34") for split in ("training", "validation")
     ]
-    assert [line.dashed for line in loss.lines] == [True, False, True, False]
-    assert [line.look for line in loss.lines] == [0, 0, 1, 1]
-    assert [re.sub(", last .*", "", line.label) for line in error.lines] == ["Plain18", "Plain34"]
-    for line in [*loss.lines, *error.lines]:
-        assert len(line.x) == 10
-        assert (line.low <= line.y).all()
-        assert (line.y <= line.high).all()
-        assert (line.low < line.high).any(), "two seeds make a band"
-    assert error.lines[1].y[-1] == pytest.approx(100 * STUDY_ERRORS["plain34"], abs=2.0)
-    assert "Mean of 2 seeds" in error.caption
+    assert [line.dashed for line in means] == [True, False, True, False]
+    assert [line.look for line in means] == [0, 0, 1, 1]
+    assert [re.sub(", last .*", "", line.label) for line in error.lines] == ["Plain18"] * 3 + ["Plain34"] * 3
+    assert [line.faint for line in error.lines] == [True, True, False] * 2
+    for one, two, mean in (error.lines[:3], error.lines[3:], loss.lines[:3]):
+        assert [line.source.split("/")[-1][:2] for line in (one, two, mean)] == ["0-", "1-", "me"]
+        assert mean.source == "mean of 2 seeds"
+        assert len(mean.x) == 10
+        np.testing.assert_allclose(mean.y, (one.y + two.y) / 2)
+    assert error.lines[-1].y[-1] == pytest.approx(100 * STUDY_ERRORS["plain34"], abs=2.0)
+    assert "Thin lines are seeds, thick ones the mean of 2," in error.caption
 
 
-def test_figures_without_runs_are_named_and_not_drawn(tmp_path: Path) -> None:
-    for name in ("plain18", "vit_custom"):
+def test_what_has_no_runs_is_not_drawn_and_told_in_one_sentence(tmp_path: Path) -> None:
+    for name in ("plain18", "resnet18", "demo"):
         written(tmp_path, name)
     (section,) = sections(tmp_path)
-    assert [figure.name for figure in section.figures] == [*TEN[:2], *TEN[-2:]]
-    assert section.missing == [
-        "Plain18 and Plain34: drawn without plain34, no completed run of plain34",
-        "ResNet18 and ResNet34: no completed run of resnet18, resnet34",
-        "ResNet18-MS: no completed run of resnet18_ms",
-        "Pretrained ViT: no completed run of vit_tiny",
-        "The three ViTs: drawn without vit_tiny, vit_tiny_scratch, no completed run of vit_tiny, vit_tiny_scratch",
+    assert [figure.title for figure in section.figures] == [
+        "All experiments: loss",
+        "All experiments: validation error",
     ]
-    assert [figure.title for figure in section.figures[1::2]] == [
-        "Plain18: validation error",
-        "Custom ViT: validation error",
-    ]
+    assert [*last_errors(section.figures[1])] == ["demo", "plain18", "resnet18"], "not one of three is left out"
+    assert [claim.title for claim in section.claims] == ["Shortcuts help at 18 layers"]
+    assert section.missing == (
+        "No completed run of Plain34, ResNet34, ResNet18-MS, pretrained ViT, ViT from scratch, custom ViT: "
+        "what the study says of them is not checked."
+    )
     assert "One seed." in section.figures[0].caption
 
 
-def test_other_runs_get_a_figure_of_the_best(tmp_path: Path) -> None:
+def test_of_runs_that_are_no_study_nothing_is_missing(tmp_path: Path) -> None:
+    for rate in (0.1, 0.05):
+        written(tmp_path, "resnet18", overrides=[f"optim.lr={rate}"])
+    (section,) = sections(tmp_path)
+    assert (section.claims, section.missing) == ([], "")
+
+
+def test_every_one_of_many_experiments_is_drawn(tmp_path: Path) -> None:
     for i in range(8):
         written(tmp_path, "demo", error=0.1 + 0.05 * i, overrides=[f"name=demo{i}"])
     (section,) = sections(tmp_path)
-    assert [figure.title for figure in section.figures] == [
-        "The best, 6 of 8: loss",
-        "The best, 6 of 8: validation error",
+    assert [(figure.name, figure.title) for figure in section.figures] == [
+        ("all-loss", "All experiments, 1 to 6 of 8: loss"),
+        ("all-error", "All experiments, 1 to 6 of 8: validation error"),
+        ("all-2-loss", "All experiments, 7 to 8 of 8: loss"),
+        ("all-2-error", "All experiments, 7 to 8 of 8: validation error"),
     ]
+    drawn = [[*last_errors(figure)] for figure in section.figures[1::2]]
+    assert drawn == [[f"demo{i}" for i in range(6)], ["demo6", "demo7"]]
     assert len({line.look for line in section.figures[1].lines}) == 6
-    assert "2 more experiments are not drawn" in section.figures[1].caption
-    assert section.missing == []
 
 
 def last_errors(figure: Figure) -> dict[str, float]:
@@ -90,21 +99,20 @@ def test_a_figure_draws_every_experiment_that_its_title_names(tmp_path: Path) ->
     written(tmp_path, "resnet18", error=0.20, overrides=["optim.lr=0.05"])
     (section,) = sections(tmp_path)
     loss, error = section.figures
-    assert (loss.title, error.title) == ("ResNet18: loss", "ResNet18: validation error")
-    assert last_errors(error) == {"ResNet18 (optim.lr=0.1)": 31, "ResNet18 (optim.lr=0.05)": 21}
+    assert (loss.title, error.title) == ("All experiments: loss", "All experiments: validation error")
+    assert last_errors(error) == {"resnet18 (optim.lr=0.1)": 31, "resnet18 (optim.lr=0.05)": 21}
     assert len(loss.lines) == 4
-    assert section.missing[1].startswith("ResNet18 and ResNet34: drawn without resnet34")
-    assert "not drawn" not in error.caption
 
 
-def test_experiments_of_no_part_are_drawn_together(tmp_path: Path) -> None:
-    for name in ("plain18", "plain34"):
+@pytest.mark.parametrize(
+    ("others", "title"), [(("demo",), "demo"), (("demo", "resnet18"), "Other experiments")], ids=["one", "two"]
+)
+def test_whoever_has_no_part_in_the_study_is_drawn_too(tmp_path: Path, others: tuple[str, ...], title: str) -> None:
+    for name in ("plain18", "plain34", *others):
         written(tmp_path, name)
-    for rate in (0.1, 0.2):
-        written(tmp_path, "demo", overrides=[f"optim.lr={rate}"])
     (section,) = sections(tmp_path)
-    assert [figure.title for figure in section.figures[::2]] == ["Plain18 and Plain34: loss", "All others: loss"]
-    assert len(section.figures[-1].lines) == 2
+    assert [figure.title for figure in section.figures[::2]] == ["Plain18 and Plain34: loss", f"{title}: loss"]
+    assert [*last_errors(section.figures[-1])] == [*others]
 
 
 def test_of_too_many_each_part_is_drawn_and_the_others_counted(tmp_path: Path) -> None:
@@ -116,11 +124,11 @@ def test_of_too_many_each_part_is_drawn_and_the_others_counted(tmp_path: Path) -
     written(tmp_path, "plain18", error=0.95, overrides=["optim.lr=20"])
     (section,) = sections(tmp_path)
     error = section.figures[1]
-    assert error.title == "Plain18 and Plain34, 6 of 10: validation error"
+    assert error.title == "Plain18 and Plain34, 1 to 6 of 10: validation error"
     assert [*last_errors(error)][:2] == ["Plain18 (optim.lr=20.0)", "Plain34"]
-    assert len(error.lines) == 6
-    assert "Mean of 1, 1, 2, 2, 2 and 2 seeds" in error.caption
-    assert "4 more experiments are not drawn" in error.caption
+    assert section.figures[3].title == "Plain18 and Plain34, 7 to 10 of 10: validation error"
+    assert [len(last_errors(figure)) for figure in section.figures[1::2]] == [6, 4]
+    assert "the mean of 1, 1, 2, 2, 2 and 2," in error.caption
     drawn = ElementTree.fromstring(draw(section.figures[0]))
     assert [text.text for text in drawn.findall("text[@class='name']")] == [*last_errors(error)], "one entry each"
     _, top, _, bottom = map(float, (drawn.get("data-box") or "").split())
@@ -135,8 +143,8 @@ def test_what_was_not_logged_is_named(tmp_path: Path) -> None:
                 kept = [line for line in metrics.read_text().splitlines() if '"val"' not in line]
                 metrics.write_text("\n".join([*kept, ""]))
     loss, error = sections(tmp_path)[0].figures
-    assert "Not drawn for want of values: Plain34, validation." in loss.caption
-    assert "Not drawn for want of values: Plain34, last " in error.caption
+    assert "Not drawn, since no values were logged: Plain34, validation." in loss.caption
+    assert "Not drawn, since no values were logged: Plain34, last " in error.caption
     assert error.caption.startswith("One seed."), "one of the two has no validation"
 
 
@@ -144,10 +152,10 @@ def test_long_curves_are_thinned_to_points_of_the_mean_over_seeds(tmp_path: Path
     for seed in range(3):
         written(tmp_path, "demo", seed, epochs=800)
     (section,) = sections(tmp_path)
-    (line,) = section.figures[1].lines
-    values = np.stack([validation_error(run)[1] for run in section.ranked[0].experiment.runs])
-    at = line.x.astype(int) - 1
-    assert 100 < len(at) < 400
-    for drawn, exact in zip((line.y, line.low, line.high), (values.mean(0), values.min(0), values.max(0)), strict=True):
-        np.testing.assert_allclose(drawn, exact[at], rtol=1e-12)
-        assert (drawn.min(), drawn.max()) == pytest.approx((exact.min(), exact.max()), rel=1e-12), "no peak is lost"
+    *seeds, mean = section.figures[1].lines
+    curves = [validation_error(run) for run in section.ranked[0].experiment.runs]
+    exact = [*(values for _, values in curves), np.mean([values for _, values in curves], axis=0)]
+    for line, values in zip([*seeds, mean], exact, strict=True):
+        assert 100 < len(line.x) < 400
+        np.testing.assert_allclose(line.y, values[line.x.astype(int) - 1], rtol=1e-12)
+        assert (line.y.min(), line.y.max()) == pytest.approx((values.min(), values.max())), "no peak is lost"

@@ -26,7 +26,8 @@
       }
       if (!best || Math.abs(best.x - at.x) > (right - left) / 8) continue;
       where = where === null ? best.x : where;
-      const value = y0 + (bottom - best.y) / (bottom - top) * (y1 - y0);
+      const share = (bottom - best.y) / (bottom - top);
+      const value = "log" in chart.dataset ? y0 * (y1 / y0) ** share : y0 + share * (y1 - y0);
       const row = document.createElement("div"), name = document.createElement("span"), text = document.createElement("span");
       const key = document.createElement("i");
       key.style.background = getComputedStyle(curve).stroke;
