@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 from cifar_lab.report import wording
-from cifar_lab.report.claims import TITLES, Cast, Claim, check_claims
+from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN, TITLES, Cast, Claim, check_claims
 from cifar_lab.report.figure import Figure
 from cifar_lab.report.groups import Experiment, Ranked, Table, labels, ranked, tables
 from cifar_lab.report.record import RunRecord
@@ -34,29 +37,102 @@ class Section:
         return [f"{mark} {text}" for mark, text in MARKS.items() if any(mark in row.marks for row in self.ranked)]
 
     @property
+    def outcome(self) -> str:
+        """Which error is the lowest, and by how much as far as that is more than chance."""
+        best, *others = self.ranked
+        error = f"{wording.mean_error(best.experiment.sample)} ({wording.counted(len(best.experiment.runs), 'seed')})"
+        if not others:
+            return f"{best.label} has a test error of {error}."
+        second = others[0]
+        distance = 100 * (second.experiment.sample.mean - best.experiment.sample.mean)
+        below = f"{distance:.2f} points below" if distance >= 0.005 else "level with"
+        found = f"{best.label} has the lowest test error, {error}, {below} {second.label}"
+        if all(len(row.experiment.runs) == 1 for row in self.ranked):
+            return f"{found}. With one seed each this may be chance: train seed=1 and seed=2 of each too."
+        noise = f"the noise{' when all pairs are judged together' if len(others) > 1 else ''}"
+        if best.rank != second.rank:
+            return f"{found}. This difference is beyond {noise}."
+        return f"{found}. This difference is within {noise}, so it may be chance."
+
+    @property
     def told_claims(self) -> list[list[str]]:
         """Title, verdict, differences and reason of each claim."""
         return [[claim.title, claim.verdict, claim.differences, claim.why] for claim in self.claims]
 
 
+class Group(NamedTuple):
+    """Runs that differ in their seed alone, whatever became of them; without a result there is no `experiment`."""
+
+    label: str
+    experiment: Experiment | None
+    runs: list[RunRecord]
+
+    @property
+    def anchor(self) -> str:
+        """Its place on the page; that of a single run is the run's."""
+        return f"{'of-' if len(self.runs) > 1 else ''}{self.runs[0].anchor}"
+
+
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """The whole report; `attention` are runs without a result, or with something unreadable."""
+    """The whole report."""
 
     records: list[RunRecord]
     sections: list[Section]
-    attention: list[RunRecord]
 
     @property
     def experiments(self) -> list[Experiment]:
         """Those of all tables."""
         return [ranked.experiment for section in self.sections for ranked in section.ranked]
 
+    @cached_property
+    def groups(self) -> list[Group]:
+        """All runs: the experiments of the tables in their order, each with its runs without a result, then others."""
+        found: list[tuple[Experiment | None, list[RunRecord]]] = [
+            (one, [*one.runs, *one.repeats]) for one in self.experiments
+        ]
+        placed = {run for _, runs in found for run in runs}
+        homes = {(runs[0].name, runs[0].identity): runs for _, runs in reversed(found)}
+        for record in self.records:
+            if record in placed:
+                continue
+            if (record.name, record.identity) not in homes:
+                homes[record.name, record.identity] = []
+                found.append((None, homes[record.name, record.identity]))
+            homes[record.name, record.identity].append(record)
+        told = labels([Experiment(runs) for _, runs in found])
+        return [Group(label, *one) for label, one in zip(told, found, strict=True)]
+
     @property
     def ordered(self) -> list[RunRecord]:
-        """All runs: those of the tables in the order of these, their repeats, then the others."""
-        first = [run for experiment in self.experiments for run in [*experiment.runs, *experiment.repeats]]
-        return first + [record for record in self.records if record not in first]
+        """All runs in the order of `groups`."""
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def attention(self) -> list[RunRecord]:
+        """Runs without a result, or with something unreadable."""
+        return [run for run in self.ordered if not run.counts or run.problems]
+
+    @property
+    def headline(self) -> str:
+        """What was compared, what came out, and what has no result."""
+        states = ("completed without a test result" if r.state == "completed" else r.state for r in self.attention)
+        left = Counter(state for state, run in zip(states, self.attention, strict=True) if not run.counts)
+        left["repeated"] = sum(len(one.repeats) for one in self.experiments)
+        missing = ", ".join(f"{number} {state}" for state, number in left.items() if number)
+        if not self.sections:
+            return f"No run has a test result: {missing}."
+        runs = sum(len(one.runs) for one in self.experiments)
+        told = f"{wording.counted(len(self.experiments), 'experiment')}, {wording.counted(runs, 'run')}"
+        if len(self.sections) > 1:
+            told += f", in {len(self.sections)} tables that do not compare. In the first"
+        return f"{told}: {self.sections[0].outcome}{f' Not counted: {missing}.' if missing else ''}"
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """What the verdicts mean, of those that occur."""
+        found = {claim.verdict for section in self.sections for claim in section.claims}
+        return {verdict: text for verdict, text in VERDICTS.items() if verdict in found}
 
 
 def contents(records: Sequence[RunRecord]) -> Contents:
@@ -71,8 +147,7 @@ def contents(records: Sequence[RunRecord]) -> Contents:
     sections = [
         _section(table, heading, index) for index, (table, heading) in enumerate(zip(found, headings, strict=True))
     ]
-    attention = [record for record in records if not record.counts or record.problems]
-    return Contents(list(records), sections, attention)
+    return Contents(list(records), sections)
 
 
 def _section(table: Table, heading: str, index: int) -> Section:
@@ -107,26 +182,37 @@ COLUMNS: dict[str, Callable[[Ranked], str]] = {
     "wall time": lambda r: wording.duration(r.experiment.mean("wall_seconds")),
     "strategy and topology": lambda r: wording.topology(r.experiment.runs),
 }
+RANKING = "Test error, the lowest first"
 TEXT_COLUMNS = ("rank", "experiment", "strategy and topology")
 
 NOTES = (
-    "Test error is the share of wrong test pictures (accuracy is the rest of 100 %), mean ± standard deviation (n - 1) "
-    "over seeds; the other numbers are means over seeds. Of several runs of one seed the one written last counts.",
-    "A rank is shared (=) where the difference to the best of that rank is within noise, judged for all pairs of the "
-    "table together: where all are equal, about one table in twenty tells any two apart (Holm's procedure, with the "
-    "pooled spread over seeds or a larger own one).",
-    "An interval (95 %) is about new seeds and new test pictures. It joins the spread over seeds, which has the chance "
-    "of single pictures in it, and the variance of the paired difference over the pictures, the same for all. "
-    "Student's t, with Welch's degrees of freedom; where no experiment has two seeds only the pictures count.",
-    "Peak memory is that of the GPU, or of the process where there is none. FLOPs are of a forward pass; a "
+    "Test error is the share of the test pictures that were classified wrongly (accuracy is the rest of 100 %): mean ± "
+    "standard deviation (n - 1) over seeds. All other numbers are means over seeds. If a seed was trained several "
+    "times, the run written last counts.",
+    "A 95 % interval says where the true value is likely to lie for new seeds and new test pictures: about 95 of 100 "
+    "such intervals hold it. Few seeds or few test pictures make it wide. It joins the spread over seeds with what the "
+    "choice of the test pictures adds, compared picture by picture (Student's t, Welch's degrees of freedom). If no "
+    "experiment has two seeds, only the pictures count.",
+    "A difference is within the noise if it may be chance. Experiments share a rank (1=) if their difference to the "
+    "best of that rank is within the noise. All pairs of a table are judged together (Holm's procedure, with the "
+    "spread over seeds of all experiments, or a larger own one): if all were equally good, about one table in twenty "
+    "would tell any two apart.",
+    "Peak memory is that of the GPU, or of the process if there is none. FLOPs are those of a forward pass; a "
     "multiply-add counts as two.",
 )
+VERDICTS = {
+    HOLDS: "the whole 95 % interval agrees with the claim.",
+    CONTRADICTED: "the whole interval says the opposite.",
+    NOT_SHOWN: "the interval leaves room for both, so these runs do not decide it. It does not say that there is no "
+    "difference.",
+    OPEN: "a run is missing, or there are too few seeds to decide.",
+}
 MARKS = {
-    "*": "One seed, which borrows the spread over seeds of the other experiments.",
-    "†": "predictions.npz of a run is missing or is not of its result: differences are not paired by picture, their "
-    "intervals take the binomial noise of each test result and are rather too wide.",
+    "*": "One seed only. Its interval uses the spread over seeds of the other experiments.",
+    "†": "The file predictions.npz of a run is missing or belongs to another result. Differences are then not compared "
+    "picture by picture, and their intervals are rather too wide.",
 }
 SEPARATE = (
-    "These runs were trained or measured under {count} protocols (other data, split sizes or pictures). Numbers of "
-    "different tables do not compare."
+    "These runs were trained or measured under {count} protocols (other data, split sizes or pictures). Do not compare "
+    "numbers of different tables."
 )

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from cifar_lab.cli.table import table
 from cifar_lab.files import atomic
-from cifar_lab.report.contents import COLUMNS, NOTES, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.contents import COLUMNS, NOTES, RANKING, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.page import page
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.svg import draw, draw_ranking, standalone, templates
 
 # A sheet of 64 mistakes has about 0.7 MB; the page has to open on a phone.
 PICTURE_BYTES = 8_000_000
-RANKING = "Test error, the lowest first"
 Value = str | int | float | None
 NUMBERS = (
     "num_parameters", "flops_per_image", "epochs", "steps", "images_per_second", "peak_memory_bytes",
@@ -31,16 +30,13 @@ def write_report(contents: Contents, out: Path) -> Path:
     """Write report.html, report.md, results.csv and plots/; returns the page's path. Raises OSError."""
     started = time.time()
     (out / "plots").mkdir(parents=True, exist_ok=True)
-    drawings: dict[str, str] = {}
-    titles: dict[str, str] = {}
+    texts = {"results.csv": results_csv(contents), "report.md": markdown(contents)}
     for section in contents.sections:
         if len(section.ranked) > 1:
-            drawings[section.slug], titles[section.slug] = draw_ranking(section.ranked, RANKING), RANKING
+            texts[f"plots/{section.slug}.svg"] = standalone(draw_ranking(section.ranked, RANKING), RANKING)
         for figure in section.figures:
-            drawings[figure.name], titles[figure.name] = draw(figure), figure.title
-    texts = {f"plots/{name}.svg": standalone(drawing, titles[name]) for name, drawing in drawings.items()}
-    texts |= {"results.csv": results_csv(contents), "report.md": markdown(contents)}
-    texts["report.html"] = page(contents, drawings, _pictures(contents), started)
+            texts[f"plots/{figure.name}.svg"] = standalone(draw(figure), figure.title)
+    texts["report.html"] = page(contents, _pictures(contents), started)
     for name, text in texts.items():
         # A name that is no text (a lone surrogate) has question marks.
         atomic.write_text(out / name, text.encode("utf-8", "replace").decode("utf-8"))
@@ -63,17 +59,25 @@ def _pictures(contents: Contents) -> dict[RunRecord, str]:
 
 
 def told(contents: Contents, *, claims: bool = False) -> str:
-    """For a terminal: all tables, with `claims` their claims too, then the runs without a result and why."""
-    parts = [SEPARATE.format(count=len(contents.sections))] if len(contents.sections) > 1 else []
+    """For a terminal: headline, tables, with `claims` their claims too, then the runs without a result and why."""
+    parts = [_lines(contents.headline)]
+    parts += [_lines(SEPARATE.format(count=len(contents.sections)))] if len(contents.sections) > 1 else []
     numbers = [title for title in SHORT if title not in TEXT_COLUMNS]
     for section in contents.sections:
-        parts += [section.protocol] if len(contents.sections) > 1 else []
-        parts.append("\n".join([table(section.cells(SHORT), SHORT, numbers=numbers), *section.marked]))
+        parts += [_lines(section.protocol)] if len(contents.sections) > 1 else []
+        parts.append("\n".join([table(section.cells(SHORT), SHORT, numbers=numbers), *map(_lines, section.marked)]))
         if claims and section.claims:
             heads = ("claim", "verdict", "difference in points (95 % interval)", "why")
-            parts += [table(section.told_claims, heads), *([section.missing] if section.missing else [])]
+            parts += [table(section.told_claims, heads), *([_lines(section.missing)] if section.missing else [])]
+    if claims and contents.verdicts:
+        parts.append(_lines(*(f"{verdict}: {text}" for verdict, text in contents.verdicts.items())))
     lines = [f"{r.label}: {r.state}{f', {r.reason}' if r.reason else ''}" for r in contents.attention]
-    return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
+    return "\n\n".join([*parts, *([_lines(*lines)] if lines else [])])
+
+
+def _lines(*texts: str) -> str:
+    """Texts, broken between words where a terminal's line ends."""
+    return table([text] for text in texts)
 
 
 def markdown(contents: Contents) -> str:
@@ -85,7 +89,7 @@ def markdown(contents: Contents) -> str:
             contents=contents,
             columns=list(COLUMNS),
             numbers=set(COLUMNS) - set(TEXT_COLUMNS),
-            notes=NOTES,
+            notes=[*NOTES, *(f"{verdict}: {text}" for verdict, text in contents.verdicts.items())],
             separate=SEPARATE.format(count=len(contents.sections)),
         )
     )

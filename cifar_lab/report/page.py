@@ -12,20 +12,20 @@ import numpy as np
 
 import cifar_lab
 from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN
-from cifar_lab.report.contents import COLUMNS, NOTES, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.contents import COLUMNS, NOTES, RANKING, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.curves import thinned
 from cifar_lab.report.figure import Figure, Line
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.study import training_loss, validation_error
-from cifar_lab.report.svg import SMALL, asset, draw, templates
+from cifar_lab.report.svg import DESK, PHONE, SMALL, asset, draw, draw_ranking, templates
 
 POINTS = 120
 MOST_CLASSES, MOST_COUNTED = 20, 1000
 CONFUSIONS = 10
 
 
-def page(contents: Contents, drawings: Mapping[str, str], pictures: Mapping[RunRecord, str], started: float) -> str:
-    """The document; `drawings` are <svg> by name, `pictures` data URLs, `started` the Unix time."""
+def page(contents: Contents, pictures: Mapping[RunRecord, str], started: float) -> str:
+    """The document; `pictures` are data URLs, `started` the Unix time."""
     script = asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     names = {record.name for record in contents.records}
@@ -39,18 +39,20 @@ def page(contents: Contents, drawings: Mapping[str, str], pictures: Mapping[RunR
         version=cifar_lab.__version__,
         claimed=[section for section in contents.sections if section.claims],
         drawn=any(section.figures for section in contents.sections),
-        drawings=drawings,
         pictures=pictures,
-        num_counted=sum(len(experiment.runs) for experiment in contents.experiments),
+        places={group.experiment: group.anchor for group in contents.groups},
         repeats={run for experiment in contents.experiments for run in experiment.repeats},
-        verdicts={HOLDS: "holds", CONTRADICTED: "fails", NOT_SHOWN: "open", OPEN: "open"},
+        colours={HOLDS: "holds", CONTRADICTED: "fails", NOT_SHOWN: "open", OPEN: "open"},
         columns=COLUMNS,
         text_columns=(*TEXT_COLUMNS, "run", "state", "reason"),
         notes=NOTES,
         separate=SEPARATE.format(count=len(contents.sections)),
         figures=run_figures,
         draw=draw,
+        draw_ranking=draw_ranking,
+        ranking=RANKING,
         small=SMALL,
+        sizes={"desk": DESK, "phone": PHONE},
         classes=classes,
         environment=environment,
     )  # fmt: skip

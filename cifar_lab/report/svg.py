@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -18,11 +19,12 @@ from cifar_lab.report.groups import Ranked
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-LARGE, SMALL = (520, 320), (360, 230)
+# Of a file, of a run, and of the page on a desk and on a phone.
+LARGE, SMALL, DESK, PHONE = (520, 320), (360, 230), (1200, 400), (340, 300)
 # Of a line of text, and above the plot of a figure with two lines of legend; more make the figure higher.
 TEXT, USUAL = 19, 71
 # Of a ranking.
-WIDTH, ROW, TOP, BOTTOM = 540, 26, 40, 46
+ROW, TOP, BOTTOM = 26, 40, 46
 SHOWN = 40
 LOOKS = 6
 DASHES = ("", "9 4", "2 4", "9 4 2 4", "5 2", "1 3")
@@ -174,19 +176,22 @@ def _markers(points: Sequence[tuple[float, float]], look: int) -> str:
     return "".join(f"M{x:.1f} {y:.1f}{MARKERS[look % LOOKS]}" for x, y in points)
 
 
-def draw_ranking(ranked: Sequence[Ranked], title: str) -> str:
+def draw_ranking(ranked: Sequence[Ranked], title: str, width: int = LARGE[0]) -> str:
     """The best `SHOWN`, every seed a dot, the mean a diamond, its whole interval a line, as an <svg> element."""
     shown = ranked[:SHOWN]
     ends = [value for row in shown for value in (row.low, row.high, *row.experiment.sample.errors)]
     scale = axis(100 * min(ends), 100 * max(ends))
-    left = min(max(text_width(row.label) for row in shown) + 16, WIDTH * 0.5)
+    left = min(max(text_width(row.label) for row in shown) + 16, width * 0.5)
     if len(ranked) > SHOWN:
         title = f"{title}: {SHOWN} of {len(ranked)}"
 
     def place(error: float) -> float:
-        return float(scale.place(100 * error, left, WIDTH - 66.0))
+        return float(scale.place(100 * error, left, width - 66.0))
 
+    # A number at every so many ticks, where they stand too close together for one at each.
+    between = (place(scale.ticks[1] / 100) - place(scale.ticks[0] / 100)) if len(scale.ticks) > 1 else width
+    every = math.ceil((max(text_width(scale.text(tick)) for tick in scale.ticks) + 6) / between)
     return templates().get_template("ranking.svg.j2").render(
-        shown=shown, title=title, scale=scale, place=place, left=left, width=WIDTH, row=ROW, top=TOP,
+        shown=shown, title=title, scale=scale, place=place, left=left, width=width, every=every, row=ROW, top=TOP,
         bottom=TOP + ROW * len(shown), height=TOP + ROW * len(shown) + BOTTOM, wrapped=wrapped, text_width=text_width,
     )  # fmt: skip

@@ -20,6 +20,11 @@ def mean_error(sample: Sample) -> str:
     return f"{100 * sample.mean:.2f} ± {100 * sample.deviation:.2f} %"
 
 
+def counted(number: int, what: str) -> str:
+    """1 run, 2 runs."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def points(value: float) -> str:
     """A signed difference of errors in percentage points."""
     return f"{100 * value:+.2f}"

@@ -33,9 +33,11 @@ def test_table_is_printed_and_the_page_lies_beside_the_runs(
     written(Path("runs"), "demo").write_status("failed", 3, 9, reason="full disk")
     assert main(["runs"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split("  ")[0] == "rank"
-    assert [line.split()[:2] for line in lines[1:3]] == [["1", "plain18"], ["2", "plain34"]]
-    assert lines[1].split() == ["1", "plain18", "10.00", "%", "1", "10.00", "%", "11.17", "M", "1:02:05"]
+    assert lines[0].startswith("2 experiments, 2 runs: plain18 has the lowest test error, 10.00 % (1 seed), 10.00")
+    assert lines[0].endswith(" Not counted: 1 failed.")
+    assert lines[2].split("  ")[0] == "rank"
+    assert [line.split()[:2] for line in lines[3:5]] == [["1", "plain18"], ["2", "plain34"]]
+    assert lines[3].split() == ["1", "plain18", "10.00", "%", "1", "10.00", "%", "11.17", "M", "1:02:05"]
     assert lines[-2].endswith("failed, at step 3 of 9: full disk")
     assert lines[-1] == "report: runs/report/report.html"
     assert main(["runs/plain18", "runs/plain34"]) == 0
@@ -77,15 +79,16 @@ def test_report_needs_neither_torch_nor_wandb(tmp_path: Path) -> None:
 
 def test_each_figure_is_drawn_once_and_each_run_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written_study(tmp_path, seeds=2)
-    drawn, read = Counter[str](), Counter[Path]()
+    drawn, shown, read = Counter[str](), Counter[str](), Counter[Path]()
     counted(monkeypatch, "cifar_lab.report.files.draw", lambda figure: drawn.update([figure.name]))
-    counted(monkeypatch, "cifar_lab.report.page.draw", lambda figure, size: drawn.update(["of a run"]))
+    counted(monkeypatch, "cifar_lab.report.page.draw", lambda figure, size: shown.update([figure.name]))
     counted(monkeypatch, "cifar_lab.report.read.read_metrics", lambda path: read.update([path]))
     assert main([str(tmp_path)]) == 0
     runs = {path.parent for path in tmp_path.glob("*/*/summary.json")}
     assert read == Counter(path / "metrics.jsonl" for path in runs)
-    assert drawn.pop("of a run") == 4 * len(runs)
     assert drawn == Counter(path.stem for path in (tmp_path / "report" / "plots").iterdir() if path.stem != "ranking")
+    assert {name: shown.pop(name) for name in drawn} == dict.fromkeys(drawn, 2), "for a desk and for a phone"
+    assert shown.total() == 4 * len(runs)
 
 
 def test_a_terminal_shows_ranks_and_claims_whole_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +64,9 @@ def test_one_seed_and_missing_predictions_are_marked_and_the_marks_told(tmp_path
         ids=np.arange(1000), labels=np.arange(1000) % 10, predictions=np.arange(1000) % 10,
     )  # fmt: skip
     report = contents([read_run(path) for path in find_runs([tmp_path])])
-    for text in (told(report), markdown(report).replace("\\", ""), page(report, defaultdict(str), {}, 0.0)):
-        assert "* One seed, which borrows the spread over seeds" in text
-        assert "† predictions.npz of a run is missing or is not of its result" in text
+    for text in (told(report), markdown(report).replace("\\", ""), page(report, {}, 0.0)):
+        assert "* One seed only. Its interval uses the spread over seeds of the other experiments." in text
+        assert "† The file predictions.npz of a run is missing or belongs to another result." in text
     (section,) = report.sections
     assert [row[0] for row in section.cells(["seeds"])] == ["2", "1*", "1*†"]
     written(tmp_path, "plain34", 1, error=0.21)

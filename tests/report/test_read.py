@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,7 @@ def young(runs: Path) -> RunDir:
 
 def tells_everything(found: Contents) -> bool:
     """Whether page and CSV name every run, Markdown and terminal those without a result."""
-    texts = (page(found, defaultdict(str), {}, 0.0), results_csv(found))
+    texts = (page(found, {}, 0.0), results_csv(found))
     for text in (markdown(found), told(found, claims=True)):
         assert all(record.label in text.replace("\\", "") for record in found.attention)
     return all(record.path.name in text for record in found.records for text in texts)
@@ -224,7 +223,7 @@ def test_names_with_markup_stay_text(tmp_path: Path) -> None:
     assert main([str(place), "--out", str(tmp_path / "out")]) == 0
     for text in (
         (tmp_path / "out" / "report.html").read_text(),
-        page(found, {figure.name: "" for section in found.sections for figure in section.figures}, {}, 0.0),
+        page(found, {}, 0.0),
     ):
         assert "<script>alert" not in text
         assert "<img src=x" not in text

@@ -44,4 +44,5 @@ def test_numbers_are_the_trainers(trained: Path, capsys: pytest.CaptureFixture[s
             assert record.classes
     page = (trained / "report" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2, "the mistakes of both"
-    assert "2 completed runs of 1 experiment" in page
+    assert "1 experiment, 2 runs: small has a test error of " in page
+    assert " Not counted: 1 diverged.</p>" in page
