@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from cifar_lab.report import wording
+from cifar_lab.report.calibration import Calibration, calibration
 from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN, TITLES, Cast, Claim, check_claims
 from cifar_lab.report.figure import Figure
 from cifar_lab.report.groups import Experiment, Ranked, Table, labels, ranked, tables
@@ -25,6 +26,7 @@ class Section:
     ranked: list[Ranked]
     claims: list[Claim]
     figures: list[Figure]
+    calibrations: list[Calibration]
     missing: str  # a sentence on what of the study has no runs, empty where that is nothing
 
     def cells(self, titles: Sequence[str]) -> list[list[str]]:
@@ -165,7 +167,12 @@ def _section(table: Table, heading: str, index: int) -> Section:
         several = "Other experiments" if figures else "All experiments"
         figures += comparison("all", several if len(others) > 1 else others[0][0], others)
     figures = [replace(figure, name=f"{prefix}{figure.name}") for figure in figures]
-    return Section(f"{prefix}ranking", heading, ranked(experiments), claims, figures, missing)
+    measured = [
+        calibration(f"{prefix}reliability-{place}", label, experiment)
+        for place, (experiment, label) in enumerate(named.items(), start=1)
+    ]
+    reliable = [one for one in measured if one]
+    return Section(f"{prefix}ranking", heading, ranked(experiments), claims, figures, reliable, missing)
 
 
 COLUMNS: dict[str, Callable[[Ranked], str]] = {
@@ -215,4 +222,10 @@ MARKS = {
 SEPARATE = (
     "These runs were trained or measured under {count} protocols (other data, split sizes or pictures). Do not compare "
     "numbers of different tables."
+)
+RELIABILITY = (
+    "Test pictures by confidence (the probability that the net gave to its answer), in 15 bins. Bar: how many of them "
+    "were answered correctly. Diamond: their mean confidence. Below: their number. "
+    "A net whose bars end below the dashed line is too sure. "
+    "ECE is the mean distance between bar and confidence, weighted by number (Guo et al. 2017)."
 )

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cifar_lab.cli.table import table
 from cifar_lab.files import atomic
-from cifar_lab.report.contents import COLUMNS, NOTES, RANKING, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.contents import COLUMNS, NOTES, RANKING, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.page import page
 from cifar_lab.report.record import RunRecord
-from cifar_lab.report.svg import draw, draw_ranking, standalone, templates
+from cifar_lab.report.svg import draw, draw_ranking, draw_reliability, standalone, templates
 
 # A sheet of 64 mistakes has about 0.7 MB; the page has to open on a phone.
 PICTURE_BYTES = 8_000_000
@@ -36,6 +36,8 @@ def write_report(contents: Contents, out: Path) -> Path:
             texts[f"plots/{section.slug}.svg"] = standalone(draw_ranking(section.ranked, RANKING), RANKING)
         for figure in section.figures:
             texts[f"plots/{figure.name}.svg"] = standalone(draw(figure), figure.title)
+        for one in section.calibrations:
+            texts[f"plots/{one.name}.svg"] = standalone(draw_reliability(one), one.title)
     texts["report.html"] = page(contents, _pictures(contents), started)
     for name, text in texts.items():
         # A name that is no text (a lone surrogate) has question marks.
@@ -90,6 +92,7 @@ def markdown(contents: Contents) -> str:
             columns=list(COLUMNS),
             numbers=set(COLUMNS) - set(TEXT_COLUMNS),
             notes=[*NOTES, *(f"{verdict}: {text}" for verdict, text in contents.verdicts.items())],
+            reliability=RELIABILITY,
             separate=SEPARATE.format(count=len(contents.sections)),
         )
     )

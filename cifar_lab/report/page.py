@@ -12,12 +12,12 @@ import numpy as np
 
 import cifar_lab
 from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN
-from cifar_lab.report.contents import COLUMNS, NOTES, RANKING, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.contents import COLUMNS, NOTES, RANKING, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.curves import thinned
 from cifar_lab.report.figure import Figure, Line
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.study import training_loss, validation_error
-from cifar_lab.report.svg import DESK, PHONE, SMALL, asset, draw, draw_ranking, templates
+from cifar_lab.report.svg import DESK, PHONE, SMALL, asset, draw, draw_ranking, draw_reliability, templates
 
 POINTS = 120
 MOST_CLASSES, MOST_COUNTED = 20, 1000
@@ -46,10 +46,12 @@ def page(contents: Contents, pictures: Mapping[RunRecord, str], started: float) 
         columns=COLUMNS,
         text_columns=(*TEXT_COLUMNS, "run", "state", "reason"),
         notes=NOTES,
+        reliability=RELIABILITY,
         separate=SEPARATE.format(count=len(contents.sections)),
         figures=run_figures,
         draw=draw,
         draw_ranking=draw_ranking,
+        draw_reliability=draw_reliability,
         ranking=RANKING,
         small=SMALL,
         sizes={"desk": DESK, "phone": PHONE},

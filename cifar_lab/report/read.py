@@ -79,9 +79,14 @@ def _predictions(path: Path) -> Predictions:
         ids, labels, predictions = (
             np.asarray(arrays[key], dtype=np.int64).reshape(-1) for key in ("ids", "labels", "predictions")
         )
+        confidences = np.asarray(arrays["confidences"], np.float64).reshape(-1) if "confidences" in arrays else None
     if not len(ids) == len(labels) == len(predictions) or (labels < 0).any() or (predictions < 0).any():
         raise ValueError("its columns do not fit together")
-    return Predictions(labels, predictions, zlib.crc32(labels.tobytes(), zlib.crc32(ids.tobytes())))
+    if confidences is not None and (
+        len(confidences) != len(ids) or not ((confidences >= 0) & (confidences <= 1)).all()
+    ):
+        raise ValueError("its confidences are not one share a picture")
+    return Predictions(labels, predictions, zlib.crc32(labels.tobytes(), zlib.crc32(ids.tobytes())), confidences)
 
 
 def _fingerprint(checkpoints: Path) -> str | None:

@@ -23,11 +23,12 @@ SEED_AND_ID = re.compile(r"\d+-([0-9a-f]{8})(\.\d+)?")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Labels and predictions of the test split, and a digest of which pictures these were."""
+    """Labels, predictions and their confidences of the test split, and a digest of which pictures these were."""
 
     labels: NDArray[np.int64]
     predictions: NDArray[np.int64]
     digest: int
+    confidences: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)

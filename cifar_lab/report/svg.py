@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifar_lab.report import wording
+from cifar_lab.report.calibration import Calibration
 from cifar_lab.report.figure import Figure, Line, axis
 from cifar_lab.report.groups import Ranked
 
@@ -194,4 +195,14 @@ def draw_ranking(ranked: Sequence[Ranked], title: str, width: int = LARGE[0]) ->
     return templates().get_template("ranking.svg.j2").render(
         shown=shown, title=title, scale=scale, place=place, left=left, width=width, every=every, row=ROW, top=TOP,
         bottom=TOP + ROW * len(shown), height=TOP + ROW * len(shown) + BOTTOM, wrapped=wrapped, text_width=text_width,
+    )  # fmt: skip
+
+
+def draw_reliability(one: Calibration) -> str:
+    """Accuracy and number of answers in each bin of confidence, as an <svg> element."""
+    left, right, top, bottom, base = 50, 288, 52, 236, 288
+    return templates().get_template("reliability.svg.j2").render(
+        one=one, title=shortened(one.title, 296, 15), width=300, height=base + 46, left=left, right=right, top=top,
+        bottom=bottom, base=base, most=one.counts.max(), across=lambda share: left + (right - left) * share,
+        down=lambda share: bottom - (bottom - top) * share,
     )  # fmt: skip

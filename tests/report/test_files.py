@@ -62,7 +62,7 @@ def test_files_of_a_report(study: Path) -> None:
     names = {path.name for path in study.iterdir()}
     assert names == {"report.html", "report.md", "results.csv", "plots"}
     plots = [path.name for path in (study / "plots").iterdir()]
-    assert len(plots) == 13, "the ten figures, the ranking, and the two of the other protocol"
+    assert len(plots) == 22, "ten figures, the ranking, two of the other protocol, nine of reliability"
     assert all(name.endswith(".svg") for name in plots)
 
 
@@ -123,7 +123,7 @@ def test_page_tells_the_numbers(study: Path) -> None:
 def test_markdown_has_tables_figures_and_commands(study: Path) -> None:
     text = (study / "report.md").read_text()
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert len(pictures) == 13
+    assert len(pictures) == 22
     assert all((study / picture).is_file() for picture in pictures)
     assert "| 1 | vit\\_tiny | 2.90 ± 0.14 % | 2 |" in text
     assert "| Degradation | holds | Plain34 minus Plain18: +4.00" in text

@@ -4,6 +4,12 @@
   tip.className = "tip";
   tip.hidden = true;
   document.body.append(tip);
+  // The point that is touched is told with the others, not in a second tip beside this one.
+  const told = new WeakMap();
+  for (const title of document.querySelectorAll(".chart .values title")) {
+    told.set(title.parentNode, title.textContent);
+    title.remove();
+  }
   const numbers = (text) => text.split(" ").map(Number);
   const shown = (value, range) => {
     const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(range) || 1)));
@@ -32,7 +38,7 @@
       const key = document.createElement("i");
       key.style.background = getComputedStyle(curve).stroke;
       name.append(key, curve.dataset.label || "value");
-      text.textContent = shown(value, y1 - y0);
+      text.textContent = "log" in chart.dataset ? shown(value, value) : shown(value, y1 - y0);
       row.append(name, text);
       rows.push(row);
     }
@@ -40,6 +46,11 @@
     const head = document.createElement("div");
     const x = x0 + (where - left) / (right - left) * (x1 - x0);
     head.textContent = `${chart.dataset.xTitle} ${shown(x, x1 - x0)}`;
+    if (told.has(event.target)) {
+      const touched = document.createElement("div");
+      touched.textContent = told.get(event.target);
+      rows.push(touched);
+    }
     tip.replaceChildren(head, ...rows);
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
