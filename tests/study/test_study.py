@@ -45,18 +45,23 @@ def test_seeds_are_no_overrides(in_checkout: None, weights: str) -> None:
         members(read_study("cpu"), ["plain18"], Path("runs/x"), weights=weights, extra=["seed=3"])
 
 
-def test_cpu_scale_can_test_the_claims(in_checkout: None, weights: str) -> None:
-    found = of_scale("cpu", weights)
+@pytest.mark.parametrize(
+    ("scale", "hours", "protocol"), [("cpu", (0.7, 1.1), (20_000, 2_000)), ("laptop", (7, 8.5), (None, 5_000))]
+)
+def test_a_scale_can_test_the_claims(
+    scale: str, hours: tuple[float, float], protocol: tuple[int | None, int], in_checkout: None, weights: str
+) -> None:
+    found = of_scale(scale, weights)
     names = list(dict.fromkeys(member.name for member in found))
-    assert names == [*RESIDUAL, "vit_custom", "vit_tiny_scratch", "lite0", "lite0_scratch"]
+    assert {*names} == {*RESIDUAL, "vit_custom", "vit_tiny_scratch", "lite0", "lite0_scratch"}
     assert [member.seed for member in found] == [0, 1, 2] * len(names)
     assert len({member.path for member in found}) == len(found)
-    assert 40 <= sum(member.minutes or 0.0 for member in found) <= 65
+    assert hours[0] <= sum(member.minutes or 0.0 for member in found) / 60 <= hours[1]
 
     by_name = {member.name: member.recipe for member in found if member.seed == 0}
     # One protocol, or the report would not compare them.
     assert {(r.data.name, r.data.limit, r.data.val_size, r.data.test_limit) for r in by_name.values()} == {
-        ("cifar10", 20_000, 2_000, None)
+        ("cifar10", *protocol, None)
     }
     fields = {name: identity_fields(recipe) for name, recipe in by_name.items()}
     plain = {key: value for key, value in fields["plain18"].items() if not key.startswith("model.")}
