@@ -154,6 +154,23 @@ def test_the_weights(which: str, server: Server, request: pytest.FixtureRequest)
         assert (folder / file).read_bytes() == (run.path / file).read_bytes()
 
 
+def test_a_copy_without_weights_and_pictures(
+    run: RunDir, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the committed results are."""
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("wandb*", "*.safetensors", "*.png", "checkpoints"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        assert sync.main([str(copy), "--project", "study-copies"]) == 0
+    assert "sent without weights: this copy of the run has none" in capsys.readouterr().out
+    name = identifier(RunDir(copy))
+    assert server.state(name) == "finished"
+    assert server.summary(name)["final/test_accuracy"] == run.summary()["test"]["accuracy"]
+    assert server.artifacts(name, "model") == []
+
+
 def test_nothing_is_left_to_sync(run: RunDir, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     before = (server.data / "mutations.jsonl").read_text(), server.rows(identifier(run))
     assert sync.main([str(run.path)]) == 0

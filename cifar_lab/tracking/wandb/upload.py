@@ -40,7 +40,7 @@ def send(
         run = connect(run_dir, identity, trainer)
         if not run.offline:
             say(f"W&B: {run.url}")
-        _upload(run, run_dir, ended)
+        _upload(run, run_dir, ended, say)
         status = run_dir.status()
         if not run.offline and status is not None and status.state == "completed":
             identity.model_copy(update={"whole_at": server()}).write(run_dir.path)
@@ -48,7 +48,7 @@ def send(
         lock.release()
 
 
-def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event) -> None:
+def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event, say: Callable[[str], None]) -> None:
     """Every line once and in order.
 
     On resuming W&B tells where the run's history ends. Each session begins there and not where the last one was thought
@@ -83,7 +83,10 @@ def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event) -> None:
                 if (at := place(status.step, "pictures")) >= begin:
                     with suppress(FileNotFoundError):  # a copy of a run without them
                         run.log(pictures(run_dir.path), step=at)
-                _send_weights(run, run_dir)
+                if (run_dir.path / "model.safetensors").exists():
+                    _send_weights(run, run_dir)
+                else:  # so are those of results/
+                    say("W&B: sent without weights: this copy of the run has none")
     finally:
         run.finish(exit_code=0 if state in ("completed", "stopped") else 1)
     if hearing.lost or _gave_up(Path(run.settings.log_internal)):
