@@ -55,7 +55,9 @@ def find_python() -> tuple[str, bool]:
 
 
 def from_checkout(path: str) -> str:
-    """A path of the user's as the job sees it from the checkout; never with a leading dash."""
+    """A path of the user's as the job sees it from the checkout; never with a leading dash. A recipe's name is one."""
+    if not os.path.exists(path) and os.path.exists(CHECKOUT / "recipes" / f"{path}.yaml"):
+        return path
     absolute = os.path.abspath(path)
     inside = os.path.relpath(absolute, CHECKOUT)
     if inside == os.pardir or inside.startswith(os.pardir + os.sep):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +27,7 @@ def make_parser(name: str, description: str, epilog: str, *, recipe: bool = Fals
         allow_abbrev=False,
     )
     if recipe:
-        parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, such as recipes/resnet18.yaml")
+        parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of one, such as resnet18")
         parser.add_argument(
             "overrides", metavar="key=value", nargs="*", help="change the recipe, such as optim.lr=0.05"
         )
@@ -36,7 +38,7 @@ def answer(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
 ) -> int:
     """The exit status of a command; what the user has to mend is told once for all processes of a launch."""
-    options = parser.parse_intermixed_args(argv)
+    options = parse(parser, sys.argv[1:] if argv is None else argv)
     try:
         return run(options)
     except UserError as error:
@@ -45,6 +47,17 @@ def answer(
     except ModuleNotFoundError as error:
         _tell(f"{parser.prog}: {missing_package(error)}")
         return 1
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The options, in any order with the rest; one whose value may be left out takes the word behind it if it can."""
+    given = []
+    optional = {name: action for action in parser._actions if action.nargs == "?" for name in action.option_strings}
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
+        action = optional.get(word)
+        takes = action is None or following in (action.choices or ()) or re.fullmatch(r"[-+.\d]+", following)
+        given.append(word if takes else f"{word}={action.const}")
+    return parser.parse_intermixed_args(given)
 
 
 def _tell(message: str) -> None:

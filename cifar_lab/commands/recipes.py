@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.cli.command import make_parser
+from cifar_lab.cli.command import make_parser, parse
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.cli.table import table
 from cifar_lab.errors import UserError
@@ -18,6 +18,7 @@ from cifar_lab.planning.hardware import Setup
 from cifar_lab.planning.make import make_plan, make_setup
 from cifar_lab.recipe import Recipe, book, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
+from cifar_lab.recipe.named import find_recipe, list_recipes, recipes_folder
 
 EPILOG = """\
 examples:
@@ -35,12 +36,16 @@ test error of runs of exactly that recipe below --runs (accuracy in --json), `ex
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
-        arguments.insert(0, "ls")
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, actions = _parsers()
+    named = next((word for word in words if word in actions.choices), None)
+    if named is not None:
+        words.remove(named)
+    elif {"-h", "--help"}.intersection(words) or (words and not words[0].startswith("-")):
+        parser.parse_args(words)  # help, or that there is no such action
+    options = parse(actions.choices[named or "ls"], words)
     try:
-        return {"ls": _ls, "show": _show, "diff": _diff, "new": _new}[options.action](options)
+        return {"ls": _ls, "show": _show, "diff": _diff, "new": _new}[named or "ls"](options)
     except UserError as error:
         print(f"cifar-lab recipes: {error}", file=sys.stderr)
         return error.exit_status
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _ls(options: argparse.Namespace) -> int:
     setup = make_setup(options.gpus, options.gpu)
     found, broken = [], False
-    for name, path in book.list_recipes(book.recipes_folder(options.recipes)).items():
+    for name, path in list_recipes(recipes_folder(options.recipes)).items():
         try:
             recipe = load_recipe(path, check_files=False)
         except UserError as error:
@@ -102,7 +107,7 @@ def _row(entry: dict[str, Any]) -> list[str]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    path = book.find_recipe(options.recipe, options.recipes)
+    path = find_recipe(options.recipe, options.recipes)
     recipe = load_recipe(path, options.overrides, check_files=False)
     where = origins(path, options.overrides)
     measured = book.mean_error(book.reached(recipe, options.runs))
@@ -116,7 +121,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    paths = [book.find_recipe(name, options.recipes) for name in (options.a, options.b)]
+    paths = [find_recipe(name, options.recipes) for name in (options.a, options.b)]
     one, other = (flatten(load_recipe(path, check_files=False)) for path in paths)
     keys = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
     rows = [(key, *(written(side[key]) if key in side else "-" for side in (one, other))) for key in keys]
@@ -130,7 +135,8 @@ def _new(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]:
+    """The command's, and those of its actions, each of which reads its arguments in any order."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--recipes", type=Path, metavar="DIR", help="their folder (default: ./recipes)")
     shared.add_argument("--runs", metavar="DIR", type=Path, default="runs", help="where runs are (default: runs)")
@@ -149,4 +155,4 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("b", metavar="B")
     new = actions.add_parser("new", help="write a commented recipe to begin with")
     new.add_argument("file", metavar="FILE", type=Path)
-    return parser
+    return parser, actions

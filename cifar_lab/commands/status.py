@@ -86,11 +86,9 @@ def _asked(what: Sequence[str], place: Place) -> tuple[bool, list[Path]]:
     if not what and place.run_dir:
         return True, [Path(place.run_dir).absolute()]
     folders = [Path(name).absolute() for name in what or [place.runs]]
-    if what and not folders[0].is_dir() and (folders[0].suffix in (".yaml", ".yml") or folders[0].is_file()):
+    missing = [folder for folder in folders if what and not folder.is_dir()]
+    if missing and missing[0] == folders[0]:
         return True, [requeue.located(what[0], what[1:], place)]
-    for folder in folders:
-        if what and not folder.is_dir():
-            raise UsageError(
-                f"{folder} is no directory and no recipe; give a run, a folder of runs, or a recipe (.yaml)"
-            )
+    if missing:
+        raise UsageError(f"{missing[0]} is no directory: give a run, or a folder of runs")
     return len(folders) == 1 and runs_below(folders, SIGNS_OF_A_JOB) == folders, folders

@@ -1,4 +1,4 @@
-"""The recipes that come with the project: where they are, what they promise, what runs reached, and a new one."""
+"""What recipes promise, what their runs reached, and a new one."""
 
 from __future__ import annotations
 
@@ -12,50 +12,10 @@ from statistics import fmean, stdev
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe, experiment_id
-from cifar_lab.recipe.errors import did_you_mean
+from cifar_lab.recipe.named import SHIPPED, SUFFIXES
 from cifar_lab.recipe.schema import NAME
 
-SUFFIXES = (".yaml", ".yml")
 EDITOR_LINE = "# yaml-language-server:"
-NOT_RECIPES = ("sweeps",)  # folders of other YAML files
-SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
-
-
-def recipes_folder(named: Path | None = None) -> Path:
-    """`named`, else ./recipes, else the checkout's. Raises UsageError."""
-    places = [named] if named is not None else [Path("recipes"), SHIPPED]
-    for place in places:
-        if os.path.isdir(place):
-            return place
-    raise UsageError(f"there is no folder {places[0]}: name that of the recipes with --recipes DIR")
-
-
-def list_recipes(folder: Path) -> dict[str, Path]:
-    """Files by their names, paths below `folder` without the suffix; strong/ after the rest. Raises UsageError."""
-    found = {}
-    for top, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in NOT_RECIPES and not name.startswith("."))
-        for name in sorted(files):
-            path = Path(top, name)
-            if path.suffix in SUFFIXES and not name.startswith("."):
-                found[str(path.relative_to(folder).with_suffix(""))] = path
-    if not found:
-        raise UsageError(f"there is no recipe in {folder}")
-    return found
-
-
-def find_recipe(name: str, named: Path | None = None) -> Path:
-    """A recipe file, that of a run directory, or the one of that name. Raises UsageError."""
-    path = Path(name)
-    for file in (path / "recipe.yaml", path):
-        if os.path.isfile(file):
-            return file
-    known = list_recipes(recipes_folder(named))
-    if name not in known:
-        raise UsageError(
-            f"there is no recipe {name!r}{did_you_mean(name, known)}; `cifar-lab recipes` lists those that there are"
-        )
-    return known[name]
 
 
 def header(path: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,19 +57,46 @@ def said(details: Sequence[ErrorDetails]) -> str:
     value = details[0]["input"]
     messages = " or ".join(dict.fromkeys(detail["msg"] for detail in details))
     messages = messages.replace("Value error, ", "").replace(" or Input should be", " or")
-    messages = messages.replace("a valid boolean", "true or false")
+    messages = re.sub("a valid (tuple|array)", "a list", messages.replace("a valid boolean", "true or false"))
     choices = [
         word for detail in details for word in re.findall("'([^']+)'", detail.get("ctx", {}).get("expected", ""))
     ]
     hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-    found = "nothing" if value is None else json.dumps(value, default=repr)
+    forms = _forms(value, {detail["type"] for detail in details})
+    if forms:
+        hint = f"; write {' or '.join(forms)}{' without quotes' if value in forms else ''}"
+    found = "nothing" if value is None else json.dumps(value, default=repr, ensure_ascii=False)
     return f"{messages}, found {found if len(found) <= 60 else found[:57] + '...'}{hint}"
 
 
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice most like `word`, whatever its case; None when nothing comes near."""
+def _forms(value: Any, expected: Collection[str]) -> list[str]:
+    """The numbers, or lists of them, that people may mean by a value, as YAML has them; `expected`: pydantic's types.
+
+    `0,05` is 0.05, `10%` is 0.1, `1_024` is 1024, 500.0 is 500; `1,000` is a thousand to some and 1 to others.
+    """
+    text = re.sub(r"[\s_']", "", str(value)).replace("\N{MINUS SIGN}", "-")
+    number, forms = text.removesuffix("%"), []
+    for group, point in (",.", ".,"):
+        whole = rf"(0|[1-9]\d*|[1-9]\d{{0,2}}(\{group}\d{{3}})+)"
+        if re.fullmatch(rf"[-+]?{whole}(\{point}\d*)?(e[-+]?\d{{1,2}})?", number, re.ASCII | re.IGNORECASE):
+            form = number.replace(group, "").replace(point, ".")
+            forms.append(form if number == text else f"{float(form) / 100:g}")
+    if "tuple_type" in expected or "list_type" in expected:
+        forms = [f"[{', '.join(re.split('[,;] *', str(value)))}]", *(f"[{form}]" for form in forms)]
+    elif "float_type" not in expected:
+        forms = [f"{float(form):.0f}" for form in forms if "int_type" in expected and float(form).is_integer()][:1]
+    return list(dict.fromkeys(forms)) if type(value) in (str, int, float) and len(text) <= 40 else []
+
+
+def nearest(word: str, choices: Iterable[str], least: float = 0.66) -> str | None:
+    """The choice most like `word`, or the only one that it begins, whatever its case; None when nothing comes near.
+
+    `least` is of difflib's ratio: 0.66 lets one of three letters be wrong.
+    """
     by_lower = {choice.lower(): choice for choice in choices}
-    found = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    word = word.lower()
+    begun = [choice for choice in by_lower if len(word) > 2 and choice.startswith(word)]
+    found = begun if len(begun) == 1 else difflib.get_close_matches(word, list(by_lower), n=1, cutoff=least)
     return by_lower[found[0]] if found else None
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.recipe.errors import Problem, RecipeError, nearest
+from cifar_lab.recipe.errors import Problem, RecipeError
+from cifar_lab.recipe.named import find_recipe
 from cifar_lab.recipe.yaml_text import parse_yaml
 
 MAX_BYTES = 64 * 1024
@@ -81,9 +82,10 @@ class Source:
 
 
 def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
-    """Read a recipe file and apply overrides. Raises RecipeError for a file that cannot be read at all."""
-    source = Source(label=str(path))
-    document = parse_yaml(_read_text(Path(path)))
+    """Read a recipe, named as `find_recipe` takes it, and apply overrides. Raises RecipeError where nothing is read."""
+    file = find_recipe(path)
+    source = Source(label=str(file))
+    document = parse_yaml(_read_text(file))
     for line, key, message in document.problems:
         source.add(line, key, message)
     if not isinstance(document.value, dict):
@@ -119,8 +121,6 @@ def _read_text(path: Path) -> str:
             raise RecipeError([f"{path}: is a pipe; name a recipe file"])
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise RecipeError([f"{path}: no such file{_near_file(path)}"]) from None
     except OSError as error:
         raise RecipeError([f"{path}: cannot be read: {error.strerror}"]) from None
     if len(data) > MAX_BYTES:
@@ -130,10 +130,3 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise RecipeError([f"{path}:{line}: not UTF-8 text; save the file in UTF-8"]) from None
-
-
-def _near_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; the folder {path.parent} does not exist"
-    near = nearest(path.with_suffix(".yaml").name, [child.name for child in path.parent.glob("*.yaml")])
-    return f" (did you mean `{path.parent / near}`?)" if near else ""

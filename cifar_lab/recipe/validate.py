@@ -11,28 +11,45 @@ from cifar_lab.recipe.errors import Problem, grouped, nearest, said
 from cifar_lab.recipe.schema import Recipe, dotted, fields, sections
 from cifar_lab.recipe.source import Source
 
-# What other trainers call a field.
-_FOREIGN_NAMES = {
-    "batch_size": "train.global_batch",
-    "learning_rate": "optim.lr",
-    "wd": "optim.weight_decay",
-    "optimizer": "optim.name",
-    "scheduler": "optim.schedule",
-    "lr_scheduler": "optim.schedule",
-    "num_epochs": "train.epochs",
-    "max_steps": "train.steps",
-    "amp": "train.precision",
-    "dtype": "train.precision",
-    "smoothing": "train.label_smoothing",
-    "clip_grad": "train.grad_clip",
-    "arch": "model.args.arch",
-    "depth": "model.args.depth",
-    "width": "model.args.width",
-    "drop_path": "model.args.drop_path",
-    "dataset": "data.name",
-    "augmentation": "data.augment",
-    "random_seed": "seed",
-    "project": "tracking.wandb_project",
+# What other trainers call a field, by its name or, where that is too common, by its dotted key.
+_CALLED = {
+    "seed": "random_seed seed_everything",
+    "data.name": "dataset",
+    "data.root": "data_dir data.dir data.path",
+    "data.image_size": "resolution",
+    "data.augment": "augmentation",
+    "data.augment.crop_padding": "random_crop",
+    "model.name": "model.type",
+    "model.args.arch": "arch",
+    "model.args.depth": "depth",
+    "model.args.drop_path": "drop_path",
+    "model.args.width": "width",
+    "model.weights": "model.checkpoint",
+    "optim.lr": "learning_rate",
+    "optim.name": "opt optimizer optim.type",
+    "optim.schedule": "scheduler lr_scheduler",
+    "optim.weight_decay": "wd",
+    "train.epochs": "num_epochs num_train_epochs",
+    "train.global_batch": "batch_size train.batch data.batch train_batch_size per_device_train_batch_size",
+    "train.grad_clip": "clip_grad max_grad_norm",
+    "train.label_smoothing": "smoothing",
+    "train.micro_batch": "accumulate_grad_batches gradient_accumulation_steps",
+    "train.precision": "amp bf16 dtype fp16",
+    "train.steps": "max_steps",
+    "eval.batch": "eval.batch_size",
+    "eval.every_epochs": "eval_steps eval.every",
+    "checkpoint.every_steps": "save_steps",
+    "tracking.wandb_project": "project wandb",
+}
+_FOREIGN_NAMES = {name: key for key, names in _CALLED.items() for name in names.split()}
+# What a recipe does not say, and what does.
+_LAUNCHERS = "the launcher says it, see `launch/node.sh --help`"
+_ELSEWHERE = {
+    **dict.fromkeys(("num_workers", "workers", "pin_memory"), "not needed: all pictures are kept on the device"),
+    **dict.fromkeys(("device", "devices", "gpus", "num_nodes", "strategy", "world_size"), _LAUNCHERS),
+    "num_classes": "the classes of the data are counted",
+    "output_dir": "say it with the option --runs DIR",
+    "resume": "starting the same recipe again continues its run",
 }
 _STAND_INS = {"name": "unnamed", "model": {"name": ""}, "optim": {"lr": 1.0}, "train": {"global_batch": 2**20}}
 
@@ -86,20 +103,29 @@ def _meant(key: str) -> list[str]:
 
     if section not in sections():  # `model.args.width: 3`, written in one line
         return []
-    near = nearest(name, sections()[section].model_fields)
-    if name in _FOREIGN_NAMES and not called(name):
-        return [_FOREIGN_NAMES[name]]
+    if name in _ELSEWHERE:
+        return []
+    foreign = _FOREIGN_NAMES.get(key) or _FOREIGN_NAMES.get(name, "")
+    if foreign and (key in _FOREIGN_NAMES or not called(name)):
+        return [foreign]
+    own = sections()[section].model_fields
+    near = nearest(name, own)
     if near and (name == "name" or not called(name)):
         return [dotted(section, near)]
-    return called(name) or called(nearest(name, [key.rpartition(".")[2] for key in known if key]))
+    words = [field for field in own if name in field.split("_")]  # `every`, `mixup`
+    # Of the names of all sections some are near to any short word.
+    elsewhere = nearest(name, [key.rpartition(".")[2] for key in known if key], 0.8) if len(name) > 4 else None
+    return called(name) or [dotted(section, field) for field in words] or called(elsewhere)
 
 
 def _unknown(key: str, meant: list[str]) -> str:
-    section, _, _name = key.rpartition(".")
+    section, _, name = key.rpartition(".")
     if section not in sections():
         return "unknown key; write sections nested"
     if key in ("base", "defaults", "extends", "inherit"):
         return "unknown key; a recipe has no base: one file tells the experiment"
+    if name in _ELSEWHERE:
+        return f"unknown key; {_ELSEWHERE[name]}"
     if not meant:
         owner = f"`{section}`" if section else "a recipe"
         return f"unknown key; {owner} has {', '.join(sections()[section].model_fields)}"

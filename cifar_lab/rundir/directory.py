@@ -17,7 +17,7 @@ from cifar_lab.files import atomic
 from cifar_lab.files.jsonl import parse_object
 from cifar_lab.recipe import Recipe, load_recipe, to_yaml
 from cifar_lab.recipe.schema import SCHEMA_VERSION
-from cifar_lab.rundir.placement import check_identity, default_path
+from cifar_lab.rundir.placement import check_identity, default_path, find_run
 
 State = Literal["running", "completed", "stopped", "interrupted", "failed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -64,10 +64,10 @@ class RunDir:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunDir:
-        """An existing run; raises UsageError when `path` holds none."""
-        run = cls(path)
+        """The run of `find_run`; raises UsageError where it has no recipe."""
+        run = cls(find_run(path))
         if not (run.path / "recipe.yaml").is_file():
-            raise UsageError(f"{path} is not a run directory: it has no recipe.yaml")
+            raise UsageError(f"{run.path} has no recipe.yaml, so it is no run that can be read")
         return run
 
     def create(self, recipe: Recipe) -> None:

@@ -103,6 +103,19 @@ def find_runs(paths: Collection[Path]) -> list[Path]:
     return found
 
 
+def find_run(path: str | os.PathLike[str]) -> Path:
+    """The run directory at `path`, or the only one below it; raises UsageError, which lists several."""
+    top = Path(path).absolute()
+    found = runs_below([top])
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"{path} is not a run directory, and no run is below it")
+    names = [f"  {Path(path, run.relative_to(top))}" for run in found]
+    names[10:] = [f"  and {len(found) - 10} more"] if len(found) > 10 else []
+    raise UsageError("\n".join([f"{path} holds {len(found)} runs; name one of them:", *names]))
+
+
 def runs_below(tops: Iterable[Path], signs: Collection[str] = SIGNS) -> list[Path]:
     """Run directories at or below each of `tops`, each once; not those in another one or in a hidden folder."""
     seen: set[Path] = set()

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe
-from cifar_lab.recipe.book import find_recipe, recipes_folder
+from cifar_lab.recipe.named import find_recipe, recipes_folder
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.study.sizing import Study, StudyError
 

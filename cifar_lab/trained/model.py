@@ -12,6 +12,7 @@ from cifar_lab.errors import UsageError, UserError
 from cifar_lab.models.description import DESCRIPTION, Description, read_description
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from cifar_lab.rundir.directory import RunDir
+from cifar_lab.rundir.placement import find_run, runs_below
 
 WEIGHTS, RECIPE = "model.safetensors", "recipe.yaml"
 # What another use of a model may change: the pictures and how they are run through it. The rest is what it is, and
@@ -36,11 +37,13 @@ class SavedModel:
 
 
 def open_saved(path: str | Path, overrides: Sequence[str] = (), *, data: str | None = None) -> SavedModel:
-    """The model of a run directory, of a folder with both files, or of a .safetensors file with its model.json.
+    """The model of a run (see `find_run`), of a folder with both files, or of a .safetensors file with its model.json.
 
     `overrides` (`data.` and `eval.` keys) change the recipe, `data` names another source and forgets all that the
     recipe says of its own. Raises UserError.
     """
+    if os.path.isdir(path):
+        path = path if os.path.isfile(Path(path, WEIGHTS)) or not runs_below([Path(path)]) else find_run(path)
     weights = Path(path, WEIGHTS) if os.path.isdir(path) else Path(path)
     folder = weights.parent
     if weights.suffix != ".safetensors" or not os.path.isdir(folder):
@@ -71,8 +74,7 @@ def _instead(folder: Path, run: RunDir | None) -> str:
         stands = f"{status.state}, step {status.step} of {status.total_steps}" if status else "not started"
         again = f"cifar-lab train {run.path / RECIPE} --run-dir {run.path}"
         return f": its run is not complete ({stands}); go on with `{again}`"
-    runs = sorted(recipe.parent for depth in ("*", "*/*") for recipe in folder.glob(f"{depth}/{RECIPE}"))
-    return f"; it holds runs, name one of them, such as {runs[0]}" if runs else ""
+    return "; name a run, or a folder that holds one"
 
 
 def _bare_recipe(path: Path, description: Description, overrides: Sequence[str]) -> Recipe:

@@ -11,7 +11,8 @@ from support.saved_runs import RECIPES, saved_run
 
 from cifar_lab.commands import recipes
 from cifar_lab.recipe import experiment_id, load_recipe
-from cifar_lab.recipe.book import expected, header, list_recipes
+from cifar_lab.recipe.book import expected, header
+from cifar_lab.recipe.named import list_recipes
 
 
 @pytest.fixture
@@ -145,12 +146,12 @@ def test_a_new_recipe_loads_and_explains_itself(tmp_path, monkeypatch, capsys):
         (["new", "a\nname.yaml"], "'a\\nname.yaml': name a file of letters"),
         (["new", "link.yaml"], "link.yaml exists already"),
         (["new", "x" * 300 + ".yaml"], "File name too long"),
-        (["show", "x" * 300], "there is no recipe"),
-        (["show", "owm"], "there is no recipe 'owm' (did you mean `own`?)"),
-        (["show", "gone.yaml"], "there is no recipe 'gone.yaml'"),
-        (["show", "recipes"], "there is no recipe 'recipes'"),
+        (["show", "x" * 300], "no such file"),
+        (["show", "owm"], "owm: no such file (did you mean `own`?)"),
+        (["show", "gone.yaml"], "gone.yaml: no such file"),
+        (["show", "recipes"], "recipes: is a directory; name a recipe file"),
         (["show", "own", "optim.lrr=1"], "optim.lrr"),
-        (["diff", "own", "zzz"], "there is no recipe 'zzz'"),
+        (["diff", "own", "zzz"], "zzz: no such file; `cifar-lab recipes` lists"),
         (["diff", "own", "torn.yaml"], "torn.yaml:1"),
         (["ls", "--recipes", "nowhere"], "there is no folder nowhere"),
         (["ls", "--gpu", "h999"], "h999"),

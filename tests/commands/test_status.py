@@ -81,7 +81,7 @@ def test_no_runs_and_wrong_places(tmp_path, capsys):
     assert json.loads(ask(capsys, "--json")[1]) == {"runs": []}
     code, out, err = ask(capsys, "nowhere")
     assert (code, out) == (2, "")
-    assert "nowhere is no directory and no recipe; give a run" in err
+    assert "nowhere: no such file; `cifar-lab recipes` lists the recipes" in err
     assert ask(capsys, "nowhere.yaml")[0] == 2
     assert ask(capsys, "--decide", "start")[0] == 2
     with pytest.raises(SystemExit, match="2"):

@@ -115,8 +115,14 @@ def test_recipe_is_stored_resolved_and_rewritten_with_operational_changes(run: R
 
 def test_open_needs_a_run(tmp_path: Path, run: RunDir) -> None:
     assert RunDir.open(run.path).path == run.path
-    with pytest.raises(UsageError, match=r"recipe\.yaml"):
-        RunDir.open(tmp_path)
+    assert RunDir.open(run.path.parent).path == run.path  # the only one there
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UsageError, match=r"other is not a run directory, and no run is below it"):
+        RunDir.open(tmp_path / "other")
+    (run.path / "recipe.yaml").rename(tmp_path / "other" / "recipe.yml")
+    run.write_status("running", 1, 2)
+    with pytest.raises(UsageError, match=r"has no recipe\.yaml"):
+        RunDir.open(run.path)
 
 
 def test_status_round_trip_closed_states_and_damage(run: RunDir) -> None:

@@ -124,7 +124,10 @@ def test_a_run_that_is_not_complete_says_how_to_go_on(tmp_path):
     run.write_status("running", 3, 20)
     with pytest.raises(ValueError, match=r"not complete \(running, step 3 of 20\)"):
         open_saved(str(run.path))
-    with pytest.raises(ValueError, match=f"it holds runs, name one of them, such as {run.path}"):
+    with pytest.raises(ValueError, match=r"0-1/recipe.yaml --run-dir"):  # the only one there
+        open_saved(str(run.path.parents[1]))
+    RunDir(run.path.with_name("1-1")).create(parse_recipe(small()))
+    with pytest.raises(ValueError, match=r"runs holds 2 runs; name one of them:\n  .*/small/0-1\n  .*/small/1-1$"):
         open_saved(str(run.path.parents[1]))
 
 
