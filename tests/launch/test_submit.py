@@ -122,6 +122,8 @@ def test_refused_before_anything_is_queued(arguments: list[str], says: str, tmp_
 def test_a_recipe_that_is_not_there_or_broken(tmp_path: Path) -> None:
     done = submit("recipes/demoo.yaml", "--dry-run")
     assert done.returncode == 2 and b"did you mean `recipes/demo.yaml`" in done.stderr and not done.stdout
+    done = submit("demo", "--dry-run", "--runs", tmp_path, cwd=tmp_path)  # by its name, from elsewhere
+    assert done.returncode == 0 and b"demo --nproc 1" in done.stdout, done.stderr
     broken = tmp_path / "broken.yaml"
     broken.write_text("name: [")
     done = submit(broken, "--dry-run")
