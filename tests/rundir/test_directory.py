@@ -119,8 +119,7 @@ def test_open_needs_a_run(tmp_path: Path, run: RunDir) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(UsageError, match=r"other is not a run directory, and no run is below it"):
         RunDir.open(tmp_path / "other")
-    (run.path / "recipe.yaml").rename(tmp_path / "other" / "recipe.yml")
-    run.write_status("running", 1, 2)
+    (run.path / "recipe.yaml").rename(run.path / "status.json")  # another file of a run
     with pytest.raises(UsageError, match=r"has no recipe\.yaml"):
         RunDir.open(run.path)
 
