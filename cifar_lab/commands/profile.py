@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _profile(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, options.overrides)
     check_launch(os.environ, recipe)
-    # Else the profiler reports its own start, and a GPU that is not there.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
+    # Else the profiler reports its own start and end (level 5), and a GPU that is not there.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with host.loading():
         from cifar_lab.profiling.run import render, run_profile
         from cifar_lab.runtime.start import start_world

@@ -101,6 +101,8 @@ def _profile(session: Session, steps: int, out: Path) -> dict[str, Any]:
             raise Enough
 
     attach(session, parts, at_step)
+    session.progress.close()  # its percent and its time left are those of the recipe, which ends here long before
+    session.progress.message(f"{WARM_UP} steps to warm up, {steps} that are timed, {TRACED} that are traced")
     with suppress(Enough):
         fit(session)
     profiler.stop()

@@ -1,6 +1,9 @@
 """`cifar-lab profile`: each part is the time of what it names, and together they are the step."""
 
 import json
+import os
+import pty
+import subprocess
 import time
 
 import pytest
@@ -56,6 +59,19 @@ def test_one_process(tmp_path, monkeypatch, capsys):
     counted = ranges(out / "trace.json")
     assert (counted["data"], counted["forward"], counted["backward"], counted["optimizer"]) == (6, 6, 6, 3)
     assert sorted(path.name for path in out.iterdir()) == ["profile.json", "trace.json"]  # the run itself is gone
+
+
+def test_a_terminal_gets_our_lines_alone(tmp_path):
+    """No progress of a run that ends early, and nothing from the profiler's library, which writes by itself."""
+    recipe, out = write_recipe(tmp_path, small(train__epochs=2)), tmp_path / "out"
+    master, slave = pty.openpty()
+    command = [PYTHON, "-m", "cifar_lab", "profile", recipe, "--steps", "2", "--out", str(out)]
+    environment = {name: value for name, value in os.environ.items() if name != "KINETO_LOG_LEVEL"} | {"TERM": "xterm"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=slave, env=environment, check=True)
+    os.close(slave)
+    assert os.read(master, 65536) == b"5 steps to warm up, 2 that are timed, 3 that are traced\r\n"
+    os.close(master)
+    assert done.stdout.startswith(b"small: vit ") and done.stdout.endswith(f"trace: {out / 'trace.json'}\n".encode())
 
 
 @pytest.mark.launch
