@@ -1,9 +1,14 @@
-"""Numbers that commands take as arguments; each raises ArgumentTypeError with what it should be."""
+"""Numbers and places that commands take as arguments; what is wrong with one is said with what it should be."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_lab.errors import UsageError
 
 
 def at_least_one(text: str) -> int:
@@ -26,3 +31,13 @@ def duration(text: str) -> float:
     if not 0 < seconds <= 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
+
+
+def check_new_file(option: str, path: Path, suffixes: Sequence[str]) -> None:
+    """Before any work: a file is written where nothing is. Raises UsageError."""
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{option} {path}: its name must end with {' or '.join(suffixes)}")
+    if os.path.lexists(path):
+        raise UsageError(f"{option} {path} exists already: remove it, or name another")
+    if not os.path.isdir(path.absolute().parent):
+        raise UsageError(f"{option} {path}: there is no folder {path.absolute().parent}")

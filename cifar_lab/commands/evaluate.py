@@ -7,7 +7,9 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
+from cifar_lab.cli.argument_types import check_new_file
 from cifar_lab.cli.command import answer, is_main, make_parser
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
@@ -48,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--batch", type=int, metavar="N", help="samples of one forward pass (default: as the run does)")
     parser.add_argument("--data", metavar="NAME", help="another source (default: the run's, else cifar10)")
+    parser.add_argument(
+        "--mistakes", type=Path, metavar="FILE", help="also write a list of what it gets wrong, such as mistakes.csv"
+    )
     parser.add_argument("--json", action="store_true", help="for machines, with the confusion matrix")
     return answer(parser, _evaluate, argv)
 
@@ -55,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("cifar_lab").setLevel(logging.INFO if is_main() else logging.ERROR)
+    if options.mistakes is not None:
+        check_new_file("--mistakes", options.mistakes, (".csv",))
     short = {"eval.batch": options.batch, "eval.tta": options.tta and TTA[options.tta]}
     overrides = [f"{key}={value}" for key, value in short.items() if value is not None]
     saved = open_saved(options.run, [*overrides, *options.overrides], data=options.data)
@@ -62,7 +69,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     with host.loading():
         from cifar_lab.trained.measure import measure
         from cifar_lab.trained.scores import as_text
-    measured = measure(saved, options.split)
+    measured = measure(saved, options.split, options.mistakes)
     if is_main():
         print(json.dumps(atomic.finite(measured), indent=2, allow_nan=False) if options.json else as_text(measured))
     return 0

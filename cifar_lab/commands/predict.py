@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.cli.argument_types import at_least_one
+from cifar_lab.cli.argument_types import at_least_one, check_new_file
 from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import shown
 from cifar_lab.errors import UsageError
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     if options.sheet is not None:
-        _check_place(options.sheet)
+        check_new_file("--sheet", options.sheet, SHEET_SUFFIXES)
     saved = open_saved(options.run)
     with host.loading():
         from cifar_lab.data.pictures import find_pictures
@@ -89,7 +88,7 @@ def _tile(file: PictureFile, name: str, probability: float) -> Tile:
     from cifar_lab.files.contact_sheet import Tile
 
     assert file.pixels is not None
-    captions = ((f"{name[:11]} {probability:.0%}", "black"), (shown(file.path.name), "#666"))
+    captions = ((f"{probability:.0%} {name}", "black"), (shown(file.path.name), "#666"))
     return Tile(Image.fromarray(file.pixels), captions)
 
 
@@ -100,13 +99,3 @@ def _write_sheet(path: Path, tiles: Sequence[Tile], num: int) -> None:
         draw_sheet(temporary, tiles)
     more = f"the first {len(tiles)} of {num} pictures" if num > len(tiles) else f"{num} pictures"
     print(f"{path}: {more}", file=sys.stderr)
-
-
-def _check_place(sheet: Path) -> None:
-    """Before any work: a sheet is written where nothing is. Raises UsageError."""
-    if sheet.suffix.lower() not in SHEET_SUFFIXES:
-        raise UsageError(f"--sheet {sheet}: its name must end with one of {', '.join(SHEET_SUFFIXES)}")
-    if os.path.lexists(sheet):
-        raise UsageError(f"--sheet {sheet} exists already: remove it, or name another")
-    if not os.path.isdir(sheet.absolute().parent):
-        raise UsageError(f"--sheet {sheet}: there is no folder {sheet.absolute().parent}")

@@ -1,6 +1,6 @@
 """The decoded-data cache: memory-mapped, checksummed, written atomically, shared by processes; no torch.
 
-CACHE/data/SOURCE-KEY/ holds {train,test}_{images,labels}.npy and meta.json.
+CACHE/data/SOURCE-KEY/ holds {train,test}_{images,labels}.npy, {train,test}_names.json and meta.json.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cifar_lab.data.raw import DataError, RawSplit
 
 logger = logging.getLogger("cifar_lab")
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "test")
 _CHUNK_BYTES = 1 << 25
 Read = Callable[[], Mapping[str, RawSplit]]
@@ -48,10 +48,11 @@ class SplitMeta:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Both splits: uint8 (N, 3, H, W) from files, copy-on-write, and int64 (N,)."""
+    """Both splits: uint8 (N, 3, H, W) from files, copy-on-write, int64 (N,), names of pictures' files or none."""
 
     images: Mapping[str, npt.NDArray[np.uint8]]
     labels: Mapping[str, npt.NDArray[np.int64]]
+    names: Mapping[str, Sequence[str]]
     meta: Mapping[str, SplitMeta]
     classes: tuple[str, ...]
 
@@ -138,6 +139,8 @@ def _write(folder: Path, key: str, digest: str, raw: Mapping[str, RawSplit]) -> 
             np.lib.format.write_array_header_1_0(file, header)
             split_meta = decode_split(raw[split], file)
         np.save(folder / f"{split}_labels.npy", raw[split].labels.astype("<i8"))
+        names = getattr(raw[split].images, "names", [])
+        (folder / f"{split}_names.json").write_text(json.dumps(names), encoding="utf-8")
         meta["splits"][split] = asdict(split_meta)
         meta["files"] += getattr(raw[split].images, "files", {}).values()
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
@@ -180,6 +183,7 @@ def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
         splits = {split: _as_meta(meta["splits"][split]) for split in SPLITS}
         images = {split: np.load(folder / f"{split}_images.npy", mmap_mode="c") for split in SPLITS}
         labels = {split: np.load(folder / f"{split}_labels.npy") for split in SPLITS}
+        names = {split: json.loads((folder / f"{split}_names.json").read_text(encoding="utf-8")) for split in SPLITS}
         classes = tuple(meta["classes"])
         if meta["key_sha256"] != digest:
             return None
@@ -193,7 +197,7 @@ def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
             return None
         if (_sha256(images[split]), _sha256(labels[split])) != (known.images_sha256, known.labels_sha256):
             return None
-    return Decoded(images, labels, splits, classes)
+    return Decoded(images, labels, names, splits, classes)
 
 
 def _as_meta(fields: Mapping[str, Any]) -> SplitMeta:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ class ImageSet:
 
     `pixels` uint8 (M, 3, S, S) may hold pictures of other sets too: sample i is its row `rows[i]`, or row i where
     `rows` int64 (N,) is None. So a subset costs no memory, and processes of a machine share one mapped file.
+    `names` are the files of the whole split's pictures, by id, or none.
     """
 
     pixels: Tensor
@@ -31,6 +33,7 @@ class ImageSet:
     classes: tuple[str, ...]
     fingerprint: str
     rows: Tensor | None = None
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         assert self.pixels.dtype == torch.uint8
@@ -68,14 +71,15 @@ class ImageSet:
         assert torch.equal(self.ids[positions], ids), "ids that this set does not have"
         assert bool((ids[1:] > ids[:-1]).all()), "ids that are not strictly ascending"
         derived = hashlib.sha256(self.fingerprint.encode() + ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()
-        return ImageSet(self.pixels, self.labels[positions], ids, self.classes, derived, self.rows_of(positions))
+        rows = self.rows_of(positions)
+        return ImageSet(self.pixels, self.labels[positions], ids, self.classes, derived, rows, self.names)
 
     def to(self, device: torch.device) -> ImageSet:
         """The same set on `device`, which another one gets without the pictures of other sets."""
         if device == self.pixels.device:
             return self
         images, labels, ids = (tensor.to(device) for tensor in (self.images, self.labels, self.ids))
-        return ImageSet(images, labels, ids, self.classes, self.fingerprint)
+        return ImageSet(images, labels, ids, self.classes, self.fingerprint, names=self.names)
 
 
 def load_images(
@@ -117,4 +121,5 @@ def _image_set(decoded: cache.Decoded, split: str) -> ImageSet:
         ids=torch.arange(len(decoded.labels[split])),
         classes=decoded.classes,
         fingerprint=decoded.meta[split].fingerprint(decoded.classes),
+        names=decoded.names[split],
     )

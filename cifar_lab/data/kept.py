@@ -11,7 +11,7 @@ from cifar_lab.data.cache import SPLITS
 from cifar_lab.data.raw import DataError
 
 # The first one says that all are there.
-FILES = ("meta.json", *(f"{split}_{part}.npy" for split in SPLITS for part in ("images", "labels")))
+FILES = ("meta.json", *(f"{split}_{part}" for split in SPLITS for part in ("images.npy", "labels.npy", "names.json")))
 NAME = re.compile(r"\.?(?P<place>\w+-[0-9a-f]{8})(\.partial)?")
 
 

@@ -200,6 +200,13 @@ class Pictures:
             )
         return len(self), height, width, 3
 
+    @property
+    def names(self) -> list[str]:
+        """The files of the pictures where cells are their paths, else none."""
+        import pyarrow as pa
+
+        return self._cells.to_pylist() if pa.types.is_string(self._cells.type) else []
+
     def __getitem__(self, which: slice) -> npt.NDArray[np.uint8]:
         """The pictures of a slice without a step, decoded: uint8 (n, H, W, 3)."""
         start, stop, _ = which.indices(len(self))

@@ -29,7 +29,9 @@ def draw_sheet(path: Path, tiles: Sequence[Tile], empty: str = "") -> None:
         x, y = _corner(index)
         sheet.paste(tile.picture.resize((CELL, CELL), Image.Resampling.BICUBIC), (x, y))
         for line, (text, colour) in enumerate(tile.captions):
-            draw.text((x, y + CELL + 2 + 13 * line), text[:17], colour, font)
+            cut = (text, *(f"{text[:kept]}…" for kept in range(len(text) - 1, 0, -1)))
+            fitting = next(part for part in cut if font.getlength(part) < CELL + GAP)
+            draw.text((x, y + CELL + 2 + 13 * line), fitting, colour, font)
     if not tiles:
         draw.text((GAP, GAP), empty, "black", font)
     sheet.save(path, compress_level=2)  # of a PNG: a third of the time of 6, for a tenth more bytes

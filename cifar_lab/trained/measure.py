@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_state
@@ -18,19 +19,22 @@ from cifar_lab.trained.model import SavedModel
 from cifar_lab.trained.network import SavedNetwork
 from cifar_lab.trained.scores import calibration, class_scores
 from cifar_lab.training.evaluation import evaluate
+from cifar_lab.training.sheets import write_mistakes
 
 
-def measure(saved: SavedModel, split: str) -> dict[str, Any]:
+def measure(saved: SavedModel, split: str, mistakes: Path | None = None) -> dict[str, Any]:
     """Every sample of `split` (test, val or train) exactly once, as the run itself measures. Collective.
+
+    A CSV of what it gets wrong goes to `mistakes`.
 
     `same_data`: whether its run trained on these pictures, None unknown; `recorded`: what its summary.json says of the
     same measurement. Raises UserError.
     """
     with start_world() as world:
-        return _measure(saved, world, split)
+        return _measure(saved, world, split, mistakes)
 
 
-def _measure(saved: SavedModel, world: World, split: str) -> dict[str, Any]:
+def _measure(saved: SavedModel, world: World, split: str, mistakes: Path | None) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import track
 
@@ -58,6 +62,8 @@ def _measure(saved: SavedModel, world: World, split: str) -> dict[str, Any]:
     result = evaluate(network, world, batches, tta=recipe.eval.tta, keep=True)
     assert result is not None and result.predictions is not None
     kept = result.predictions
+    if mistakes is not None:
+        world.from_main(lambda: write_mistakes(mistakes, images, kept))
     labels, predictions = kept.labels.numpy(), kept.predictions.numpy()
     return {
         "model": str(saved.path),

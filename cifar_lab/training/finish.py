@@ -17,7 +17,7 @@ from cifar_lab.runtime.device import peak_memory
 from cifar_lab.training.evaluation import Evaluation, Predictions
 from cifar_lab.training.loop import measure, stop, write_status
 from cifar_lab.training.session import Session
-from cifar_lab.training.sheets import draw_mistakes
+from cifar_lab.training.sheets import draw_mistakes, write_mistakes
 
 MODEL_FORMAT = 1
 
@@ -53,6 +53,8 @@ def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], pea
         _write_predictions(path, result.predictions)
     with replacing(run_dir.path / "mistakes.png") as path:
         draw_mistakes(path, session.test, result.predictions)
+    with replacing(run_dir.path / "mistakes.csv") as path:
+        write_mistakes(path, session.test, result.predictions)
     # The files above take memory too, a copy of the weights among it.
     run_dir.write_summary(_summary(session, result, max(*peaks, peak_memory(session.world.device))))
     write_status(session, "completed")

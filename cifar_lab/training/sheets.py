@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,15 +36,30 @@ def draw_augmented(path: Path, stream: Stream, preparation: Preparation, classes
 
 
 def draw_mistakes(path: Path, images: ImageSet, predictions: Predictions) -> None:
-    """Write a PNG of up to 64 wrongly classified pictures, the most confident first, each with truth and prediction."""
-    wrong = (predictions.predictions != predictions.labels).nonzero().squeeze(1)
-    worst = wrong[predictions.confidences[wrong].argsort(descending=True, stable=True)][: COLUMNS * ROWS]
-    shown = images.subset(predictions.ids[worst].sort().values)
+    """Write a PNG of up to 64 mistakes, the most confident first, each with id and truth, confidence and prediction."""
+    worst = _mistakes(images, predictions)[: COLUMNS * ROWS]
+    shown = images.subset(torch.tensor(sorted(sample for sample, *_ in worst), dtype=torch.int64))
     picture_of = dict(zip(shown.ids.tolist(), shown.images.cpu(), strict=True))
     tiles = []
-    for index in worst.tolist():
-        picture = picture_of[int(predictions.ids[index])]
-        truth, guess = (images.classes[int(labels[index])] for labels in (predictions.labels, predictions.predictions))
-        captions = ((f"is {truth}", "black"), (f"{guess[:11]} {predictions.confidences[index]:.0%}", "#b3261e"))
-        tiles.append(Tile(Image.fromarray(picture.permute(1, 2, 0).numpy()), captions))
+    for sample, truth, guess, confidence in worst:
+        captions = ((f"{sample} is {truth}", "black"), (f"{confidence:.0%} {guess}", "#b3261e"))
+        tiles.append(Tile(Image.fromarray(picture_of[sample].permute(1, 2, 0).numpy()), captions))
     draw_sheet(path, tiles, empty="no mistakes")
+
+
+def write_mistakes(path: Path, images: ImageSet, predictions: Predictions) -> None:
+    """Write a CSV of all mistakes, the most confident first; `file` is empty where pictures are not files."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("id", "class", "predicted", "confidence", "file"))
+        for sample, *found in _mistakes(images, predictions):
+            lines.writerow((sample, *found, images.names[sample] if images.names else ""))
+
+
+def _mistakes(images: ImageSet, predictions: Predictions) -> list[tuple[int, str, str, float]]:
+    """Id, class, predicted class and confidence of each, the most confident first."""
+    wrong = (predictions.predictions != predictions.labels).nonzero().squeeze(1)
+    order = wrong[predictions.confidences[wrong].argsort(descending=True, stable=True)]
+    ids, confidences = predictions.ids[order].tolist(), predictions.confidences[order].tolist()
+    found = ([images.classes[i] for i in of[order].tolist()] for of in (predictions.labels, predictions.predictions))
+    return list(zip(ids, *found, confidences, strict=True))

@@ -9,6 +9,8 @@ from support.commands import PYTHON, completed
 from support.saved_runs import bare, predictions, saved_run
 
 from cifar_lab.commands import evaluate
+from cifar_lab.data.images import load_images
+from cifar_lab.data.splits import split_ids
 from cifar_lab.trained.scores import calibration, class_scores
 
 TWO = [
@@ -146,6 +148,22 @@ def test_text_for_people(capsys, caplog):
     ):
         assert part in out
     assert out.count("\n") == 7 + 11 + 13
+
+
+def test_the_list_of_mistakes_is_the_run_s_and_that_of_another_split_has_its_ids(tmp_path, capsys):
+    path = saved_run("vit").path
+    for split in ("test", "val"):
+        assert evaluate.main([str(path), "--split", split, "--mistakes", str(tmp_path / f"{split}.csv")]) == 0
+    assert (tmp_path / "test.csv").read_text() == (path / "mistakes.csv").read_text()
+    _, *rows = (tmp_path / "val.csv").read_text().splitlines()
+    data = saved_run("vit").recipe().data
+    train, *_ = load_images(data.name, data.args, root=None, max_gib=1)
+    held_out = set(split_ids(train.labels, train.num_classes, data.val_size, data.limit)[1].tolist())
+    found = {int(row.split(",")[0]): row.split(",")[1] for row in rows}
+    assert len(found) == len(rows) > 5 and found.keys() <= held_out
+    assert all(train.classes[train.labels[sample]] == name for sample, name in found.items())
+    assert evaluate.main([str(path), "--mistakes", str(tmp_path / "val.csv")]) == 2
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_more_pictures_than_a_batch_and_a_sheet(answer, tmp_path):
     ("arguments", "message"),
     [
         (["there.png", "--sheet", "there.png"], "exists already"),
-        (["there.png", "--sheet", "sheet.txt"], "its name must end with one of .png"),
+        (["there.png", "--sheet", "sheet.txt"], "its name must end with .png or"),
         (["there.png", "--sheet", "no/sheet.png"], "there is no folder"),
         (["empty"], "there are no pictures in empty"),
     ],
