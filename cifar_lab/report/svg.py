@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 # Of a file, of a run, and of the page on a desk and on a phone.
-LARGE, SMALL, DESK, PHONE = (520, 320), (360, 230), (1200, 400), (340, 300)
+LARGE, SMALL, DESK, PHONE = (440, 330), (360, 230), (1200, 400), (340, 300)
 # Of a line of text, and above the plot of a figure with two lines of legend; more make the figure higher.
 TEXT, USUAL = 19, 71
 # Of a ranking.
@@ -99,16 +99,18 @@ def plain(text: str) -> str:
 
 
 def standalone(body: str, figure_title: str) -> str:
-    """A drawing as a file of its own, with its colours."""
+    """A drawing as a file of its own, with its colours and its background."""
     head, _, rest = body.partition(">")
     light, dark = (_coloured(theme) for theme in asset("theme.css").split("@media"))
     style = (
         f"<style>:root {{ color-scheme: light dark; }}\n{light}@media (prefers-color-scheme: dark) {{\n{dark}}}</style>"
     )
     paper = '<rect class="paper" width="100%" height="100%"/>'
-    namespace = ' xmlns="http://www.w3.org/2000/svg"'
+    width, height = re.findall(r'viewBox="0 0 (\d+) (\d+)"', head)[0]
+    # Shown in this size where there is room for it: not as wide as the page.
+    size = f' xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
     title = f"<title>{escape(figure_title)}</title>"
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{namespace}>{title}{style}{paper}{rest}\n'
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{size}>{title}{style}{paper}{rest}\n'
 
 
 def _coloured(theme: str) -> str:
@@ -177,7 +179,7 @@ def _markers(points: Sequence[tuple[float, float]], look: int) -> str:
     return "".join(f"M{x:.1f} {y:.1f}{MARKERS[look % LOOKS]}" for x, y in points)
 
 
-def draw_ranking(ranked: Sequence[Ranked], title: str, width: int = LARGE[0]) -> str:
+def draw_ranking(ranked: Sequence[Ranked], title: str, width: int = 520) -> str:
     """The best `SHOWN`, every seed a dot, the mean a diamond, its whole interval a line, as an <svg> element."""
     shown = ranked[:SHOWN]
     ends = [value for row in shown for value in (row.low, row.high, *row.experiment.sample.errors)]
@@ -200,7 +202,7 @@ def draw_ranking(ranked: Sequence[Ranked], title: str, width: int = LARGE[0]) ->
 
 def draw_reliability(one: Calibration) -> str:
     """Accuracy and number of answers in each bin of confidence, as an <svg> element."""
-    left, right, top, bottom, base = 50, 288, 52, 236, 288
+    left, right, top, bottom, base = 50, 282, 52, 236, 288
     return templates().get_template("reliability.svg.j2").render(
         one=one, title=shortened(one.title, 296, 15), width=300, height=base + 46, left=left, right=right, top=top,
         bottom=bottom, base=base, most=one.counts.max(), across=lambda share: left + (right - left) * share,
