@@ -15,7 +15,7 @@ from cifar_lab.report.page import page
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.svg import draw, draw_ranking, draw_reliability, standalone, templates
 
-# A sheet of 64 mistakes has about 0.7 MB; the page has to open on a phone.
+# A sheet of 64 mistakes has about 1 MB; the page has to open on a phone.
 PICTURE_BYTES = 8_000_000
 Value = str | int | float | None
 NUMBERS = (

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from support.saved_runs import bare, picture, pictures_of, predictions, saved_run
 
 from cifar_lab.commands import predict
-from cifar_lab.files.contact_sheet import cut_tile
+from cifar_lab.files.contact_sheet import CELL, cut_tile
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_more_pictures_than_a_batch_and_a_sheet(answer, tmp_path):
     assert top["00.png"] == top["60.png"] and top["01.png"] == top["61.png"] != top["00.png"]
     with Image.open(sheet) as drawn:
         for index in (0, 9, 63):
-            expected = picture(images.images[index % 60]).resize((96, 96), Image.Resampling.BICUBIC)
+            expected = picture(images.images[index % 60]).resize((CELL, CELL), Image.Resampling.BICUBIC)
             assert cut_tile(drawn, index).tobytes() == expected.tobytes()
     assert [path.name for path in sheet.parent.iterdir()] == ["s.png"]
 

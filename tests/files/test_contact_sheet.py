@@ -23,3 +23,9 @@ def test_a_caption_that_is_too_wide_ends_with_an_ellipsis_before_the_next_tile(t
 def test_a_caption_that_fits_is_whole(tmp_path):
     one, other = (drawn(tmp_path / "a.png", f"9999 is automobi{end}") for end in ("le", "li"))
     assert one.tobytes() != other.tobytes()
+
+
+def test_letters_are_as_high_as_those_of_a_page(tmp_path):
+    rows = drawn(tmp_path / "a.png", "Eg").convert("L").point(lambda value: 255 * (value < 128))
+    _, top, _, bottom = rows.getbbox()
+    assert bottom - top >= 12, "an E and the tail of a g, of 13 px"

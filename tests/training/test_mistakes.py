@@ -30,10 +30,10 @@ def test_the_mistakes_are_a_picture(runs, name):
     with Image.open(runs[name].path / "mistakes.png") as picture:
         picture.load()
         assert picture.format == "PNG"
-        assert picture.size[0] == 840
+        assert picture.size[0] == 968
         stored = np.load(runs[name].path / "predictions.npz")
         wrong = int((stored["predictions"] != stored["labels"]).sum())
-        assert picture.size[1] == max(1, -(-min(wrong, 64) // 8)) * 134 + 8
+        assert picture.size[1] == max(1, -(-min(wrong, 64) // 8)) * 156 + 8
         assert len(set(picture.tobytes())) > 20
 
 
@@ -47,10 +47,10 @@ def test_the_most_confident_mistake_comes_first(tmp_path):
     with Image.open(tmp_path / "m.png") as sheet:
         for cell, sample in enumerate([40, 17, 3]):
             tile = Image.fromarray(test.images[sample].permute(1, 2, 0).numpy())
-            expected = tile.resize((96, 96), Image.Resampling.BICUBIC)
-            x = 8 + cell * 104
-            assert sheet.crop((x, 8, x + 96, 104)).tobytes() == expected.tobytes()
-        assert set(sheet.crop((8 + 3 * 104, 8, 840, 104)).tobytes()) == {255}
+            expected = tile.resize((112, 112), Image.Resampling.BICUBIC)
+            x = 8 + cell * 120
+            assert sheet.crop((x, 8, x + 112, 120)).tobytes() == expected.tobytes()
+        assert set(sheet.crop((8 + 3 * 120, 8, 968, 120)).tobytes()) == {255}
 
 
 @pytest.mark.parametrize("name", RECIPES)
