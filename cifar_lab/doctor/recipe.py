@@ -30,15 +30,14 @@ def data_check(recipe: Recipe | None) -> Check:
     """Where the data of the recipe, or CIFAR-10, would come from."""
     name, root, args = (recipe.data.name, recipe.data.root, recipe.data.args) if recipe else ("cifar10", None, {})
     try:
-        key = importlib.import_module(f"cifar_lab.data.sources.{name}").cache_key(root=root, **args)
-        place = cifar10.find(root) if name == "cifar10" else root
+        source = importlib.import_module(f"cifar_lab.data.sources.{name}")
+        key = source.cache_key(root=root, **args)
+        place = source.find(root, **args) if hasattr(source, "find") else root
     except (DataError, OSError) as error:
         return Check("data", "FAIL", str(error), "correct data.root or CIFAR_LAB_DATA")
     except ImportError as error:
         return Check("data", "FAIL", f"cannot be read: {error}", "scripts/setup")
     identifier = cifar10.HUB_ID if name == "cifar10" else args.get("id")
-    if place is None and name == "hub" and Path(args["id"]).expanduser().is_dir():
-        place = args["id"]
     if place is not None:
         return Check("data", "ok", f"{name} in {place}")
     if identifier is None:

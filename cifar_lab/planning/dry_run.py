@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from cifar_lab.cli.table import table
+from cifar_lab.data.raw import DataError
 from cifar_lab.data.sizes import DataSizes, data_sizes
 from cifar_lab.errors import UserError
 from cifar_lab.planning import kept_answer
@@ -48,8 +50,9 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
     """Everything that is known before the data are read, as JSON values; null is what is not.
 
     `recipe` (dotted key to value and origin), `experiment_id`, `run_dir`, `state`, `world_size`, `data` (num_train
-    after the validation split and limits, num_val, num_test, num_classes, source_size, image_size), `batch` (fields of
-    Schedule) and `model` (num_parameters, flops_per_image). Raises UsageError for a topology that does not divide.
+    after the validation split and limits, num_val, num_test, num_classes, source_size, image_size), `data_place`,
+    `batch` (fields of Schedule) and `model` (num_parameters, flops_per_image). Raises UsageError for a topology that
+    does not divide, and DataError where `data.root` holds no data.
     """
     sizes = data_sizes(recipe)
     status = run.status()
@@ -60,10 +63,25 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
         "state": None if status is None else status.state,
         "world_size": world_size,
         "data": None if sizes is None else asdict(sizes),
+        "data_place": _data_place(recipe),
         "batch": _batch(recipe, sizes, world_size),
         # As a child process counts it, or as one did before: importing torch here would take seconds.
         "model": None if sizes is None else kept_answer.ask(*kept_answer.about("models.size", recipe.model, sizes)),
     }
+
+
+def _data_place(recipe: Recipe) -> str | None:
+    """Where the pictures are, by the names of files; None of a source that does not say."""
+    source = importlib.import_module(f"cifar_lab.data.sources.{recipe.data.name}")
+    if not hasattr(source, "find"):
+        return None
+    try:
+        place = source.find(recipe.data.root, **recipe.data.args)
+    except DataError as error:
+        if recipe.data.root is not None:
+            raise
+        return f"not on this machine: {error}"  # which $CIFAR_LAB_DATA may say of another one
+    return str(place or "from the hub: the first start fetches them, unless `datasets` kept them here")
 
 
 def _batch(recipe: Recipe, sizes: DataSizes | None, world_size: int) -> dict[str, int | None]:
@@ -94,6 +112,7 @@ def render(description: Mapping[str, Any]) -> str:
         size = f"{model['num_parameters']:,} parameters, {model['flops_per_image'] / 1e9:.3g} GFLOP an image forward"
     layout = f"{description['world_size']} x {batch['accumulation_steps']} x micro-batch {batch['micro_batch']}"
     lines = [
+        ("data", description["data_place"] or f"as data.name={description['recipe']['data.name']['value']} makes them"),
         ("images", images),
         ("global batch", f"{batch['global_batch']} = {layout}"),
         ("length", length),

@@ -70,6 +70,9 @@ def test_data(tmp_path: Path, monkeypatch) -> None:
     assert data_check(hub_recipe).says == "a/b in the cache of `datasets`"
     folder = recipe(data={"name": "hub", "args": {"id": str(tmp_path)}})
     assert data_check(folder).says == f"hub in {tmp_path}"
+    (tmp_path / "bare").mkdir()
+    named = recipe(data={"name": "hub", "args": {"id": "a/b"}, "root": str(tmp_path / "bare")})
+    assert data_check(named).state == "FAIL" and "bare holds no data set" in data_check(named).says
 
 
 def test_weights() -> None:

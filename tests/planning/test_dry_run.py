@@ -52,6 +52,7 @@ def test_json_form(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixt
             "source_size": 32,
             "image_size": 32,
         },
+        "data_place": None,  # they are made
         "batch": {
             "global_batch": 48,
             "micro_batch": 24,

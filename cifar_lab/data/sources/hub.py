@@ -5,6 +5,7 @@ A copy is a folder written by `save_to_disk`, a folder of parquet files, or fold
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,15 +40,11 @@ def load(
     """
     if train_split == test_split:
         raise DataError(f"data.args.train_split and data.args.test_split are both {train_split!r}: they must differ")
-    if root:
-        tables = _copied_splits(id, Path(root).expanduser(), config)
-    elif not {train_split, test_split} <= (tables := _splits_in(Path(id).expanduser(), config)).keys():
+    place = find(root, id=id, config=config, train_split=train_split, test_split=test_split)
+    tables = _splits_in(place, config) if place else {}
+    if not root and not {train_split, test_split} <= tables.keys():
         tables = _hub_splits(id, config)  # which knows more forms of folders, but follows no links
-    for argument, name in (("train_split", train_split), ("test_split", test_split)):
-        if name not in tables:
-            raise DataError(
-                f"{root or id} has no split {name!r}; data.args.{argument} can be: {', '.join(sorted(tables))}"
-            )
+    _check_splits(root or id, tables, train_split, test_split)
     wanted = tables[train_split if split == "train" else test_split]
     return to_raw(wanted, tables[train_split], images=image_column, labels=label_column, size=size)
 
@@ -72,6 +69,37 @@ def info(**args: object) -> SourceInfo | None:
     return None
 
 
+def find(
+    root: str | None,
+    *,
+    id: str,
+    config: str | None = None,
+    train_split: str = "train",
+    test_split: str = "test",
+    **others: object,
+) -> Path | None:
+    """The folder with a copy, by the names of its files; None: only the hub is left. Raises DataError."""
+    place = Path(root or id).expanduser()
+    if not root or _is_saved(place):
+        return place if place.is_dir() else None
+    if not place.is_dir():
+        raise DataError(f"data.root={root} is no folder: it must hold a copy of {id!r}, or leave it out to use the hub")
+    found = parquet_files(place, config) or picture_files(place)
+    if not found:
+        raise DataError(
+            f"data.root={root} holds no data set: expected a folder written by save_to_disk, parquet files named after "
+            "their split, or pictures in SPLIT/CLASS/"
+        )
+    _check_splits(root, found, train_split, test_split)
+    return place
+
+
+def _check_splits(place: str, found: Collection[str], train_split: str, test_split: str) -> None:
+    for argument, name in (("train_split", train_split), ("test_split", test_split)):
+        if name not in found:
+            raise DataError(f"{place} has no split {name!r}; data.args.{argument} can be: {', '.join(sorted(found))}")
+
+
 def _is_saved(root: Path) -> bool:
     return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
 
@@ -85,22 +113,8 @@ def _hub_splits(id: str, config: str | None) -> dict[str, Table]:
         raise DataError(f"{error}. Check data.args.id and data.args.config, or set data.root to a copy") from error
 
 
-def _copied_splits(id: str, root: Path, config: str | None) -> dict[str, Table]:
-    if not root.is_dir():
-        raise DataError(f"data.root={root} is no folder: it must hold a copy of {id!r}, or leave it out to use the hub")
-    tables = _splits_in(root, config)
-    if not tables:
-        raise DataError(
-            f"data.root={root} holds no data set: expected a folder written by save_to_disk, parquet files named after "
-            "their split, or pictures in SPLIT/CLASS/"
-        )
-    return tables
-
-
 def _splits_in(folder: Path, config: str | None) -> dict[str, Table]:
     """Of a copy; empty where there is none."""
-    if not folder.is_dir():
-        return {}
     if _is_saved(folder):
         from cifar_lab.data.hub_access import saved_splits
 
