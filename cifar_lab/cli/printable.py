@@ -14,8 +14,10 @@ def shown(path: str | Path) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | None) -> str:
     """Whole seconds as 0:07, 12:34, 1:02:03 or 2d 03:04."""
+    if seconds is None:
+        return "-"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 24:

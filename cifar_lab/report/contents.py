@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 from cifar_lab.report import wording
 from cifar_lab.report.calibration import Calibration, calibration
@@ -41,38 +40,26 @@ class Section:
     @property
     def outcome(self) -> str:
         """Which error is the lowest, and by how much as far as that is more than chance."""
-        best, *others = self.ranked
-        error = f"{wording.mean_error(best.experiment.sample)} ({wording.counted(len(best.experiment.runs), 'seed')})"
-        if not others:
+        best, second, *more = [*self.ranked, None]
+        mine = best.experiment.sample
+        error = f"{wording.mean_error(mine)} ({wording.counted(len(mine.errors), 'seed')})"
+        if second is None:
             return f"{best.label} has a test error of {error}."
-        second = others[0]
-        distance = 100 * (second.experiment.sample.mean - best.experiment.sample.mean)
-        below = f"{distance:.2f} points below" if distance >= 0.005 else "level with"
-        found = f"{best.label} has the lowest test error, {error}, {below} {second.label}"
-        if all(len(row.experiment.runs) == 1 for row in self.ranked):
-            return f"{found}. With one seed each this may be chance: train seed=1 and seed=2 of each too."
-        noise = f"the noise{' when all pairs are judged together' if len(others) > 1 else ''}"
-        if best.rank != second.rank:
-            return f"{found}. This difference is beyond {noise}."
-        return f"{found}. This difference is within {noise}, so it may be chance."
+        distance = f"{100 * (second.experiment.sample.mean - mine.mean):.2f}"
+        below = "level with" if distance == "0.00" else f"{distance} points below"
+        chance = f"the noise{' when all pairs are judged together' * (len(more) > 1)}"
+        if all(row.experiment.sample.deviation is None for row in self.ranked):
+            chance = "With one seed each this may be chance: train seed=1 and seed=2 of each too"
+        elif best.rank == second.rank:
+            chance = f"This difference is within {chance}, so it may be chance"
+        else:
+            chance = f"This difference is beyond {chance}"
+        return f"{best.label} has the lowest test error, {error}, {below} {second.label}. {chance}."
 
     @property
     def told_claims(self) -> list[list[str]]:
         """Title, verdict, differences and reason of each claim."""
         return [[claim.title, claim.verdict, claim.differences, claim.why] for claim in self.claims]
-
-
-class Group(NamedTuple):
-    """Runs that differ in their seed alone, whatever became of them; without a result there is no `experiment`."""
-
-    label: str
-    experiment: Experiment | None
-    runs: list[RunRecord]
-
-    @property
-    def anchor(self) -> str:
-        """Its place on the page; that of a single run is the run's."""
-        return f"{'of-' if len(self.runs) > 1 else ''}{self.runs[0].anchor}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,27 +75,23 @@ class Contents:
         return [ranked.experiment for section in self.sections for ranked in section.ranked]
 
     @cached_property
-    def groups(self) -> list[Group]:
-        """All runs: the experiments of the tables in their order, each with its runs without a result, then others."""
-        found: list[tuple[Experiment | None, list[RunRecord]]] = [
-            (one, [*one.runs, *one.repeats]) for one in self.experiments
-        ]
-        placed = {run for _, runs in found for run in runs}
-        homes = {(runs[0].name, runs[0].identity): runs for _, runs in reversed(found)}
-        for record in self.records:
-            if record in placed:
-                continue
-            if (record.name, record.identity) not in homes:
-                homes[record.name, record.identity] = []
-                found.append((None, homes[record.name, record.identity]))
-            homes[record.name, record.identity].append(record)
-        told = labels([Experiment(runs) for _, runs in found])
-        return [Group(label, *one) for label, one in zip(told, found, strict=True)]
+    def groups(self) -> list[tuple[str, Experiment | None, list[RunRecord]]]:
+        """All runs, those of one recipe but the seed together, under a label: experiments first, as in the tables."""
+        groups: dict[object, list[RunRecord]] = {one: [*one.runs, *one.repeats] for one in self.experiments}
+        placed = {run for runs in groups.values() for run in runs}
+        homes = {(one.name, one.runs[0].identity): one for one in reversed(self.experiments)}
+        for run in self.records:
+            if run not in placed:
+                key = run.name, run.identity
+                groups.setdefault(homes.get(key, key), []).append(run)
+        told = labels([Experiment(runs) for runs in groups.values()])
+        experiments = [one if isinstance(one, Experiment) else None for one in groups]
+        return list(zip(told, experiments, groups.values(), strict=True))
 
     @property
     def ordered(self) -> list[RunRecord]:
         """All runs in the order of `groups`."""
-        return [run for group in self.groups for run in group.runs]
+        return [run for _, _, runs in self.groups for run in runs]
 
     @property
     def attention(self) -> list[RunRecord]:
@@ -118,8 +101,8 @@ class Contents:
     @property
     def headline(self) -> str:
         """What was compared, what came out, and what has no result."""
-        states = ("completed without a test result" if r.state == "completed" else r.state for r in self.attention)
-        left = Counter(state for state, run in zip(states, self.attention, strict=True) if not run.counts)
+        states = [run.state for run in self.ordered if not run.counts]
+        left = Counter("completed without a test result" if state == "completed" else state for state in states)
         left["repeated"] = sum(len(one.repeats) for one in self.experiments)
         missing = ", ".join(f"{number} {state}" for state, number in left.items() if number)
         if not self.sections:
@@ -131,10 +114,10 @@ class Contents:
         return f"{told}: {self.sections[0].outcome}{f' Not counted: {missing}.' if missing else ''}"
 
     @property
-    def verdicts(self) -> dict[str, str]:
+    def verdicts(self) -> list[str]:
         """What the verdicts mean, of those that occur."""
         found = {claim.verdict for section in self.sections for claim in section.claims}
-        return {verdict: text for verdict, text in VERDICTS.items() if verdict in found}
+        return [f"{verdict}: {text}" for verdict, text in VERDICTS.items() if verdict in found]
 
 
 def contents(records: Sequence[RunRecord]) -> Contents:
@@ -189,29 +172,24 @@ COLUMNS: dict[str, Callable[[Ranked], str]] = {
     "wall time": lambda r: wording.duration(r.experiment.mean("wall_seconds")),
     "strategy and topology": lambda r: wording.topology(r.experiment.runs),
 }
-RANKING = "Test error, the lowest first"
 TEXT_COLUMNS = ("rank", "experiment", "strategy and topology")
 
 NOTES = (
-    "Test error is the share of the test pictures that were classified wrongly (accuracy is the rest of 100 %): mean ± "
-    "standard deviation (n - 1) over seeds. All other numbers are means over seeds. If a seed was trained several "
-    "times, the run written last counts.",
+    "Test error is the share of test pictures that were classified wrongly (accuracy is the rest of 100 %): mean ± "
+    "standard deviation (n - 1) over seeds. All else is a mean over seeds. Of several runs of a seed the last counts.",
     "A 95 % interval says where the true value is likely to lie for new seeds and new test pictures: about 95 of 100 "
-    "such intervals hold it. Few seeds or few test pictures make it wide. It joins the spread over seeds with what the "
-    "choice of the test pictures adds, compared picture by picture (Student's t, Welch's degrees of freedom). If no "
-    "experiment has two seeds, only the pictures count.",
-    "A difference is within the noise if it may be chance. Experiments share a rank (1=) if their difference to the "
-    "best of that rank is within the noise. All pairs of a table are judged together (Holm's procedure, with the "
-    "spread over seeds of all experiments, or a larger own one): if all were equally good, about one table in twenty "
-    "would tell any two apart.",
+    "hold it. It joins the spread over seeds with what the choice of test pictures adds, compared picture by picture "
+    "(Student's t, Welch's degrees of freedom). If no experiment has two seeds, only the pictures count.",
+    "A difference is within the noise if it may be chance. Experiments share a rank (1=) if they are within the noise "
+    "of the best of that rank. All pairs of a table are judged together (Holm's procedure, with the spread over seeds "
+    "of all experiments, or a larger own one): if all were equal, one table in twenty would tell any two apart.",
     "Peak memory is that of the GPU, or of the process if there is none. FLOPs are those of a forward pass; a "
     "multiply-add counts as two.",
 )
 VERDICTS = {
     HOLDS: "the whole 95 % interval agrees with the claim.",
-    CONTRADICTED: "the whole interval says the opposite.",
-    NOT_SHOWN: "the interval leaves room for both, so these runs do not decide it. It does not say that there is no "
-    "difference.",
+    CONTRADICTED: "the whole 95 % interval says the opposite.",
+    NOT_SHOWN: "the 95 % interval leaves room for both. It does not say that there is no difference.",
     OPEN: "a run is missing, or there are too few seeds to decide.",
 }
 MARKS = {

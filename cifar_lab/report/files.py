@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cifar_lab.cli.table import table
 from cifar_lab.files import atomic
-from cifar_lab.report.contents import COLUMNS, NOTES, RANKING, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.contents import COLUMNS, NOTES, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.page import page
 from cifar_lab.report.record import RunRecord
-from cifar_lab.report.svg import draw, draw_ranking, draw_reliability, standalone, templates
+from cifar_lab.report.svg import RANKING, draw, draw_ranking, draw_reliability, standalone, templates
 
 # A sheet of 64 mistakes has about 1 MB; the page has to open on a phone.
 PICTURE_BYTES = 8_000_000
@@ -33,7 +33,7 @@ def write_report(contents: Contents, out: Path) -> Path:
     texts = {"results.csv": results_csv(contents), "report.md": markdown(contents)}
     for section in contents.sections:
         if len(section.ranked) > 1:
-            texts[f"plots/{section.slug}.svg"] = standalone(draw_ranking(section.ranked, RANKING), RANKING)
+            texts[f"plots/{section.slug}.svg"] = standalone(draw_ranking(section.ranked), RANKING)
         for figure in section.figures:
             texts[f"plots/{figure.name}.svg"] = standalone(draw(figure), figure.title)
         for one in section.calibrations:
@@ -72,7 +72,7 @@ def told(contents: Contents, *, claims: bool = False) -> str:
             heads = ("claim", "verdict", "difference in points (95 % interval)", "why")
             parts += [table(section.told_claims, heads), *([_lines(section.missing)] if section.missing else [])]
     if claims and contents.verdicts:
-        parts.append(_lines(*(f"{verdict}: {text}" for verdict, text in contents.verdicts.items())))
+        parts.append(_lines(*contents.verdicts))
     lines = [f"{r.label}: {r.state}{f', {r.reason}' if r.reason else ''}" for r in contents.attention]
     return "\n\n".join([*parts, *([_lines(*lines)] if lines else [])])
 
@@ -91,7 +91,7 @@ def markdown(contents: Contents) -> str:
             contents=contents,
             columns=list(COLUMNS),
             numbers=set(COLUMNS) - set(TEXT_COLUMNS),
-            notes=[*NOTES, *(f"{verdict}: {text}" for verdict, text in contents.verdicts.items())],
+            notes=[*NOTES, *contents.verdicts],
             reliability=RELIABILITY,
             separate=SEPARATE.format(count=len(contents.sections)),
         )

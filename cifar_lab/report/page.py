@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 import cifar_lab
-from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN
-from cifar_lab.report.contents import COLUMNS, NOTES, RANKING, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.contents import COLUMNS, NOTES, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
 from cifar_lab.report.curves import thinned
 from cifar_lab.report.figure import Figure, Line
 from cifar_lab.report.record import RunRecord
@@ -37,12 +36,7 @@ def page(contents: Contents, pictures: Mapping[RunRecord, str], started: float) 
         script=script,
         started=started,
         version=cifar_lab.__version__,
-        claimed=[section for section in contents.sections if section.claims],
-        drawn=any(section.figures for section in contents.sections),
-        pictures=pictures,
-        places={group.experiment: group.anchor for group in contents.groups},
         repeats={run for experiment in contents.experiments for run in experiment.repeats},
-        colours={HOLDS: "holds", CONTRADICTED: "fails", NOT_SHOWN: "open", OPEN: "open"},
         columns=COLUMNS,
         text_columns=(*TEXT_COLUMNS, "run", "state", "reason"),
         notes=NOTES,
@@ -52,7 +46,6 @@ def page(contents: Contents, pictures: Mapping[RunRecord, str], started: float) 
         draw=draw,
         draw_ranking=draw_ranking,
         draw_reliability=draw_reliability,
-        ranking=RANKING,
         small=SMALL,
         sizes={"desk": DESK, "phone": PHONE},
         classes=classes,

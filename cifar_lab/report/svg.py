@@ -26,6 +26,7 @@ LARGE, SMALL, DESK, PHONE = (440, 330), (360, 230), (1200, 400), (340, 300)
 TEXT, USUAL = 19, 71
 # Of a ranking.
 ROW, TOP, BOTTOM = 26, 40, 46
+RANKING = "Test error, the lowest first"
 SHOWN = 40
 LOOKS = 6
 DASHES = ("", "9 4", "2 4", "9 4 2 4", "5 2", "1 3")
@@ -179,7 +180,7 @@ def _markers(points: Sequence[tuple[float, float]], look: int) -> str:
     return "".join(f"M{x:.1f} {y:.1f}{MARKERS[look % LOOKS]}" for x, y in points)
 
 
-def draw_ranking(ranked: Sequence[Ranked], title: str, width: int = 520) -> str:
+def draw_ranking(ranked: Sequence[Ranked], title: str = RANKING, width: int = 520) -> str:
     """The best `SHOWN`, every seed a dot, the mean a diamond, its whole interval a line, as an <svg> element."""
     shown = ranked[:SHOWN]
     ends = [value for row in shown for value in (row.low, row.high, *row.experiment.sample.errors)]
@@ -192,8 +193,8 @@ def draw_ranking(ranked: Sequence[Ranked], title: str, width: int = 520) -> str:
         return float(scale.place(100 * error, left, width - 66.0))
 
     # A number at every so many ticks, where they stand too close together for one at each.
-    between = (place(scale.ticks[1] / 100) - place(scale.ticks[0] / 100)) if len(scale.ticks) > 1 else width
-    every = math.ceil((max(text_width(scale.text(tick)) for tick in scale.ticks) + 6) / between)
+    needed = sum(text_width(scale.text(tick)) + 6 for tick in scale.ticks)
+    every = math.ceil(needed / (width - 66 - left))
     return templates().get_template("ranking.svg.j2").render(
         shown=shown, title=title, scale=scale, place=place, left=left, width=width, every=every, row=ROW, top=TOP,
         bottom=TOP + ROW * len(shown), height=TOP + ROW * len(shown) + BOTTOM, wrapped=wrapped, text_width=text_width,

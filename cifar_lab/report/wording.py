@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from cifar_lab.cli import printable
-from cifar_lab.cli.printable import percent
+from cifar_lab.cli.printable import duration as duration
+from cifar_lab.cli.printable import percent as percent
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.stats import Sample
 
@@ -46,11 +46,6 @@ def memory(value: float | None) -> str:
     if value is None:
         return MISSING
     return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-
-
-def duration(seconds: float | None) -> str:
-    """Hours, minutes and seconds."""
-    return MISSING if seconds is None else printable.duration(seconds)
 
 
 def whole(value: float | None) -> str:

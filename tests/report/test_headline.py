@@ -81,7 +81,7 @@ def test_runs_without_a_result_are_told_and_stand_with_their_experiment(tmp_path
     assert found.headline.endswith(
         " Not counted: 1 diverged, 1 running, 1 completed without a test result, 1 repeated."
     )  # fmt: skip
-    assert [(group.label, [run.seed for run in group.runs]) for group in found.groups] == [
+    assert [(label, [run.seed for run in runs]) for label, _, runs in found.groups] == [
         ("plain18", [0, 1, 9]),
         ("plain34", [0, 0]),
         ("demo", [1, 2]),
@@ -99,7 +99,7 @@ def test_tables_that_do_not_compare_are_not_compared(tmp_path: Path) -> None:
         "2 experiments, 3 runs, in 2 tables that do not compare. In the first: plain18 has a test error of "
         "30.00 ± 0.00 % (2 seeds)."
     )
-    assert {group.label for group in found.groups} == {"plain18 (data.limit=None)", "plain18 (data.limit=500)"}
+    assert {label for label, _, _ in found.groups} == {"plain18 (data.limit=None)", "plain18 (data.limit=500)"}
     assert "plain18 has a test error of 10.00 % (1 seed)." in markdown(found)
 
 
@@ -118,7 +118,7 @@ def test_verdicts_are_explained_once_where_they_occur(tmp_path: Path) -> None:
         for name in ("plain18", "plain34"):
             written(tmp_path, name, seed, error=0.2 + 0.01 * float(rng.normal()), count=1000)
     found = report(tmp_path)
-    assert list(found.verdicts) == ["not shown"]
+    assert [text.split(":")[0] for text in found.verdicts] == ["not shown"]
     for text in (page(found, {}, 0.0), markdown(found), told(found, claims=True)):
         assert text.count("It does not say that there is no difference.") == 1
-        assert "the whole interval says the opposite" not in text
+        assert "interval says the opposite" not in text
