@@ -36,6 +36,7 @@ def page(contents: Contents, pictures: Mapping[RunRecord, str], started: float) 
         script=script,
         started=started,
         version=cifar_lab.__version__,
+        pictures=pictures,
         repeats={run for experiment in contents.experiments for run in experiment.repeats},
         columns=COLUMNS,
         text_columns=(*TEXT_COLUMNS, "run", "state", "reason"),

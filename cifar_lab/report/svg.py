@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LARGE, SMALL, DESK, PHONE = (440, 330), (360, 230), (1200, 400), (340, 300)
 # Of a line of text, and above the plot of a figure with two lines of legend; more make the figure higher.
 TEXT, USUAL = 19, 71
+# Of a title's letters, as wide as those of 15 px in bold are.
+BOLD = 16.5
 # Of a ranking.
 ROW, TOP, BOTTOM = 26, 40, 46
 RANKING = "Test error, the lowest first"
@@ -89,7 +91,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"px": "{:.1f}".format, "shortened": shortened, "plain": plain}
+    made.filters |= {"px": "{:.1f}".format, "plain": plain}
     made.globals["wording"] = wording
     return made
 
@@ -125,7 +127,8 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
     x, y = figure.x_axis(), figure.y_axis()
     # The last of a look, the solid one, stands for all.
     entries = {(line.look, line.label or line.kind): line for line in figure.lines if line.name}
-    legend, top = _legend(list(entries.values()), size[0])
+    title = wrapped(figure.title, size[0], 2, BOLD)
+    legend, top = _legend(list(entries.values()), size[0], 38.0 + TEXT * (len(title) - 1))
     top += TEXT if y.log else 0
     size = size[0], size[1] + int(max(top - USUAL, 0))
     left = max(text_width(y.text(tick)) for tick in y.ticks) + (30 if figure.y_title else 12)
@@ -151,15 +154,15 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
             }
         )
     return templates().get_template("chart.svg.j2").render(
-        figure=figure, size=size, x=x, y=y, left=left, top=top, right=right, bottom=bottom, curves=curves,
+        figure=figure, title=title, size=size, x=x, y=y, left=left, top=top, right=right, bottom=bottom, curves=curves,
         legend=legend, markers=MARKERS,
     )  # fmt: skip
 
 
-def _legend(lines: Sequence[Line], width: float) -> tuple[dict[Line, tuple[float, float, list[str]]], float]:
-    """Where each entry begins and its lines of text, in as many rows as they need, and where the plot begins."""
+def _legend(lines: Sequence[Line], width: float, y: float) -> tuple[dict[Line, tuple[float, float, list[str]]], float]:
+    """Where each entry begins, from `y` on, its lines of text, in as many rows as they need, and where the plot begins."""
     places: dict[Line, tuple[float, float, list[str]]] = {}
-    x, y = 4.0, 38.0
+    x = 4.0
     for line in lines:
         texts = wrapped(line.label or line.kind, width - 50, 3)
         needed = 50 + text_width(texts[0])
@@ -168,7 +171,7 @@ def _legend(lines: Sequence[Line], width: float) -> tuple[dict[Line, tuple[float
         places[line] = x, y, texts
         # Nothing stands beside an entry of several lines.
         x, y = x + (needed if len(texts) == 1 else width), y + TEXT * (len(texts) - 1)
-    return places, y + 14 if lines else 36.0
+    return places, y + (14 if lines else -2)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
@@ -205,7 +208,7 @@ def draw_reliability(one: Calibration) -> str:
     """Accuracy and number of answers in each bin of confidence, as an <svg> element."""
     left, right, top, bottom, base = 50, 282, 52, 236, 288
     return templates().get_template("reliability.svg.j2").render(
-        one=one, title=shortened(one.title, 296, 15), width=300, height=base + 46, left=left, right=right, top=top,
+        one=one, title=shortened(one.title, 296, BOLD), width=300, height=base + 46, left=left, right=right, top=top,
         bottom=bottom, base=base, most=one.counts.max(), across=lambda share: left + (right - left) * share,
         down=lambda share: bottom - (bottom - top) * share,
     )  # fmt: skip

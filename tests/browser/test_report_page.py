@@ -53,13 +53,40 @@ for (const element of document.querySelectorAll("body *")) {
 }
 return found;
 """
-# Size in pixels of the text of the figure that is drawn smallest.
+# Smallest text that is drawn or written, in pixels of the screen, and what it says.
 FONT = """
-const drawn = [...document.querySelectorAll("svg.chart")].filter((chart) => chart.getClientRects().length);
-return Math.min(...drawn.map((chart) => 13 * chart.getBoundingClientRect().width / chart.viewBox.baseVal.width));
+let least = [99, ""];
+for (const element of document.querySelectorAll("body *")) {
+  if (element.closest(".hidden, script, style, title") || !element.getClientRects().length) continue;
+  if (![...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+  const drawn = element.closest("svg") ? Math.hypot(element.getScreenCTM().a, element.getScreenCTM().b) : 1;
+  const size = parseFloat(getComputedStyle(element).fontSize) * drawn;
+  if (size < least[0]) least = [size, element.outerHTML.slice(0, 120)];
+}
+return least;
+"""
+# What of the page's width each figure of the sections takes, the narrowest first.
+WIDTHS = """
+const main = document.querySelector("main"), style = getComputedStyle(main);
+const room = main.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+return [...document.querySelectorAll("main section > figure")]
+  .map((f) => [...f.querySelectorAll("svg")].filter((c) => c.getClientRects().length))
+  .map((shown) => [shown.length, shown[0].getBoundingClientRect().width / room]).sort((a, b) => a[1] - b[1]);
+"""
+# Lowest contrast of any line or area of a figure to the page (WCAG 2.2: at least 3); grids and faint seeds are no more
+# than a help to the eye.
+LINES = """
+const inks = [["stroke", ".curve:not(.faint), .whisker, .seed, .diagonal"], ["fill", "[class^=f], .mean, .sure"]]
+  .flatMap(([of, which]) => [...document.querySelectorAll(which)]
+    .filter((e) => e.closest("svg") && e.getClientRects().length).map((e) => getComputedStyle(e)[of]));
+const paper = getComputedStyle(document.body).backgroundColor;
+return Math.min(...inks.map((ink) => {
+  const [a, b] = [light(parse(ink)), light(parse(paper))];
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}));
 """
 # Lowest contrast of any text to what is behind it (WCAG 2.2: at least 4.5).
-CONTRAST = """
+COLOURS = """
 const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
 const parse = (colour) => {
   canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
@@ -69,6 +96,8 @@ const light = ([r, g, b]) => {
   const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
   return 0.2126 * x + 0.7152 * y + 0.0722 * z;
 };
+"""
+CONTRAST = """
 let worst = [99, ""];
 for (const element of document.querySelectorAll("body *")) {
   if (element.closest(".confusion .zero, .hidden, script, style, title") || !element.getClientRects().length) continue;
@@ -135,12 +164,17 @@ def test_page_is_quiet_whole_and_readable(chromium: Chromium, report: Path, widt
         assert chromium.run("return document.documentElement.scrollWidth") <= width
         assert chromium.run(CUT) == []
         assert chromium.run(COLLISIONS) == []
-        assert chromium.run(FONT) > 8.5
+        size, where = chromium.run(FONT)
+        assert size >= 10, where
+        assert chromium.run(COLOURS + LINES) >= 3
+    for number, share in chromium.run(WIDTHS):
+        assert number == 1, "for a desk or for a phone"
+        assert 1.05 > share > 0.94 or width not in (1280, 390)
     heights = chromium.run(
         "return [...document.querySelectorAll('.confusion td:not(:first-child)')].map((t) => t.clientHeight)"
     )
     assert 0 < max(heights) < 30, "no number of a confusion matrix takes two lines"
-    contrast, where = chromium.run(CONTRAST)
+    contrast, where = chromium.run(COLOURS + CONTRAST)
     assert contrast >= 4.5, where
     assert chromium.run(
         "return [...document.images].every((i) => i.complete && i.naturalWidth > 0 || i.loading === 'lazy')"
@@ -151,11 +185,33 @@ def test_page_is_quiet_whole_and_readable(chromium: Chromium, report: Path, widt
     assert chromium.requests() == []
 
 
+def test_it_begins_with_what_came_out_and_shows_every_run_under_its_experiment(
+    chromium: Chromium, report: Path
+) -> None:
+    chromium.open(report.as_uri(), width=390)
+    headline = chromium.run("return document.querySelector('h1 + .headline').innerText")
+    assert headline.startswith("11 experiments, 21 runs, in 2 tables that do not compare. In the first: vit_tiny has")
+    assert headline.endswith(" Not counted: 1 diverged, 1 corrupt.")
+    groups = chromium.run(
+        "return [...document.querySelectorAll('.group')].filter((g) => g.open).map((g) => "
+        "[g.querySelector('.grow').innerText, [...g.querySelectorAll(':scope details .grow')].map((r) => r.innerText)])"
+    )
+    for label, runs in groups:
+        assert {run.split("/")[0] for run in runs} == {label.split(" ")[0]}
+        assert len({run.split("-")[-1] for run in runs}) == 1
+    shown = chromium.run(
+        "return [...document.querySelectorAll('#runs details:not(.group) .grow')]"
+        ".filter((r) => r.getClientRects().length).map((r) => r.innerText)"
+    )
+    runs = [f"{path.parent.parent.name}/{path.parent.name}" for path in report.parents[1].glob("runs/*/*/recipe.yaml")]
+    assert sorted(shown) == sorted(runs)
+
+
 def test_the_pointer_shows_values(chromium: Chromium, report: Path) -> None:
     chromium.open(report.as_uri(), width=1280)
     x, y = chromium.run(
         "const chart = document.querySelector('#figures svg.chart'); chart.scrollIntoView({block: 'center'});"
-        "const box = chart.getBoundingClientRect(); return [box.left + box.width * 0.97, box.top + box.height * 0.6]"
+        "const box = chart.getBoundingClientRect(); return [box.left + box.width * 0.984, box.top + box.height * 0.6]"
     )
     # Scrolling hides the values, and its event comes with the next frame.
     chromium.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -183,10 +239,10 @@ def test_svg_files_open_by_themselves(chromium: Chromium, report: Path, name: st
 
 def test_the_checks_see_what_is_wrong(chromium: Chromium, report: Path) -> None:
     chromium.open(report.as_uri(), width=390)
-    chromium.run("document.querySelector('svg.chart text').setAttribute('x', '400')")
+    chromium.run("document.querySelector('.phone svg.chart text').setAttribute('x', '400')")
     assert chromium.run(COLLISIONS)
     chromium.run("document.querySelector('h1').style.cssText = 'width: 600px; color: #999'")
     assert chromium.run(CUT)
-    assert chromium.run(CONTRAST)[0] < 4.5
+    assert chromium.run(COLOURS + CONTRAST)[0] < 4.5
     chromium.run("fetch('http://localhost:1/').catch(() => 0); return 1")
     assert "Content Security Policy" in " ".join(chromium.console())
