@@ -160,7 +160,7 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
 
 
 def _legend(lines: Sequence[Line], width: float, y: float) -> tuple[dict[Line, tuple[float, float, list[str]]], float]:
-    """Where each entry begins, from `y` on, its lines of text, in as many rows as they need, and where the plot begins."""
+    """Where each entry begins, from `y` down, its lines of text, in as many rows as needed; where the plot begins."""
     places: dict[Line, tuple[float, float, list[str]]] = {}
     x = 4.0
     for line in lines:
