@@ -11,7 +11,7 @@ from cifar_lab.recipe.errors import Problem, grouped, nearest, said
 from cifar_lab.recipe.schema import Recipe, dotted, fields, sections
 from cifar_lab.recipe.source import Source
 
-# What other trainers call a field, by its name or, where that is too common, by its dotted key.
+# Fields by what other trainers call them, a name or, where that is too common, a dotted key.
 _CALLED = {
     "seed": "random_seed seed_everything",
     "data.name": "dataset",
@@ -20,10 +20,6 @@ _CALLED = {
     "data.augment": "augmentation",
     "data.augment.crop_padding": "random_crop",
     "model.name": "model.type",
-    "model.args.arch": "arch",
-    "model.args.depth": "depth",
-    "model.args.drop_path": "drop_path",
-    "model.args.width": "width",
     "model.weights": "model.checkpoint",
     "optim.lr": "learning_rate",
     "optim.name": "opt optimizer optim.type",
@@ -40,17 +36,15 @@ _CALLED = {
     "eval.every_epochs": "eval_steps eval.every",
     "checkpoint.every_steps": "save_steps",
     "tracking.wandb_project": "project wandb",
+    # what no recipe says
+    "not needed: all pictures are kept on the device": "num_workers workers pin_memory",
+    "the classes of the data are counted": "num_classes",
+    "the launcher says it, see `launch/node.sh --help`": "device devices gpus num_nodes strategy world_size",
+    "say it with the option --runs DIR": "output_dir",
+    "starting the same recipe again continues its run": "resume",
 }
 _FOREIGN_NAMES = {name: key for key, names in _CALLED.items() for name in names.split()}
-# What a recipe does not say, and what does.
-_LAUNCHERS = "the launcher says it, see `launch/node.sh --help`"
-_ELSEWHERE = {
-    **dict.fromkeys(("num_workers", "workers", "pin_memory"), "not needed: all pictures are kept on the device"),
-    **dict.fromkeys(("device", "devices", "gpus", "num_nodes", "strategy", "world_size"), _LAUNCHERS),
-    "num_classes": "the classes of the data are counted",
-    "output_dir": "say it with the option --runs DIR",
-    "resume": "starting the same recipe again continues its run",
-}
+_FOREIGN_NAMES |= {name: f"model.args.{name}" for name in ("arch", "depth", "drop_path", "width")}
 _STAND_INS = {"name": "unnamed", "model": {"name": ""}, "optim": {"lr": 1.0}, "train": {"global_batch": 2**20}}
 
 
@@ -94,7 +88,7 @@ def _names(loc: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _meant(key: str) -> list[str]:
-    """The keys for which an unknown one may stand."""
+    """The keys for which an unknown one may stand, or a sentence about it."""
     section, _, name = key.rpartition(".")
     known = [*sections(), *fields()]
 
@@ -103,8 +97,6 @@ def _meant(key: str) -> list[str]:
 
     if section not in sections():  # `model.args.width: 3`, written in one line
         return []
-    if name in _ELSEWHERE:
-        return []
     foreign = _FOREIGN_NAMES.get(key) or _FOREIGN_NAMES.get(name, "")
     if foreign and (key in _FOREIGN_NAMES or not called(name)):
         return [foreign]
@@ -112,20 +104,20 @@ def _meant(key: str) -> list[str]:
     near = nearest(name, own)
     if near and (name == "name" or not called(name)):
         return [dotted(section, near)]
-    words = [field for field in own if name in field.split("_")]  # `every`, `mixup`
+    words = [dotted(section, field) for field in own if name in field.split("_")]  # `every`, `mixup`
     # Of the names of all sections some are near to any short word.
     elsewhere = nearest(name, [key.rpartition(".")[2] for key in known if key], 0.8) if len(name) > 4 else None
-    return called(name) or [dotted(section, field) for field in words] or called(elsewhere)
+    return called(name) or words or called(elsewhere)
 
 
 def _unknown(key: str, meant: list[str]) -> str:
-    section, _, name = key.rpartition(".")
+    section, _, _name = key.rpartition(".")
     if section not in sections():
         return "unknown key; write sections nested"
     if key in ("base", "defaults", "extends", "inherit"):
         return "unknown key; a recipe has no base: one file tells the experiment"
-    if name in _ELSEWHERE:
-        return f"unknown key; {_ELSEWHERE[name]}"
+    if meant and " " in meant[0]:
+        return f"unknown key; {meant[0]}"
     if not meant:
         owner = f"`{section}`" if section else "a recipe"
         return f"unknown key; {owner} has {', '.join(sections()[section].model_fields)}"

@@ -69,32 +69,26 @@ def info(**args: object) -> SourceInfo | None:
     return None
 
 
-def find(
-    root: str | None,
-    *,
-    id: str,
-    config: str | None = None,
-    train_split: str = "train",
-    test_split: str = "test",
-    **others: object,
-) -> Path | None:
+def find(root: str | None, **args: Any) -> Path | None:
     """The folder with a copy, by the names of its files; None: only the hub is left. Raises DataError."""
-    place = Path(root or id).expanduser()
+    place = Path(root or args["id"]).expanduser()
     if not root or _is_saved(place):
         return place if place.is_dir() else None
     if not place.is_dir():
-        raise DataError(f"data.root={root} is no folder: it must hold a copy of {id!r}, or leave it out to use the hub")
-    found = parquet_files(place, config) or picture_files(place)
+        raise DataError(f"data.root={root} is no folder: it must hold a copy of {args['id']!r}, or leave it out")
+    found = parquet_files(place, args.get("config")) or picture_files(place)
     if not found:
         raise DataError(
             f"data.root={root} holds no data set: expected a folder written by save_to_disk, parquet files named after "
             "their split, or pictures in SPLIT/CLASS/"
         )
-    _check_splits(root, found, train_split, test_split)
+    _check_splits(root, found, **args)
     return place
 
 
-def _check_splits(place: str, found: Collection[str], train_split: str, test_split: str) -> None:
+def _check_splits(
+    place: str, found: Collection[str], train_split: str = "train", test_split: str = "test", **others: object
+) -> None:
     for argument, name in (("train_split", train_split), ("test_split", test_split)):
         if name not in found:
             raise DataError(f"{place} has no split {name!r}; data.args.{argument} can be: {', '.join(sorted(found))}")
