@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt  # of rich
 from PIL import Image
 
 from cifar_lab.commands.dispatch import COMMANDS
@@ -158,6 +159,13 @@ def test_short_and_in_two_languages() -> None:
     assert words(english) == words(chinese)
     tables = [re.findall(r"(?m)^\|.*\|$", text) for text in (english, chinese)]
     assert [row.count("|") for row in tables[0]] == [row.count("|") for row in tables[1]]
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, CHINESE], ids=lambda path: path.stem)
+def test_no_mark_of_emphasis_is_shown(document: Path) -> None:
+    """As between a Chinese bracket and a Chinese character, where `**` closes nothing."""
+    page = MarkdownIt().enable("table").render(document.read_text())
+    assert "**" not in re.sub(r"<(pre|code)[ >].*?</\1>", "", page, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, CHINESE], ids=lambda path: path.stem)
