@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_lab.report import wording
+from cifar_lab.cli.printable import percent
 from cifar_lab.report.groups import Experiment
 
 BINS = 15
@@ -38,19 +38,19 @@ class Calibration:
     @property
     def title(self) -> str:
         """What a drawing is headed with; `told` says the rest."""
-        return f"{self.label}: ECE {wording.percent(self.error)}"
+        return f"{self.label}: ECE {percent(self.error)}"
 
     @property
     def told(self) -> str:
         """Whose answers were counted."""
-        return f"{wording.whole(self.counts.sum())} answers of {self.seeds} seed{'s, pooled' if self.seeds > 1 else ''}"
+        return f"{self.counts.sum():,} answers of {self.seeds} seed{'s, pooled' if self.seeds > 1 else ''}"
 
     def bin(self, place: int) -> str:
         """One bin in words."""
         return (
             f"{self.label}, confidence {100 * place / BINS:.1f} to {100 * (place + 1) / BINS:.1f} %: "
-            f"{self.counts[place]:,} answers, accuracy {wording.percent(self.accuracy[place])}, "
-            f"mean confidence {wording.percent(self.confidence[place])}"
+            f"{self.counts[place]:,} answers, accuracy {percent(self.accuracy[place])}, "
+            f"mean confidence {percent(self.confidence[place])}"
         )
 
 

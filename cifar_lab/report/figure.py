@@ -76,7 +76,8 @@ class Figure:
 
     def told(self, line: Line, point: int) -> str:
         """A value with its run and epoch."""
-        who = ", ".join(part for part in (line.name or self.title, line.source or self.source) if part)
+        name = line.kind if line.faint else line.name or self.title
+        who = ", ".join(part for part in (name, line.source or self.source) if part)
         return f"{who}, {self.x_title} {line.x[point]:.4g}: {line.y[point]:.4g}"
 
     def x_axis(self) -> Axis:

@@ -138,8 +138,9 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
     for line in figure.lines:
         across = x.place(line.x, left, right).tolist()
         points = list(zip(across, y.place(line.y, bottom, top).tolist(), strict=True))
-        # As close together as a pointer can tell them apart.
-        told = np.unique(np.linspace(0, len(points) - 1, min(len(points), size[0] // 12)).round().astype(int))
+        # As close together as a pointer can tell them apart; on a phone no seeds, since each is a second drawing.
+        told = np.unique(np.linspace(0, len(points) - 1, min(len(points), size[0] // 16)).round().astype(int))
+        told = told[: 0 if line.faint and (size[0] == PHONE[0] or not line.name) else None]
         # Markers of different lines at different places.
         every = max(1, len(points) // MARKERS_A_LINE)
         marked = points[(line.look * every // 3) % every :: every] if len(points) > 1 else points

@@ -128,13 +128,13 @@ def test_each_point_tells_its_run_epoch_and_value() -> None:
     drawn = ElementTree.fromstring(draw(figure))
     told = [title.text or "" for title in drawn.findall("./g[@class='values']/path/title")]
     assert told[:3] == [
-        "curve, runs/0-abc, epoch 1: 3.25",
-        "curve, runs/0-abc, epoch 2: 2",
-        "curve, runs/0-abc, epoch 3: 1",
+        "runs/0-abc, epoch 1: 3.25",
+        "runs/0-abc, epoch 2: 2",
+        "runs/0-abc, epoch 3: 1",
     ]
     assert told[3] == "curve, validation, runs/1-def, epoch 1: 1"
     assert told[-1] == "curve, validation, runs/1-def, epoch 1000: 1000"
-    assert len(told) == 3 + 440 // 12, "as close together as a pointer can tell apart"
+    assert len(told) == 3 + 440 // 16, "as close together as a pointer can tell apart"
 
 
 def test_svg_has_every_point_and_its_file_stands_alone() -> None:
