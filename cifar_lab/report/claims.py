@@ -202,7 +202,7 @@ def _better(cast: Cast, title: str, sentence: str, worse: str, better: str) -> C
 
 
 def _residual(cast: Cast) -> Claim | None:
-    title = "Shortcuts remove it"
+    title = "Shortcuts end the degradation"
     sentence = (
         "depth costs ResNet less than Plain, and ResNet34 is not worse than ResNet18 "
         f"(by {wording.plain(100 * MARGIN)} points or more)"

@@ -244,5 +244,11 @@ def test_the_checks_see_what_is_wrong(chromium: Chromium, report: Path) -> None:
     chromium.run("document.querySelector('h1').style.cssText = 'width: 600px; color: #999'")
     assert chromium.run(CUT)
     assert chromium.run(COLOURS + CONTRAST)[0] < 4.5
+    chromium.run("document.querySelector('.phone svg.chart .title').style.fontSize = '9px'")
+    assert chromium.run(FONT)[0] < 10
+    chromium.run("document.querySelector('.phone .curve').style.stroke = '#eee'")
+    assert chromium.run(COLOURS + LINES) < 3
+    chromium.run("document.querySelector('section > figure').style.width = '50%'")
+    assert chromium.run(WIDTHS)[0][1] < 0.94
     chromium.run("fetch('http://localhost:1/').catch(() => 0); return 1")
     assert "Content Security Policy" in " ".join(chromium.console())

@@ -14,7 +14,7 @@ from cifar_lab.rundir.placement import find_runs
 
 TITLES = [
     "Degradation",
-    "Shortcuts remove it",
+    "Shortcuts end the degradation",
     "Shortcuts help at 18 layers",
     "Shortcuts help at 34 layers",
     "Multi-scale features help",
@@ -50,12 +50,16 @@ def test_the_opposite_is_contradicted(tmp_path: Path) -> None:
     seeds(tmp_path, "resnet34", (0.25, 0.251, 0.249))
     found = claims(tmp_path)
     assert [found[title].verdict for title in TITLES[:4]] == [CONTRADICTED] * 4
-    assert "depth costs less: the difference is beyond the noise, the other" in found["Shortcuts remove it"].because
     assert (
-        "ResNet34 is not worse: the difference is beyond the noise, the other" in found["Shortcuts remove it"].because
+        "depth costs less: the difference is beyond the noise, the other"
+        in found["Shortcuts end the degradation"].because
+    )
+    assert (
+        "ResNet34 is not worse: the difference is beyond the noise, the other"
+        in found["Shortcuts end the degradation"].because
     )
     assert found["Degradation"].because.endswith("the other way round")
-    assert found["Shortcuts remove it"].sentence.endswith("not worse than ResNet18 (by 0.5 points or more)")
+    assert found["Shortcuts end the degradation"].sentence.endswith("not worse than ResNet18 (by 0.5 points or more)")
 
 
 @pytest.mark.parametrize(("one", "other"), [(0.1, 0.3), (0.3, 0.1)])
@@ -94,7 +98,7 @@ def test_a_difference_too_small_for_any_number_of_seeds_says_so(tmp_path: Path) 
 def test_not_worse_needs_evidence_too(tmp_path: Path, deep: float, verdict: str) -> None:
     for name, error in (("plain18", 0.10), ("plain34", 0.20), ("resnet18", 0.08), ("resnet34", deep)):
         seeds(tmp_path, name, [error + 0.003 * place for place in (-1, 0, 0, 1)])
-    claim = claims(tmp_path)["Shortcuts remove it"]
+    claim = claims(tmp_path)["Shortcuts end the degradation"]
     assert claim.verdict == verdict
     assert claim.because.startswith("depth costs less: ") == (verdict == HOLDS)
 
@@ -131,7 +135,7 @@ def test_claims_without_runs_are_not_there(tmp_path: Path) -> None:
 def test_shortcuts_remove_nothing_where_depth_costs_the_same(tmp_path: Path) -> None:
     for name, error in (("plain18", 0.10), ("plain34", 0.105), ("resnet18", 0.08), ("resnet34", 0.083)):
         seeds(tmp_path, name, (error, error + 0.004, error - 0.004))
-    claim = claims(tmp_path)["Shortcuts remove it"]
+    claim = claims(tmp_path)["Shortcuts end the degradation"]
     assert claim.verdict == NOT_SHOWN
     assert claim.because.startswith("depth costs less: within the noise; ")
     assert len(claim.evidence) == 2
