@@ -248,7 +248,7 @@ def test_the_checks_see_what_is_wrong(chromium: Chromium, report: Path) -> None:
     assert chromium.run(FONT)[0] < 10
     chromium.run("document.querySelector('.phone .curve').style.stroke = '#eee'")
     assert chromium.run(COLOURS + LINES) < 3
-    chromium.run("document.querySelector('section > figure').style.width = '50%'")
+    chromium.run("document.querySelector('section > figure .phone').style.cssText = 'min-width: 0; width: 50%'")
     assert chromium.run(WIDTHS)[0][1] < 0.94
     chromium.run("fetch('http://localhost:1/').catch(() => 0); return 1")
     assert "Content Security Policy" in " ".join(chromium.console())
