@@ -144,7 +144,7 @@ def _section(table: Table, heading: str, index: int) -> Section:
     figures, playing = study_figures(named, {e for claim in claims for e in claim.sides.values()})
     absent = Cast(experiments).absent
     told = not index and 0 < len(absent) < len(TITLES) - 1
-    missing = f"No completed run of {', '.join(absent)}: what the study says of them is not checked." if told else ""
+    missing = f"Not checked, since no run is completed: what the study says of {', '.join(absent)}." if told else ""
     others = [(label, experiment) for experiment, label in named.items() if experiment not in playing]
     if others:
         several = "Other experiments" if figures else "All experiments"

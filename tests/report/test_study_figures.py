@@ -62,8 +62,8 @@ def test_what_has_no_runs_is_not_drawn_and_told_in_one_sentence(tmp_path: Path) 
     assert [*last_errors(section.figures[1])] == ["demo", "plain18", "resnet18"], "not one of three is left out"
     assert [claim.title for claim in section.claims] == ["Shortcuts help at 18 layers"]
     assert section.missing == (
-        "No completed run of Plain34, ResNet34, ResNet18-MS, pretrained ViT, ViT from scratch, custom ViT: "
-        "what the study says of them is not checked."
+        "Not checked, since no run is completed: what the study says of Plain34, ResNet34, ResNet18-MS, "
+        "pretrained ViT, ViT from scratch, custom ViT."
     )
     assert "One seed." in section.figures[0].caption
 
