@@ -35,8 +35,8 @@ from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
-from cifar_lab.training.presence import Presence
 from cifar_lab.training.session import Session
+from cifar_lab.training.watchdog import Presence
 
 FIRST, LAST, EVERY, TOTAL = 15, 55, 10, 56  # saves at 20, 30, 40 and 50 are inside of the timed steps
 KINDS = ("weights", "buffers", "optimizer")

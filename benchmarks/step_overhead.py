@@ -43,9 +43,8 @@ from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
-from cifar_lab.training.presence import Presence
 from cifar_lab.training.session import Session
-from cifar_lab.training.watchdog import Watchdog
+from cifar_lab.training.watchdog import Presence, Watchdog
 
 SPREAD = 0.02
 SLICES = 5  # of a block
@@ -148,7 +147,7 @@ def measure(world: World, net: dict[str, Any], rounds: int, folder: Path) -> lis
     attempt = claim(run_dir.path)
     with Heartbeat(run_dir.path, 0, attempt.number) as heartbeat:
         presence = Presence(run_dir, attempt, heartbeat, StopFlag())
-        with Watchdog(run_dir, heartbeat, attempt, 1, 3600.0):  # ours stands still while the bare loop runs
+        with Watchdog(presence, 1, 3600.0):  # ours stands still while the bare loop runs
             session = Session(parsed, world, presence)
             try:
                 blocks = Blocks(session, own_stream(session, folder), net["steps"])

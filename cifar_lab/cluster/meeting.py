@@ -79,12 +79,11 @@ def meeting(
     met, came = Meeting(node, store, []), {0}
     try:
         hellos = _gather(store, node, "hello", hello, max(1.0, begun + seconds - time.monotonic()))
-        clock = time.time()  # all have heard it just now
         came |= set(hellos)
         _judge(node, hellos | {node.rank: hello}, seconds)
         met.master_addr = hellos[1]["master_addr"]
         way = interface or (interface_of if node.rank == 0 else interface_towards)(met.master_addr)
-        card = Card(node.rank, node.host, way.name, way.address, own.port, clock)
+        card = Card(node.rank, node.host, way.name, way.address, own.port)
         met.cards = [Card(**card) for card in met.gather("card", asdict(card), 4 * ANSWER_SECONDS)]
         found = met.gather("links", unreachable(node, met.cards), 4 * ANSWER_SECONDS)
         if lines := [line for of_node in found for line in of_node]:

@@ -37,14 +37,13 @@ class MeetingError(UserError):
 
 @dataclass(frozen=True)
 class Card:
-    """Where the others find a node; `clock` is its time in Unix seconds when all had come."""
+    """Where the others find a node."""
 
     rank: int
     host: str
     interface: str
     address: str
     port: int
-    clock: float
 
 
 def serve(node: Node) -> TCPStore:

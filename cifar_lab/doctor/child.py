@@ -1,8 +1,9 @@
-"""What imports torch, in a program beside the doctor, so that one that hangs or crashes is a finding and not the end.
+"""What imports torch or W&B, in a program beside the doctor: one that hangs or crashes is a finding and not the end.
 
 As a program: a question as JSON on standard input, {"arch", "precision"} for the devices and the place of that timm
-architecture's weights, or {"backend", "device", "rank", "world_size", "address", "port", "serve"} for a real all-reduce
-between devices. It answers with JSON lines, one a step, so that what was found survives a crash.
+architecture's weights, {"wandb"} for where W&B would send runs, or {"backend", "device", "rank", "world_size",
+"address", "port", "serve"} for a real all-reduce between devices. It answers with JSON lines, one a step, so that what
+was found survives a crash.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def ask(question: Mapping[str, Any], seconds: float, **variables: str) -> dict[s
 
 def main() -> int:
     question = json.load(sys.stdin)
-    answers = _all_reduce(**question) if "backend" in question else _devices(**question)
-    for answer in answers:
+    work = _all_reduce if "backend" in question else _wandb if "wandb" in question else _devices
+    for answer in work(**question):
         print(json.dumps(answer), flush=True)
     return 0
 
@@ -119,6 +120,14 @@ def _step(device: Any, precision: str) -> dict[str, Any]:
     except Exception as error:  # of many kinds, by the backend
         return {"problem": " ".join(str(error).split())[:300] or type(error).__name__}
     return found
+
+
+def _wandb(wandb: bool) -> Iterator[dict[str, Any]]:
+    """ "offline" and "server" as W&B has them, then "problem" where that does not answer."""
+    from cifar_lab.tracking.wandb.connect import is_offline, server, unreachable
+
+    yield {"offline": is_offline(), "server": server()}
+    yield {"problem": None if is_offline() else unreachable(server())}
 
 
 def _all_reduce(

@@ -12,7 +12,6 @@ from cifar_lab.doctor.check import Check, State
 from cifar_lab.files.cache import CacheRootError, cache_root
 
 GIB = 2**30
-SHARED_MEMORY = 1 * GIB
 
 
 def disk_checks(runs: Path, checkpoint_bytes: int | None) -> Iterator[Check]:
@@ -45,17 +44,6 @@ def shared_check(mark: Path) -> Check:
         return Check("shared runs", "ok", f"{mark.parent} is the same folder as on node 0")
     says = f"{mark.parent} is not the folder that node 0 writes"
     return Check("shared runs", "FAIL", says, "name a folder on a shared file system with --runs DIR")
-
-
-def shared_memory_check(gpus: int) -> Iterator[Check]:
-    """Room for NCCL's buffers between the GPUs of a node."""
-    if gpus > 1 and Path("/dev/shm").is_dir():
-        size = shutil.disk_usage("/dev/shm").total
-        if size < SHARED_MEMORY:
-            fix = "start the container with --shm-size=8g or --ipc=host"
-            yield Check("/dev/shm", "warning", f"{size / GIB:.2f} GiB: NCCL may fail between the GPUs of a node", fix)
-        else:
-            yield Check("/dev/shm", "ok", f"{size / GIB:.1f} GiB")
 
 
 def _size(num_bytes: int) -> str:

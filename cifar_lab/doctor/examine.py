@@ -14,7 +14,7 @@ from cifar_lab.cluster.reach import MeetingError
 from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import ask
 from cifar_lab.doctor.devices import device_checks
-from cifar_lab.doctor.disk import beacon, disk_checks, shared_check, shared_memory_check
+from cifar_lab.doctor.disk import beacon, disk_checks, shared_check
 from cifar_lab.doctor.network import SECONDS_BETWEEN, Links, all_reduce, find_links
 from cifar_lab.doctor.packages import package_checks
 from cifar_lab.doctor.recipe import checkpoint_bytes, data_check, layout_checks, weights_check
@@ -45,7 +45,6 @@ def examine(options: argparse.Namespace, recipe: Recipe | None) -> tuple[Links, 
             gpus, kind = len(found.get("devices", [])), found.get("kind", "cpu")
             nproc = options.nproc or max(1, gpus)
             checks += _guarded("torch", lambda: device_checks(found, nproc=nproc, recipe=recipe))
-            checks += _guarded("/dev/shm", lambda: shared_memory_check(gpus))
             if recipe:
                 checks += _guarded("weights", lambda: weights_check(recipe, found))
                 how = (links.num_nodes * nproc, options.strategy, kind)
@@ -75,8 +74,8 @@ def _together(
         checks += _guarded("all-reduce", lambda: [all_reduce("gloo", ["cpu"], [1] * len(counts), met)])
         if all(counts):
             checks += _guarded("all-reduce", lambda: [all_reduce(backend, devices, counts, met)])
-        shared = links.share("checks", [asdict(check) for check in checks])
-        return {host: [Check(**check) for check in found] for host, found in shared.items()}
+        shared = met.gather("checks", [asdict(check) for check in checks], SECONDS_BETWEEN)
+        return {card.host: [Check(**check) for check in found] for card, found in zip(met.cards, shared, strict=True)}
     except MeetingError as error:
         return {links.host: [*checks, Check("nodes", "FAIL", str(error), "look at what the others say")]}
     finally:

@@ -1,4 +1,4 @@
-"""The nodes of this job: where this one stands, whether all reach each other, and whether their clocks agree."""
+"""The nodes of this job: where this one stands, whether all reach each other, and how fast they talk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import TIMEOUT, ask
 from cifar_lab.errors import UsageError
 
-SKEW_SECONDS = 5.0
 TORCH_SECONDS = 60.0
 SLOW_BYTES_PER_SECOND = 100e6  # about gigabit Ethernet
 # How long a node waits for one whose own checks take longer.
@@ -50,12 +49,6 @@ class Links:
     def host(self) -> str:
         return self.node.host if self.node else socket.gethostname()
 
-    def share(self, name: str, value: Any) -> dict[str, Any]:
-        """What each host said, by its name; each `name` once. Raises MeetingError where one is lost."""
-        assert self.meeting is not None
-        values = self.meeting.gather(name, value, SECONDS_BETWEEN)
-        return {card.host: value for card, value in zip(self.meeting.cards, values, strict=True)}
-
 
 @contextmanager
 def find_links(environ: Mapping[str, str]) -> Iterator[Links]:
@@ -78,23 +71,11 @@ def find_links(environ: Mapping[str, str]) -> Iterator[Links]:
             except ImportError as error:
                 found.checks.append(Check("links", "FAIL", f"nothing to try them with: {error}", "scripts/setup"))
             else:
-                found.checks += _met(found.meeting)
+                names = ", ".join(f"{card.host} ({card.interface} {card.address})" for card in found.meeting.cards)
+                found.checks.append(Check("links", "ok", f"each reaches each: {names}"))
         elif not problem:
             found.checks.append(Check("nodes", "ok", "one"))
         yield found
-
-
-def _met(met: Meeting) -> Iterator[Check]:
-    names = ", ".join(f"{card.host} ({card.interface} {card.address})" for card in met.cards)
-    yield Check("links", "ok", f"each reaches each: {names}")
-    skews = {card.host: card.clock - met.cards[0].clock for card in met.cards}
-    off = {host: skew for host, skew in skews.items() if abs(skew) > SKEW_SECONDS}
-    if off:
-        says = ", ".join(f"{host} by {skew:+.0f} s" for host, skew in off.items())
-        fix = "run an NTP client on each node: heartbeats are judged by their age"
-        yield Check("clocks", "warning", f"they differ from that of node 0: {says}", fix)
-    else:
-        yield Check("clocks", "ok", f"within {max(map(abs, skews.values())):.1f} s")
 
 
 def all_reduce(backend: str, devices: Sequence[str], counts: Sequence[int], met: Meeting | None = None) -> Check:
@@ -127,7 +108,9 @@ def all_reduce_check(backend: str, found: Mapping[str, Any], hosts: Mapping[str,
         named = [f"{address} is {host}" for address, host in hosts.items() if address in error]
         where = "in the all-reduce" if "joined" in found else "while the processes joined"
         where += f" of {found['device']}" if ":" in found.get("device", "") else ""
-        fix = "NCCL_DEBUG=INFO tells more" if backend == "nccl" else "firewalls, or another GLOO_SOCKET_IFNAME"
+        fix = "firewalls, or another GLOO_SOCKET_IFNAME"
+        if backend == "nccl":
+            fix = "NCCL_DEBUG=INFO tells more; a container needs --shm-size=8g or --ipc=host"
         return Check(name, "FAIL", f"{where}: {error}{' (' + ', '.join(named) + ')' if named else ''}", fix)
     says = f"{found['latency'] * 1e3:.2f} ms, {found['bandwidth'] / 1e6:,.0f} MB/s"
     if backend == "nccl" and found["bandwidth"] < SLOW_BYTES_PER_SECOND:

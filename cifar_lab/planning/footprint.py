@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -77,16 +76,7 @@ def known_sizes(recipe: Recipe) -> DataSizes:
     return sizes
 
 
-def model_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint:
+def model_footprint(recipe: Recipe, sizes: DataSizes, *, measure: bool = True) -> Footprint:
     """The footprint as a child process measures it, or as one did before. Raises UsageError."""
-    return TypeAdapter(Footprint).validate_python(kept_answer.ask(*_question(recipe, sizes)))
-
-
-def kept_footprint(recipe: Recipe, sizes: DataSizes) -> Footprint | None:
-    """The footprint if it was measured before; never starts a process."""
-    answer = kept_answer.kept(*_question(recipe, sizes))
-    return None if answer is None else TypeAdapter(Footprint).validate_python(answer)
-
-
-def _question(recipe: Recipe, sizes: DataSizes) -> tuple[str, dict[str, Any]]:
-    return kept_answer.about("planning.activations", recipe.model, sizes, precision=recipe.train.precision)
+    question = kept_answer.about("planning.activations", recipe.model, sizes, precision=recipe.train.precision)
+    return TypeAdapter(Footprint).validate_python(kept_answer.ask(*question, measure=measure))

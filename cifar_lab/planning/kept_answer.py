@@ -29,20 +29,14 @@ def about(module: str, model: Model, sizes: DataSizes, **more: str) -> tuple[str
     return module, {"model": described, "num_classes": sizes.num_classes, "image_size": sizes.image_size, **more}
 
 
-def kept(module: str, content: dict[str, Any]) -> dict[str, Any] | None:
-    """The answer if it was given before; never starts a process."""
-    try:
-        answer = json.loads(_place(module, content).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return answer if isinstance(answer, dict) else None
-
-
-def ask(module: str, content: dict[str, Any]) -> dict[str, Any]:
-    """The answer, kept or new. Raises UsageError."""
-    known = kept(module, content)
-    if known is not None:
+def ask(module: str, content: dict[str, Any], *, measure: bool = True) -> dict[str, Any]:
+    """The answer, kept or new. Raises UsageError; without `measure` for what was not asked before, at once."""
+    place = _place(module, content)
+    with suppress(OSError, ValueError):
+        known: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
         return known
+    if not measure:
+        raise UsageError("the model was not measured yet; `cifar-lab plan` does")
     command = [sys.executable, "-m", "cifar_lab.planning.kept_answer", module]
     child = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True, check=False)
     if child.returncode != 0:
@@ -51,7 +45,6 @@ def ask(module: str, content: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
         raise UsageError(answer["error"])
     with suppress(OSError):  # an answer that cannot be kept is asked for again
-        place = _place(module, content)
         place.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_json(place, answer)
     return answer

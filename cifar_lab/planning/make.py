@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UsageError
-from cifar_lab.planning.footprint import Footprint, kept_footprint, known_sizes, model_footprint
+from cifar_lab.planning.footprint import Footprint, known_sizes, model_footprint
 from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GIB, UTILISATION, Gpu, Setup, find_gpu, find_link
 from cifar_lab.planning.memory import STRATEGIES, Layout, Memory, memory
 from cifar_lab.planning.speed import Timing, Traffic, timing, traffic
@@ -80,9 +80,7 @@ def make_plan(
     sizes = known_sizes(recipe)
     schedule = Schedule.make(recipe, sizes.num_train, setup.world_size)
     divisors(recipe, setup.world_size, micro_batch)  # before anything is measured
-    footprint = model_footprint(recipe, sizes) if measure else kept_footprint(recipe, sizes)
-    if footprint is None:
-        raise UsageError(f"{recipe.name}: its model was not measured yet; `cifar-lab plan` does")
+    footprint = model_footprint(recipe, sizes, measure=measure)
     strategies = STRATEGIES if strategy == "all" else (strategy,)
     found = options(recipe, footprint, sizes, setup, strategies=strategies, micro_batch=micro_batch)
     return Plan(recipe, setup, sizes, footprint, schedule, found)

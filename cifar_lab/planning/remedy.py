@@ -1,4 +1,4 @@
-"""What helps where a recipe does not fit: the nearest set-up that works, and what a run that starts is told."""
+"""What helps where a recipe does not fit: the nearest set-up that works."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UserError
-from cifar_lab.planning.footprint import Footprint, kept_footprint, known_sizes
+from cifar_lab.planning.footprint import Footprint
 from cifar_lab.planning.hardware import GIB, GPUS, Setup
-from cifar_lab.planning.make import Option, divisors, fastest, largest_that_fits, options
-from cifar_lab.planning.memory import STRATEGIES, Layout, memory
+from cifar_lab.planning.make import Option, fastest, options
 from cifar_lab.recipe import Recipe
 
 MAX_GPUS_OF_A_NODE = 8
@@ -45,39 +44,3 @@ def _neighbours(setup: Setup) -> Iterator[Setup]:
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.memory):
         if gpu.memory > setup.gpu.memory:
             yield replace(setup, gpu=gpu, device="cuda")
-
-
-def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | None:
-    """A warning when the plan says that `recipe` will not fit into `gpu_bytes` of each of `num_gpus` processes.
-
-    None when it fits, or when `cifar-lab plan` has not measured this model yet: nothing is measured here.
-    """
-    try:
-        sizes = known_sizes(recipe)
-        footprint = kept_footprint(recipe, sizes)
-        batches = divisors(recipe, num_gpus)
-    except UserError:
-        return None  # it is said elsewhere, with the place in the recipe
-    checkpointing = recipe.train.grad_checkpointing
-    mode = "checkpointed" if checkpointing else "plain"
-    if footprint is None or strategy not in STRATEGIES or mode not in footprint.passes:
-        return None
-    layout = Layout(strategy, checkpointing, num_gpus, batches[-1], recipe.eval.batch)
-    needs = memory(footprint, recipe, sizes, layout).total
-    if needs <= gpu_bytes:
-        return None
-    smaller = largest_that_fits(recipe, footprint, sizes, layout, batches, gpu_bytes)
-    if smaller is not None:
-        advice = "set"
-        if smaller.micro_batch != layout.micro_batch:
-            advice += f" train.micro_batch={smaller.micro_batch}"
-        if smaller.eval_batch != layout.eval_batch:
-            advice += f" eval.batch={smaller.eval_batch}"
-    elif not checkpointing and "checkpointed" in footprint.passes:
-        advice = "set train.grad_checkpointing=true, or ask `cifar-lab plan`"
-    else:
-        advice = "ask `cifar-lab plan` for a set-up that does"
-    return (
-        f"the plan says that this will not fit: about {needs / GIB:.1f} GiB at micro-batch "
-        f"{layout.micro_batch} under {strategy}, and there are {gpu_bytes / GIB:.1f} GiB; {advice}"
-    )

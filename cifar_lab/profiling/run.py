@@ -26,8 +26,8 @@ from cifar_lab.runtime import device
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
-from cifar_lab.training.presence import Presence
 from cifar_lab.training.session import Session
+from cifar_lab.training.watchdog import Presence
 
 WARM_UP, TRACED = 5, 3
 OPERATORS = 8

@@ -22,7 +22,7 @@ from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.runtime import device
 from cifar_lab.runtime.engine import Engine
 from cifar_lab.runtime.world import World
-from cifar_lab.training.presence import Presence
+from cifar_lab.training.watchdog import Presence
 
 log = logging.getLogger("cifar_lab")
 

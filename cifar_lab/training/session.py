@@ -29,10 +29,10 @@ from cifar_lab.runtime.vote import Vote
 from cifar_lab.runtime.world import World
 from cifar_lab.tracking.tracker import Tracker
 from cifar_lab.training.micro_batches import micro_batches
-from cifar_lab.training.presence import Presence
 from cifar_lab.training.progress import Progress
 from cifar_lab.training.records import begin_records
 from cifar_lab.training.sheets import draw_augmented
+from cifar_lab.training.watchdog import Presence
 
 # Training pictures that a model may look at before the first step (`initialise_from`).
 INITIAL_PICTURES = 5000

@@ -15,7 +15,6 @@ import torch
 from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.stream import Stream
 from cifar_lab.errors import UsageError, UserError
-from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule, mixes
 from cifar_lab.rundir.attempt import Attempt, claim, read_attempt
@@ -27,11 +26,8 @@ from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World, is_lost_peer
 from cifar_lab.training.finish import finish
 from cifar_lab.training.loop import fit
-from cifar_lab.training.presence import Presence
 from cifar_lab.training.session import Session
-from cifar_lab.training.watchdog import Watchdog
-
-log = logging.getLogger("cifar_lab")
+from cifar_lab.training.watchdog import Presence, Watchdog
 
 # What the allocators of PyTorch, oneDNN and C++ say on CPUs, where no exception of their own is raised.
 CPU_ALLOCATORS = ("allocate memory", "not enough memory", "could not create a memory", "bad_alloc")
@@ -75,9 +71,7 @@ def _train(recipe: Recipe, world: World, presence: Presence) -> Outcome:
     session = None
     try:
         # It must be closed before an error is looked at: that may be the echo of a peer that hangs.
-        with Watchdog(
-            presence.run_dir, presence.heartbeat, presence.attempt, world.world_size, recipe.train.hang_timeout
-        ):
+        with Watchdog(presence, world.world_size, recipe.train.hang_timeout):
             with host.loading():
                 session = Session(recipe, world, presence)
                 _introduce(session)
@@ -114,11 +108,6 @@ def _introduce(session: Session) -> None:
         session.heartbeat.phase("compile")  # the first step will be long
     if not world.is_main:
         return
-    if world.device.type == "cuda":
-        memory = torch.cuda.get_device_properties(world.device).total_memory
-        warning = fits(session.recipe, world.world_size, memory, engine.strategy)
-        if warning:
-            log.warning(warning)
     session.progress.message(_headline(session))
     if engine.config is not None:
         session.progress.message(f"DeepSpeed: {json.dumps(engine.config)}")

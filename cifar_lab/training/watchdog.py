@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from cifar_lab.files import atomic
 from cifar_lab.rundir.attempt import Attempt
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import FOLDER, Heartbeat, read_beat
+from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.training.hang import Hang, Seen, judge
 
 EXIT_INTERRUPTED = 75
@@ -32,24 +34,28 @@ ALL_OBSERVE, OBSERVERS = 16, 4
 LINGER_SECONDS, LAST_SECONDS = 2.0, 10.0
 
 
+@dataclass(frozen=True)
+class Presence:
+    """One process in one attempt: the run's directory, the right to it, its sign of life, and what its user wishes."""
+
+    run_dir: RunDir
+    attempt: Attempt
+    heartbeat: Heartbeat
+    flag: StopFlag
+    accept_micro_batch: bool = False
+
+
 class Watchdog:
-    """Watches all ranks of `attempt` from one of them; a context manager around everything between start and end."""
+    """Watches all ranks of an attempt from one of them; a context manager around everything between start and end."""
 
     def __init__(
-        self,
-        run_dir: RunDir,
-        heartbeat: Heartbeat,
-        attempt: Attempt,
-        world_size: int,
-        hang_timeout: float | None,
-        *,
-        interval: float = INTERVAL,
+        self, presence: Presence, world_size: int, hang_timeout: float | None, *, interval: float = INTERVAL
     ) -> None:
-        self.run_dir, self.heartbeat, self.attempt = run_dir, heartbeat, attempt
+        self.run_dir, self.heartbeat, self.attempt = presence.run_dir, presence.heartbeat, presence.attempt
         self.world_size, self.hang_timeout, self.interval = world_size, hang_timeout, interval
         self._peers = [Seen(rank) for rank in range(world_size)]
-        self._observes = world_size <= ALL_OBSERVE or heartbeat.rank % -(-world_size // OBSERVERS) == 0
-        self._notice = run_dir.path / FOLDER / f"hang-{attempt.number}"
+        self._observes = world_size <= ALL_OBSERVE or self.heartbeat.rank % -(-world_size // OBSERVERS) == 0
+        self._notice = self.run_dir.path / FOLDER / f"hang-{self.attempt.number}"
         self._closed = threading.Event()
         self._ending = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)

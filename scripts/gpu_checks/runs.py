@@ -23,8 +23,8 @@ from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
-from cifar_lab.training.presence import Presence
 from cifar_lab.training.session import Session
+from cifar_lab.training.watchdog import Presence
 
 # Smooth ones: behind ReLU, and from other starts, rounding grows to a tenth of a loss within forty steps.
 NETS: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from support.servers import greeting_server, silent_server
 from support.small import small
 
 from cifar_lab.doctor.check import Check, table
-from cifar_lab.doctor.disk import beacon, disk_checks, shared_check, shared_memory_check
+from cifar_lab.doctor.disk import beacon, disk_checks, shared_check
 from cifar_lab.doctor.network import find_links
 from cifar_lab.doctor.packages import package_checks
 from cifar_lab.doctor.recipe import checkpoint_bytes, data_check, hub_problem, layout_checks, weights_check
@@ -90,31 +90,30 @@ def test_weights() -> None:
 
 
 def test_wandb(tmp_path: Path, monkeypatch) -> None:
+    """Each answer is W&B's own, in a program of its own: what its variables and its settings file come to."""
     tracked = recipe(tracking={"wandb_project": "p"})
     assert wandb_check(recipe()).says.startswith("off: the recipe names no")
-    for mode, says in (("disabled", "off: WANDB_MODE=disabled"), ("offline", "offline: WANDB_MODE=offline")):
-        monkeypatch.setenv("WANDB_MODE", mode)
-        assert wandb_check(tracked).says.startswith(says)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_check(tracked).says == "off: WANDB_MODE=disabled"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_check(tracked).says.startswith("offline, by WANDB_MODE")
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with greeting_server() as url, silent_server() as silent:
+    with greeting_server() as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
         assert (wandb_check(tracked).state, "no key" in wandb_check(tracked).says) == ("warning", True)
         (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login user password {'k' * 40}\n")
         assert wandb_check(tracked).says == f"online: {url} (project p)"
+    with silent_server() as silent:
         monkeypatch.setenv("WANDB_BASE_URL", silent)
-        assert "does not answer" in wandb_check(tracked).says
-    assert "cannot be reached" in wandb_check(tracked).says
+        assert wandb_check(tracked).says == f"offline: {silent}: timed out"
     monkeypatch.delenv("WANDB_BASE_URL")
-    (tmp_path / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
-    assert "offline: http://127.0.0.1:9 cannot be reached" in wandb_check(tracked).says
+    (tmp_path / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
+    assert "offline: http://127.0.0.1:9: " in wandb_check(tracked).says
     (tmp_path / "settings").write_text("[default]\nmode = offline\n")
-    assert f"offline: mode = offline in {tmp_path / 'settings'}" in wandb_check(tracked).says
-    (tmp_path / "settings").write_bytes(b"\xff\xfe no settings")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert "offline: WANDB_MODE=offline" in wandb_check(tracked).says
+    assert wandb_check(tracked).says.startswith("offline, by WANDB_MODE")
 
 
 def test_disk(tmp_path: Path, monkeypatch) -> None:
@@ -128,8 +127,6 @@ def test_disk(tmp_path: Path, monkeypatch) -> None:
     assert shared_check(beacon(tmp_path, "t")).state == "FAIL"
     beacon(tmp_path, "t").touch()
     assert shared_check(beacon(tmp_path, "t")).state == "ok"
-    assert list(shared_memory_check(1)) == []
-    assert all(check.state in ("ok", "warning") for check in shared_memory_check(2))
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

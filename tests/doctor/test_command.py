@@ -158,7 +158,7 @@ def test_two_nodes_are_examined_together(tmp_path: Path) -> None:
     assert (first.returncode, second.returncode, first.stderr, second.stdout) == (0, 0, "", ""), first.stdout
     (checks,) = json.loads(first.stdout)["hosts"].values()  # both have the name of this machine
     found = {check["name"]: check for check in checks}
-    assert {found[name]["state"] for name in ("links", "clocks", "shared runs", "all-reduce (gloo)")} == {"ok"}
+    assert {found[name]["state"] for name in ("links", "shared runs", "all-reduce (gloo)")} == {"ok"}
     assert "MB/s" in found["all-reduce (gloo)"]["says"]
     assert os.listdir(tmp_path) == []
 

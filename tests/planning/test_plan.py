@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from cifar_lab.commands import plan
+from cifar_lab.errors import UsageError
 from cifar_lab.planning import footprint as footprints
 from cifar_lab.planning import kept_answer
-from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import load_recipe
 from cifar_lab.recipe.schedule import Schedule
 
@@ -156,38 +156,10 @@ def test_what_was_measured_is_kept(measured, monkeypatch) -> None:
     monkeypatch.setattr(kept_answer.subprocess, "run", None)  # a child would be a TypeError
     recipe = load_recipe(measured, ["optim.lr=0.5", "model.weights=null", "train.global_batch=256"])
     assert footprints.model_footprint(recipe, footprints.known_sizes(recipe)).num_parameters > 50_000
-    assert (
-        footprints.kept_footprint(load_recipe(measured, ["model.args.depth=3"]), footprints.known_sizes(recipe)) is None
-    )
-
-
-def test_a_run_is_warned(measured, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(kept_answer.subprocess, "run", None)
-    small_eval = "eval.batch=1"
-    ddp = [measured, small_eval, "--gpus", "2", "--strategy", "ddp"]
-    whole, half = (
-        planned(capsys, *ddp, "--micro-batch", size)["plans"][0]["memory"]["total"] for size in ("256", "128")
-    )
-    between = (whole + half) // 2
-    recipe = load_recipe(measured, [small_eval])
-    assert fits(recipe, 2, whole, "ddp") is None
-    warning = fits(recipe, 2, between, "ddp")
-    assert f"and there are {between / 2**30:.1f} GiB" in str(warning)
-    assert warning is not None
-    assert "at micro-batch 256 under ddp" in warning
-    assert warning.endswith("set train.micro_batch=128")
-    assert fits(load_recipe(measured, [small_eval, "train.micro_batch=128"]), 2, between, "ddp") is None
-    assert "set train.grad_checkpointing=true, or ask `cifar-lab plan`" in str(fits(recipe, 2, 2**20, "ddp"))
-    many = load_recipe(measured, ["eval.batch=50000"])
-    fewer = str(fits(many, 2, 2 * whole, "ddp")).rpartition("set eval.batch=")[2]
-    assert fits(load_recipe(measured, [f"eval.batch={fewer}"]), 2, 2 * whole, "ddp") is None
-    assert 1 < int(fewer) < 50_000
-    # Where the evaluation is too large for the smaller micro-batch too, both are named.
-    both = str(fits(many, 2, between, "ddp")).rpartition("; set ")[2].split(" ")
-    assert [word.partition("=")[0] for word in both] == ["train.micro_batch", "eval.batch"]
-    assert fits(load_recipe(measured, both), 2, between, "ddp") is None
-    # Not measured yet: no opinion, and nothing is started.
-    assert fits(load_recipe(measured, ["model.args.depth=3"]), 2, 2**20, "ddp") is None
+    with pytest.raises(UsageError, match="not measured yet"):
+        footprints.model_footprint(
+            load_recipe(measured, ["model.args.depth=3"]), footprints.known_sizes(recipe), measure=False
+        )
 
 
 def test_the_test_split_counts_where_there_is_no_validation(measured, capsys) -> None:

@@ -10,8 +10,8 @@ from cifar_lab.runtime import vote
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World
 from cifar_lab.training.loop import fit
-from cifar_lab.training.presence import Presence
 from cifar_lab.training.session import Session
+from cifar_lab.training.watchdog import Presence
 
 
 def opened(mapping, path, world=None) -> Session:

@@ -20,10 +20,10 @@ from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.recipe import parse_recipe
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.runtime.world import World
-from cifar_lab.training.presence import Presence
 from cifar_lab.training.session import Session
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.training.loop import fit
+from cifar_lab.training.watchdog import Presence
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -25,13 +25,15 @@ from pathlib import Path
 from cifar_lab.rundir.attempt import claim
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.training.watchdog import Watchdog
+from cifar_lab.runtime.signals import StopFlag
+from cifar_lab.training.watchdog import Presence, Watchdog
 def hanging_function():
     threading.Event().wait()
 folder = Path(sys.argv[1])
 attempt, run_dir = claim(folder), RunDir(folder)
 run_dir.write_status("running", 1, 9)
-with Heartbeat(folder, 0, 1) as heartbeat, Watchdog(run_dir, heartbeat, attempt, 1, 1.5):
+heartbeat = Heartbeat(folder, 0, 1)
+with heartbeat, Watchdog(Presence(run_dir, attempt, heartbeat, StopFlag()), 1, 1.5):
     heartbeat.phase("train")
     for step in range(3):  # slow but sure
         time.sleep(0.8)
@@ -58,12 +60,13 @@ from pathlib import Path
 from cifar_lab.rundir import attempt as attempts
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.training.watchdog import Watchdog
+from cifar_lab.runtime.signals import StopFlag
+from cifar_lab.training.watchdog import Presence, Watchdog
 folder, rank = Path(sys.argv[1]), int(sys.argv[2])
 holder = attempts.read_attempt(folder)
 attempt = attempts.Attempt(folder, holder.number, holder.process, None, 0.0)
 heartbeat = Heartbeat(folder, rank, holder.number, interval=0.1)
-with heartbeat, Watchdog(RunDir(folder), heartbeat, attempt, 2, 2.0, interval=0.1):
+with heartbeat, Watchdog(Presence(RunDir(folder), attempt, heartbeat, StopFlag()), 2, 2.0, interval=0.1):
     heartbeat.phase("train")
     print("training", flush=True)
     for step in range(30):
@@ -119,7 +122,8 @@ from pathlib import Path
 from cifar_lab.rundir import attempt as attempts
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.training.watchdog import Watchdog
+from cifar_lab.runtime.signals import StopFlag
+from cifar_lab.training.watchdog import Presence, Watchdog
 folder, rank = Path(sys.argv[1]), int(sys.argv[2])
 holder = attempts.read_attempt(folder)
 attempt = attempts.Attempt(folder, holder.number, holder.process, None, 0.0)
@@ -128,7 +132,8 @@ def waits_for_others():
 def hangs():
     time.sleep(60)
 timeout = 2.0 if rank == 2 else 1000.0  # so that the others learn of it by the notice alone
-with Heartbeat(folder, rank, holder.number) as heartbeat, Watchdog(RunDir(folder), heartbeat, attempt, 3, timeout):
+heartbeat = Heartbeat(folder, rank, holder.number)
+with heartbeat, Watchdog(Presence(RunDir(folder), attempt, heartbeat, StopFlag()), 3, timeout):
     heartbeat.phase("train")
     heartbeat.step(1)
     if rank == 1:

@@ -19,7 +19,7 @@ from cifar_lab.rundir.attempt import claim
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import Heartbeat
 from cifar_lab.runtime.signals import die_with_parent, stop_flag
-from cifar_lab.training.watchdog import Watchdog
+from cifar_lab.training.watchdog import Presence, Watchdog
 
 
 def main(folder, hang_timeout, validation_seconds):
@@ -33,7 +33,7 @@ def main(folder, hang_timeout, validation_seconds):
         if rank == 0:
             run_dir.write_status("running", 0, 10**6, world_size=2)
         heartbeat = Heartbeat(Path(folder), rank, claimed[0].number)
-        with heartbeat, Watchdog(run_dir, heartbeat, claimed[0], 2, float(hang_timeout)):
+        with heartbeat, Watchdog(Presence(run_dir, claimed[0], heartbeat, flag), 2, float(hang_timeout)):
             train(heartbeat, flag, float(validation_seconds))
     sys.exit(75)
 

@@ -16,7 +16,6 @@ import threading
 import traceback
 
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.tracking.wandb.hearing import Hearing
 from cifar_lab.tracking.wandb.record import EXIT_NOT_SENT, NAME, Identity, not_sent
 
 ORPHAN_SECONDS = 30.0
@@ -86,7 +85,6 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     status = 1
-    Hearing.installed()  # before W&B takes hold of standard error
     logging.disable()  # W&B's own log: on a full disk to close it raises, before what was sent is noted
     # W&B makes temporary folders when it is imported, and removes them in an exit hook.
     tempfile.tempdir = tempfile.mkdtemp(prefix=f"cifar_lab-wandb-{os.getpid()}-")

@@ -32,11 +32,15 @@ def server() -> str:
     return str(wandb.setup().settings.base_url)
 
 
+def is_offline() -> bool:
+    """Whether W&B is to write files only: WANDB_MODE=offline or `wandb offline`."""
+    return str(wandb.setup().settings.mode) in ("offline", "dryrun")
+
+
 def connect(run_dir: RunDir, identity: Identity, trainer: int | None) -> wandb.Run:
     """A session that continues the run; raises NotSentError. `trainer`: whose use of the machine W&B records."""
-    # WANDB_MODE=offline or `wandb offline`: W&B is to write files only.
-    offline = str(wandb.setup().settings.mode) in ("offline", "dryrun")
-    if not offline and (reason := _unreachable(server())):
+    offline = is_offline()
+    if not offline and (reason := unreachable(server())):
         raise NotSentError(reason, passing=True)
     recipe, env, status = run_dir.recipe(), run_dir.env(), run_dir.status()
     settings = wandb.Settings(
@@ -78,7 +82,7 @@ def connect(run_dir: RunDir, identity: Identity, trainer: int | None) -> wandb.R
         raise NotSentError(error, passing=True) from error
 
 
-def _unreachable(url: str) -> str | None:
+def unreachable(url: str) -> str | None:
     """Why no server answers at `url`, None when one does; W&B itself would try for minutes."""
     try:
         urllib.request.urlopen(url, timeout=REACH_SECONDS).close()

@@ -14,7 +14,6 @@ import wandb
 
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.tracking.wandb.connect import NotSentError, connect, server
-from cifar_lab.tracking.wandb.hearing import Hearing
 from cifar_lab.tracking.wandb.pictures import pictures
 from cifar_lab.tracking.wandb.record import Identity
 from cifar_lab.tracking.wandb.rows import follow, place, row
@@ -54,7 +53,7 @@ def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event, say: Callab
     On resuming W&B tells where the run's history ends. Each session begins there and not where the last one was thought
     to be, so there is no gap. An offline one holds the whole run: `wandb sync` lets the last one overwrite the others.
     """
-    hearing, begin = Hearing.installed(), run.starting_step
+    begin, log = run.starting_step, Path(run.settings.log_internal)
     run.define_metric("step", hidden=True)
     run.define_metric("epoch", hidden=True)
     run.define_metric("train/*", step_metric="step")
@@ -71,13 +70,13 @@ def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event, say: Callab
             best = {"best/val_accuracy": accuracy, "best/val_epoch": line["epoch"]}
         if (at := place(line["step"], line["split"])) >= begin:
             run.log(row(line), step=at)
-        if hearing.lost:
+        if _gave_up(log):
             break
     status = run_dir.status()
     state = status.state if status else "running"
     run.summary.update({"state": state, **best})
     try:
-        if status is not None and state == "completed" and not hearing.lost:
+        if status is not None and state == "completed" and not _gave_up(log):
             run.summary.update(_final_numbers(run_dir.summary() or {}))
             if not run.offline:
                 if (at := place(status.step, "pictures")) >= begin:
@@ -89,7 +88,7 @@ def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event, say: Callab
                     say("W&B: sent without weights: this copy of the run has none")
     finally:
         run.finish(exit_code=0 if state in ("completed", "stopped") else 1)
-    if hearing.lost or _gave_up(Path(run.settings.log_internal)):
+    if _gave_up(log):
         raise NotSentError("W&B gave up sending (the server refused), see the folder wandb of the run")
     if run.offline and not Path(run.settings.sync_file).stat().st_size:  # W&B says nothing of a full disk
         raise NotSentError(f"{run.settings.sync_file} is empty, is its disk full?")
@@ -115,7 +114,7 @@ def _send_weights(run: wandb.Run, run_dir: RunDir) -> None:
 
 
 def _gave_up(log: Path) -> bool:
-    """Whether W&B's own log says that its stream of metrics died; of what happens at the end nothing else tells."""
+    """Whether W&B's own log says that its stream of metrics died; nothing of its interface tells."""
     try:
         return "filestream: fatal error" in log.read_text(encoding="utf-8", errors="replace")
     except OSError:
