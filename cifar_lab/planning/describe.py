@@ -111,18 +111,18 @@ def _command(plan: Plan, option: Option, path: str, overrides: Sequence[str]) ->
     if name != "single_gpu":
         words += ["--num_processes", str(setup.world_size)]
     prefix = "ACCELERATE_USE_CPU=true " if name == "cpu" else ""
-    return prefix + shlex.join([*words, "-m", "cifar_lab.train", path, *overrides, *_changes(plan, option)])
+    return prefix + shlex.join([*words, "-m", "cifar_lab.train", path, *overrides, *changes(plan, option)])
 
 
-def _changes(plan: Plan, option: Option) -> list[str]:
-    """What the recipe does not say yet."""
+def changes(plan: Plan, option: Option) -> list[str]:
+    """What the recipe does not say yet, as overrides."""
     recipe, layout = plan.recipe, option.layout
-    changes = {
+    values = {
         "train.micro_batch": (layout.micro_batch, plan.schedule.micro_batch),
         "train.grad_checkpointing": (layout.checkpointing, recipe.train.grad_checkpointing),
         "eval.batch": (layout.eval_batch, recipe.eval.batch),
     }
-    return [f"{key}={str(new).lower()}" for key, (new, old) in changes.items() if new != old]
+    return [f"{key}={str(new).lower()}" for key, (new, old) in values.items() if new != old]
 
 
 def render(plan: Mapping[str, Any]) -> str:
