@@ -195,6 +195,8 @@ def test_intervals_of_a_ranking_are_whole(tmp_path: Path) -> None:
     wide = replace(ranked[0], low=0.01, high=0.99)
     drawn = ElementTree.fromstring(draw_ranking([wide, ranked[1]], "Test error"))
     start, end = map(float, re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", drawn.findall("./g/path")[0].get("d") or "")[0])
+    ticks = [float((line.get("d") or "")[1:].split()[0]) for line in drawn.findall("./path[@class='grid']")]
+    assert ticks[0] <= start < end <= ticks[-1], "within the axis"
     seeds = [float(circle.get("cx") or 0) for circle in drawn.findall("./g/circle")[:2]]
     assert (end - start) / (seeds[1] - seeds[0]) == pytest.approx(0.98 / 0.02, rel=0.02)
     told = [title.text for title in drawn.findall("./g/circle/title")[:2]]
