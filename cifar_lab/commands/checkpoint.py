@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = "What checkpoints a run has, whether they are whole, and what they hold."
     parser = make_parser("checkpoint", about, EPILOG)
     parser.add_argument("action", choices=("ls", "verify", "show"))
-    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("run", metavar="RUN", help="a run directory, or a folder with one run in it")
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of step N (show: default the newest)")
     return answer(parser, _answer, argv)
 

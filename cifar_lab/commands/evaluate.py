@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     about = "Error, accuracy, loss, classes, calibration and confusions of a trained model on a split."
     parser = make_parser("evaluate", about, EPILOG)
-    parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
+    parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="such as data.root=DIR, where the pictures are"
     )

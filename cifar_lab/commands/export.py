@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     about = "A trained model as a folder that other programs load, with a model card."
     parser = make_parser("export", about, EPILOG)
-    parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
+    parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
     parser.add_argument("--format", choices=("timm", "onnx"), required=True)
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: export/FORMAT beside them)")
     parser.add_argument("--push", metavar="OWNER/NAME", help="then upload it to this repository of the hub")

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     about = "What a trained model sees in picture files: the likeliest classes with their probabilities."
     parser = make_parser("predict", about, EPILOG)
-    parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors with its model.json")
+    parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
     parser.add_argument("pictures", metavar="PICTURE", nargs="+", type=Path, help="picture files, or folders of them")
     parser.add_argument("--top", type=at_least_one, default=5, metavar="N", help="classes to name (default: 5)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw a contact sheet, such as sheet.png")
