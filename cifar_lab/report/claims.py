@@ -222,7 +222,7 @@ def _residual(cast: Cast) -> Claim | None:
     verdict = next(
         one for one in (CONTRADICTED, OPEN, NOT_SHOWN, HOLDS) if one in {found for found, _ in parts.values()}
     )
-    because = "; ".join(f"{what}: {why}" for what, (found, why) in parts.items() if found == verdict)
+    because = "; ".join(f'"{what}" ({found}): {why}' for what, (found, why) in parts.items() if found == verdict)
     return Claim(title, sentence, verdict, because, [depth, saved])
 
 

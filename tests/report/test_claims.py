@@ -51,11 +51,11 @@ def test_the_opposite_is_contradicted(tmp_path: Path) -> None:
     found = claims(tmp_path)
     assert [found[title].verdict for title in TITLES[:4]] == [CONTRADICTED] * 4
     assert (
-        "depth costs less: the difference is beyond the noise, the other"
+        '"depth costs less" (contradicted): the difference is beyond the noise, the other'
         in found["Shortcuts end the degradation"].because
     )
     assert (
-        "ResNet34 is not worse: the difference is beyond the noise, the other"
+        '"ResNet34 is not worse" (contradicted): the difference is beyond the noise, the other'
         in found["Shortcuts end the degradation"].because
     )
     assert found["Degradation"].because.endswith("the other way round")
@@ -100,7 +100,7 @@ def test_not_worse_needs_evidence_too(tmp_path: Path, deep: float, verdict: str)
         seeds(tmp_path, name, [error + 0.003 * place for place in (-1, 0, 0, 1)])
     claim = claims(tmp_path)["Shortcuts end the degradation"]
     assert claim.verdict == verdict
-    assert claim.because.startswith("depth costs less: ") == (verdict == HOLDS)
+    assert claim.because.startswith('"depth costs less"') == (verdict == HOLDS)
 
 
 def test_a_borrowed_spread_and_missing_predictions_are_told(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_shortcuts_remove_nothing_where_depth_costs_the_same(tmp_path: Path) -> 
         seeds(tmp_path, name, (error, error + 0.004, error - 0.004))
     claim = claims(tmp_path)["Shortcuts end the degradation"]
     assert claim.verdict == NOT_SHOWN
-    assert claim.because.startswith("depth costs less: within the noise; ")
+    assert claim.because.startswith('"depth costs less" (not shown): within the noise; ')
     assert len(claim.evidence) == 2
 
 
