@@ -106,8 +106,10 @@ def defines(path: Path, function: str) -> bool:
 
 def _default(node: ast.expr | None) -> Any:
     """A default's value, or its text where it is no constant; `...` where the argument has none."""
+    if node is None:
+        return ...
     try:
-        return ... if node is None else ast.literal_eval(node)
+        return ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
 
