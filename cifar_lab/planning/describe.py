@@ -25,6 +25,7 @@ PARTS = {
     "work": "workspace",
     "total": "total",
 }
+STAR = "* the one to take: the shortest step; of those within 2 % of it the simplest"
 TIMES = ("s/step", "min/epoch", "h/run", "GB sent", "s comm")
 
 
@@ -139,9 +140,9 @@ def render(plan: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             table(_summary(plan)),
-            "GiB on each GPU at the largest micro-batch that fits, * the fastest\n"
+            "GiB on each GPU at the largest micro-batch that fits\n"
             + table(memory, ["", "strategy", "ckpt", "b x acc", *PARTS], numbers=PARTS, gap=1),
-            "\n".join([table(times, ["", "strategy", "ckpt", *TIMES], numbers=TIMES), *problems]),
+            "\n".join([table(times, ["", "strategy", "ckpt", *TIMES], numbers=TIMES), STAR, *problems]),
             table(_fastest(plan, choice)),
             *(f"{textwrap.fill('note: ' + note['says'], 80)}\n-> {note['fix']}" for note in plan["notes"]),
             choice["command"],

@@ -37,6 +37,10 @@ def ask(module: str, content: dict[str, Any], *, measure: bool = True) -> dict[s
         return known
     if not measure:
         raise UsageError("the model was not measured yet; `cifar-lab plan` does")
+    if module == "planning.activations":
+        name = content["model"]["args"].get("arch", content["model"]["name"])
+        told = f"measuring {name} without memory, once: 10 s of an idle core for the largest nets, longer on a busy one"
+        print(told, file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "cifar_lab.planning.kept_answer", module]
     child = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True, check=False)
     if child.returncode != 0:

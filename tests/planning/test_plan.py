@@ -117,6 +117,22 @@ def test_text_names_strategies_and_assumptions(measured, capsys) -> None:
     assert text.rstrip().splitlines()[-1].startswith("accelerate launch --config_file accelerate_configs/zero2.yaml")
 
 
+def test_a_model_that_is_not_known_yet_is_announced_before_it_is_measured(path, capsys) -> None:
+    arguments = [path, "--gpus", "2", "--json", "model.args.width=32"]
+    for told in ("measuring vit without memory, once: 10 s of an idle core", ""):
+        assert plan.main(arguments) == 0
+        said = capsys.readouterr()
+        assert said.err.startswith(told) and said.err.count("\n") == bool(told)
+        json.loads(said.out)
+
+
+def test_the_star_and_its_rule(measured, capsys) -> None:
+    assert plan.main([measured, "--gpus", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "* the one to take: the shortest step; of those within 2 % of it the simplest" in text
+    assert text.count("the fastest") == 0
+
+
 def test_an_old_gpu_is_told_of(measured, capsys) -> None:
     """The recipe is in bf16; T4s have kernels in the usual wheels, V100s do not."""
     for gpu, count in (("a100-40gb", 0), ("t4-16gb", 1), ("v100-16gb", 2), ("cpu", 0)):
