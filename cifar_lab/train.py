@@ -30,8 +30,9 @@ examples:
   cifar-lab train recipes/resnet18.yaml optim.lr=0.05 seed=1
   cifar-lab train recipes/vit_tiny.yaml --dry-run --world-size 8
   accelerate launch -m cifar_lab.train recipes/vit_tiny.yaml
-Starting the same recipe again continues its run. Exit status: 0 completed, 2 recipe or usage, 3 diverged,
-75 stopped (start again to continue), 1 otherwise.
+The same command again continues the run.
+Exit status: 0 completed, 1 another failure, 2 wrong recipe or call, 3 training diverged, 75 stopped (the same command
+continues).
 """
 
 
@@ -81,23 +82,21 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = make_parser("train", "Train a recipe, or continue its run.", EPILOG, recipe=True)
+    parser = make_parser("train", "Train a recipe or continue its run.", EPILOG, recipe=True)
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where run directories are made (default: runs)")
-    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
-    parser.add_argument("--fresh", action="store_true", help="start a new run beside those that are there")
+    parser.add_argument("--run-dir", metavar="DIR", help="the run directory, instead of one below --runs")
+    parser.add_argument("--fresh", action="store_true", help="start a new run; keep the old one")
     parser.add_argument(
-        "--accept-micro-batch",
-        action="store_true",
-        help="go on at another micro-batch than before, where batch norm or dropout makes it part of the result",
+        "--accept-micro-batch", action="store_true", help="continue although another micro-batch changes the result"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its arithmetic, then end")
-    parser.add_argument("--json", action="store_true", help="with --dry-run: for machines")
+    parser.add_argument("--dry-run", action="store_true", help="check and print recipe, batch and model; train nothing")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON")
     parser.add_argument(
         "--world-size",
         metavar="N",
         type=at_least_one,
         default=1,
-        help="with --dry-run: for so many processes (default: 1)",
+        help="with --dry-run: number of processes (default: 1)",
     )
     return answer(parser, _train, argv)
 

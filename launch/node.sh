@@ -1,26 +1,36 @@
 #!/usr/bin/env bash
-# Start a recipe's training on this node; under srun, or with NNODES, as one node of several.
+# Start the training of a recipe on this node. Under srun or with NNODES this
+# node is one of several.
 #
-#   launch/node.sh RECIPE [--nproc N] [--with torchrun|accelerate] [--strategy ddp|zero1|zero2|zero3|zero3_offload]
+#   launch/node.sh RECIPE [--nproc N] [--with torchrun|accelerate]
+#                  [--strategy ddp|zero1|zero2|zero3|zero3_offload]
 #                  [--runs DIR | --run-dir DIR] [--fresh] [--accept-micro-batch]
 #                  [key=value ...]
 #
-#   --nproc      processes on this node (default: its GPUs as nvidia-smi, rocm-smi or torch count them, else 1)
+#   --nproc      processes on this node (default: one for each GPU that
+#                nvidia-smi, rocm-smi or torch finds, else 1)
 #   --with       launcher (default: torchrun for ddp, accelerate for zero*)
 #   --strategy   default: ddp
-#   the rest     as for `cifar-lab train`
+#   all others   as for `cifar-lab train`
 #
-#   one node             launch/node.sh recipes/demo.yaml
-#   Slurm, N nodes       srun --ntasks-per-node=1 launch/node.sh recipes/demo.yaml
-#   by hand, N nodes     NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 MASTER_PORT=29500 launch/node.sh recipes/demo.yaml
+# one node:
+#   launch/node.sh recipes/demo.yaml
+# N nodes with Slurm:
+#   srun --ntasks-per-node=1 launch/node.sh recipes/demo.yaml
+# 2 nodes by hand, on each node with its NODE_RANK:
+#   NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 MASTER_PORT=29500 \
+#     launch/node.sh recipes/demo.yaml
 #
-# Before anything starts, the nodes try whether each reaches each other (cifar_lab/cluster/links.py). Exit status 2: mend
-# something; 75: another try may do; else the launcher's. ACCELERATE_USE_CPU=true keeps it off the GPUs.
+# First the nodes check that each can reach every other one
+# (cifar_lab/cluster/links.py). ACCELERATE_USE_CPU=true trains on the CPUs.
+#
+# Exit status: 2 something must be fixed, 75 trying again may help, else that of
+# the launcher.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
-fail() { # told once for all nodes, which are called alike
+fail() { # printed once for all nodes, which have the same arguments
   if [ "${SLURM_PROCID:-${NODE_RANK:-0}}" = 0 ]; then
     printf 'node.sh: %s\n' "$1" >&2
     usage >&2
@@ -54,7 +64,7 @@ while [ $# -gt 0 ]; do
   *) positional+=("$option") ;;
   esac
 done
-[ ${#positional[@]} -gt 0 ] || fail 'name a recipe'
+[ ${#positional[@]} -gt 0 ] || fail 'RECIPE is missing'
 train+=("${positional[@]}")
 
 python=${CIFAR_LAB_PYTHON:-$root/.venv/bin/python}
@@ -87,7 +97,7 @@ number=0 device=''
 [[ "${ACCELERATE_USE_CPU-}" =~ ^([Tt]rue|[Yy]es|1)$ ]] || number=$(accelerators)
 case $number in
 0) device=', on CPUs' ;;
-MIG) number=1 device=', on one MIG slice: CUDA shows no process more' ;;
+MIG) number=1 device=', on one MIG slice: CUDA shows one slice to a process' ;;
 esac
 [ -n "$nproc" ] || nproc=$number
 [ "$nproc" != 0 ] || nproc=1
@@ -99,7 +109,7 @@ zero1 | zero2 | zero3 | zero3_offload) with=${with:-accelerate} ;;
 esac
 case $with:$strategy in
 torchrun:ddp | accelerate:*) ;;
-torchrun:*) fail "--strategy $strategy needs --with accelerate: torchrun would train by ddp" ;;
+torchrun:*) fail "--strategy $strategy needs --with accelerate: torchrun trains with ddp only" ;;
 *) fail "--with $with: choose torchrun or accelerate" ;;
 esac
 

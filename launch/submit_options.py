@@ -11,24 +11,33 @@ STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 LAUNCHERS = ("torchrun", "accelerate")
 
 DESCRIPTION = """\
-Queue a recipe on a Slurm cluster: on one node or many, or a sweep of it as one array. The recipe, the division of its
-batch and, with --gpu, its plan are checked before anything is queued. The job saves and comes back by itself when it is
-preempted or reaches its time limit. The same call again queues only what is neither completed nor queued.
+Queue a recipe on a Slurm cluster: on one node, on many, or as a sweep (one job
+array). Before anything is queued, the recipe and the division of its batch are
+checked; with --gpu also whether it fits. When the job is preempted or reaches
+its time limit, it saves and goes back into the queue by itself. The same
+command again queues only what is neither completed nor queued.
 """
 
 EPILOG = """\
 examples:
-  launch/submit.py recipes/vit_tiny.yaml --gpus-per-node 4 --time 4:00:00 --partition gpu --account my_lab
-  launch/submit.py recipes/vit_tiny.yaml --gpus-per-node 4 optim.lr=3e-4 seed=1 --dry-run
-  launch/submit.py recipes/eva02_large.yaml --nodes 2 --gpus-per-node 8 --gpu a100-80gb --strategy zero2
-  launch/submit.py recipes/resnet18.yaml --gpus-per-node 1 --sweep optim.lr=1e-3,3e-4 seed=0,1,2 --max-parallel 3
-  launch/submit.py recipes/resnet18.yaml --gpus-per-node 1 --sweep recipes/sweeps/lr_seed.yaml
-  launch/submit.py recipes/demo.yaml --after 1234 --sbatch-option exclude=node7 --watch
+  launch/submit.py recipes/vit_tiny.yaml --gpus-per-node 4 --time 4:00:00 \\
+    --partition gpu --account my_lab
+  launch/submit.py recipes/vit_tiny.yaml --gpus-per-node 4 seed=1 --dry-run
+  launch/submit.py recipes/eva02_large.yaml --nodes 2 --gpus-per-node 8 \\
+    --gpu a100-80gb --strategy zero2
+  launch/submit.py recipes/resnet18.yaml --gpus-per-node 1 \\
+    --sweep optim.lr=1e-3,3e-4 seed=0,1,2 --max-parallel 3
+  launch/submit.py recipes/resnet18.yaml --gpus-per-node 1 \\
+    --sweep recipes/sweeps/lr_seed.yaml
+  launch/submit.py recipes/demo.yaml --after 1234 --watch \\
+    --sbatch-option exclude=node7
 
-Paths in overrides are seen from the checkout, where the job runs. What follows --sweep up to the next option belongs to
-the sweep. To change more of the script: --dry-run > my.sbatch, edit, sbatch my.sbatch (from the checkout).
-Exit status: 0 queued or nothing missing, 1 refused by Slurm, 2 the recipe or the call must be mended; nothing is queued
-then.
+Paths in overrides are relative to the checkout, where the job runs. All words
+between --sweep and the next option belong to the sweep. To change more of the
+script: --dry-run > my.sbatch, edit it, then sbatch my.sbatch in the checkout.
+
+Exit status: 0 queued, or nothing was left to queue; 1 Slurm refused; 2 wrong
+recipe or call (then nothing is queued).
 """
 
 
@@ -164,12 +173,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("recipe", metavar="RECIPE", help="a YAML file, such as recipes/resnet18.yaml")
     add("overrides", metavar="key=value", nargs="*", help="change the recipe, such as optim.lr=0.05")
-    add("--nodes", metavar="N", type=forms.count, default=1, help="default: 1")
-    add("--gpus-per-node", metavar="[TYPE:]N", type=forms.GPUS, help="default: none, training on CPUs")
-    add("--nproc", metavar="N", type=forms.count, help="processes a node (default: one a GPU, else 1)")
-    add("--cpus-per-task", metavar="N", type=forms.count, help="CPU cores a node (all its processes share one task)")
-    add("--mem", metavar="M", type=forms.MEMORY, help="memory a node, such as 64G")
-    add("--time", metavar="T", type=forms.TIME, help="the limit, such as 90 (minutes), 4:00:00 or 2-12:00:00")
+    add("--nodes", metavar="N", type=forms.count, default=1, help="number of nodes (default: 1)")
+    add("--gpus-per-node", metavar="[TYPE:]N", type=forms.GPUS, help="GPUs on each node (default: none, train on CPUs)")
+    add("--nproc", metavar="N", type=forms.count, help="processes on each node (default: one per GPU, else 1)")
+    add("--cpus-per-task", metavar="N", type=forms.count, help="CPU cores on each node, for all its processes")
+    add("--mem", metavar="M", type=forms.MEMORY, help="memory of each node, such as 64G")
+    add("--time", metavar="T", type=forms.TIME, help="time limit: 90 (minutes), 4:00:00 or 2-12:00:00")
     add("--partition", metavar="P", type=forms.NAMES)
     add("--account", metavar="A", type=forms.NAME)
     add("--qos", metavar="Q", type=forms.NAME)
@@ -181,22 +190,29 @@ def _parser() -> argparse.ArgumentParser:
         type=forms.SBATCH_OPTION,
         action="append",
         default=[],
-        help="any other, repeatable",
+        help="any other option of sbatch; may be given several times",
     )
     add("--strategy", choices=STRATEGIES, help="default: ddp")
     add("--with", dest="launcher", choices=LAUNCHERS, help="default: torchrun for ddp, accelerate for zero*")
-    add("--gpu", metavar="NAME", help="the kind of GPU, such as h100-80gb: checks that the recipe fits, and how long")
+    add("--gpu", metavar="NAME", help="GPU type, such as h100-80gb: check that the recipe fits and how long it takes")
     add(
-        "--signal-before", metavar="SECONDS", type=forms.count, default=300, help="save before the limit (default: 300)"
+        "--signal-before",
+        metavar="SECONDS",
+        type=forms.count,
+        default=300,
+        help="save so long before the limit (default: 300)",
     )
     add("--runs", metavar="DIR", help="where run directories are made (default: runs in the checkout)")
-    add("--accept-micro-batch", action="store_true", help="go on at another micro-batch, as for `cifar-lab train`")
-    add("--sweep", metavar="key=v1,v2", nargs="+", help="all combinations as one array; or a grid for wandb, FILE.yaml")
-    add("--max-parallel", metavar="K", type=forms.count, help="with --sweep: so many at the same time")
-    add("--after", metavar="JOB", type=forms.JOBS, help="start when this job ended, however it did; 1234 or 1234,1235")
-    add("--watch", action="store_true", help="then show the live table of the runs")
-    add("--dry-run", action="store_true", help="print the script that would be sent to sbatch, and queue nothing")
+    add("--accept-micro-batch", action="store_true", help="as for `cifar-lab train`")
+    add("--sweep", metavar="key=v1,v2", nargs="+", help="queue all combinations as one array; or a W&B grid, FILE.yaml")
+    add("--max-parallel", metavar="K", type=forms.count, help="with --sweep: at most K jobs at the same time")
+    add("--after", metavar="JOB", type=forms.JOBS, help="start after these jobs ended, in any way: 1234 or 1234,1235")
+    add("--watch", action="store_true", help="after queueing show the live table of the runs")
+    add("--dry-run", action="store_true", help="print the script for sbatch; queue nothing")
     add(
-        "--member", metavar="N", type=forms.number, help="print member N's overrides, NUL after each, and queue nothing"
+        "--member",
+        metavar="N",
+        type=forms.number,
+        help="print the overrides of sweep member N, each with a NUL; queue nothing",
     )
     return parser

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Fetch the published weights that a recipe starts from, check them, and leave them as one file.
+"""Fetch and check the published weights that a recipe starts from.
 
     python scripts/fetch_weights.py recipes/eva02_large.yaml [--to weights]
 
-Run it once, where there is network; nodes without network then read the file. What was fetched is compared with the
-hub's sha256 and loaded into the recipe's model, strictly, before it is put in its place by a rename: processes that
-run this at once do not disturb each other. Prints what to put into the recipe. `--file FILE` checks a file that is
-there already and fetches nothing.
+Run it once on a machine with network; nodes without network then read the file.
+The weights are compared with the sha256 of the hub and loaded into the model of
+the recipe (every tensor must fit) before the file gets its name. So several
+processes may run this at the same time. It prints the line for the recipe.
+`--file FILE` fetches nothing and checks a file that you have.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def launcher_text() -> str:
     """The whole of docs/launchers.md."""
     lines = [HEAD, "| variable | launcher's option, key of its configuration | verdict | why | passes |"]
     lines += ["|---|---|---|---|---|", *map(_row, SETTINGS), ""]
-    lines += ["A row with `*` is for all that begin so and have none of their own.", ""]
+    lines += ["A row with `*` stands for all variables that begin like this and have no row of their own.", ""]
     lines += [
         "## Keys of a DeepSpeed file",
         "",

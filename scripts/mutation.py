@@ -1,14 +1,19 @@
-"""Puts small faults into the code, one at a time, and tells which of them the tests of one process notice.
+"""Put small faults into the code; report which of them the tests notice.
 
     .venv/bin/pip install -e '.[mutation]'
-    .venv/bin/python scripts/mutation.py [--mutants 240] [--minutes 50] [--seed 0] [--jobs 2] [--out mutation.md]
+    .venv/bin/python scripts/mutation.py [--mutants 240] [--minutes 50]
+        [--seed 0] [--jobs 2] [--out mutation.md]
 
-Cosmic Ray makes the faults: other operators and numbers, conditions turned round, decorators, handlers and loops taken
-away. Places in the code are drawn by chance (the seed decides), from each room in turn, then one of the faults that are
-possible there. Each is tested in a copy of the tree, one copy a job: the tests of the module's own name, then those of
-its room, until one fails. Before, all run without a fault: what fails is left out and named, three times as long on the
-processor is the limit. The sample is tested in the order of the draw, so that what fits into the time is a sample too.
-The report has the share that was noticed, and a diff of every fault that was not.
+Cosmic Ray makes the faults: other operators and numbers, negated conditions,
+removed decorators, handlers and loops. The seed decides which places are drawn,
+from each room in turn, and which of the possible faults is made there. Each
+fault is tested in a copy of the tree (one copy for each job): first the tests
+with the name of the module, then those of its room, until one fails.
+
+First all tests run without a fault. A test that fails then is left out and
+named; three times its CPU time is its limit. Faults are tested in the order of
+the draw, so that the part that fits into the time is a random sample too. The
+report has the share of faults that were noticed, and a diff of each other one.
 """
 
 from __future__ import annotations

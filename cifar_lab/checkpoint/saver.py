@@ -133,7 +133,7 @@ class Saver:
             self._partial.rmdir()
             raise CheckpointError(
                 f"a checkpoint needs {needed / 2**20:,.0f} MiB but {self.folder} has {free / 2**20:,.0f} MiB free: "
-                "make room or choose another --runs DIR, then start again to continue from the last checkpoint"
+                "free some space or choose another --runs DIR, then start again to continue from the last checkpoint"
             )
 
     @cached_property
@@ -208,10 +208,10 @@ def newest(folder: Path) -> tuple[Path, TrainingState] | None:
         problems = files.verify(checkpoint)
         if not problems:
             return checkpoint, TrainingState(**files.read_state(checkpoint))
-        log.warning("passing over checkpoint %s: %s", checkpoint.name, "; ".join(problems))
+        log.warning("skipping checkpoint %s: %s", checkpoint.name, "; ".join(problems))
     if found:
         raise CheckpointError(
-            f"none of the {len(found)} checkpoints in {folder} verifies; start anew with --fresh, or remove that folder"
+            f"all {len(found)} checkpoints in {folder} are damaged; start a new run with --fresh, or remove that folder"
         )
     return None
 

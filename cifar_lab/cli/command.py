@@ -17,20 +17,25 @@ from cifar_lab.errors import UserError
 FIRST_SPEAKS_SECONDS = 15.0
 
 
+class _Help(argparse.HelpFormatter):
+    """Paragraphs, which end with a line that ends with . or :, are folded to the terminal; indented lines are not."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        text = re.sub(r"^( .*\n)(?=\S)", r"\1\n", text, flags=re.MULTILINE)
+        lines = re.sub(r"^(\S.*[^.:\n])\n(?=\S)", r"\1 ", text, flags=re.MULTILINE).splitlines()
+        return "\n".join(
+            line if line.startswith(" ") else super(_Help, self)._fill_text(line, width, indent) for line in lines
+        )
+
+
 def make_parser(name: str, description: str, epilog: str, *, recipe: bool = False) -> argparse.ArgumentParser:
     """The parser of `cifar-lab name`; with `recipe` it takes one, and changes to it, first."""
     parser = argparse.ArgumentParser(
-        prog=f"cifar-lab {name}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        prog=f"cifar-lab {name}", description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
     )
     if recipe:
         parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of one, such as resnet18")
-        parser.add_argument(
-            "overrides", metavar="key=value", nargs="*", help="change the recipe, such as optim.lr=0.05"
-        )
+        parser.add_argument("overrides", metavar="key=value", nargs="*", help="change it, such as optim.lr=0.05")
     return parser
 
 

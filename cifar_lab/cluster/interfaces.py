@@ -47,7 +47,7 @@ def chosen_interface(environ: Mapping[str, str], *, alone: bool) -> Interface | 
     """
     names = [name for name in environ.get("GLOO_SOCKET_IFNAME", "").split(",") if name]
     usable = [interface for interface in interfaces() if alone or not interface.loopback] if names else []
-    kind = "that is up and has an IPv4 address" + ("" if alone else " by which it leads to other nodes")
+    kind = "that is up and has an IPv4 address" + ("" if alone else " that other nodes can reach")
     for name in names:
         if name not in [interface.name for interface in usable]:
             way_out = f"unset it, or choose one of {', '.join(map(str, usable))}"
@@ -82,7 +82,7 @@ def resolve(host: str, seconds: float) -> str:
     except TimeoutError:
         raise OSError(f"the name {host} was not looked up within {seconds:.0f} s") from None
     except UnicodeError:
-        raise OSError(f"{host!r} is no host name") from None
+        raise OSError(f"{host!r} is not a host name") from None
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:

@@ -47,7 +47,7 @@ class Meeting:
         found = _gather(self.store, self.node, name, value, seconds)
         lost = [self.node.name(rank) for rank in range(self.node.num_nodes) if rank not in found]
         if lost:
-            raise MeetingError([f"{', '.join(lost)}: lost while the nodes met"], TRY_AGAIN)
+            raise MeetingError([f"{', '.join(lost)}: lost while the nodes connected"], TRY_AGAIN)
         return [found[rank] for rank in range(self.node.num_nodes)]
 
 
@@ -108,12 +108,12 @@ def _gather(store: TCPStore, node: Node, name: str, value: Any, seconds: float) 
             values = {rank: store.get(key).decode() for rank, key in enumerate(keys) if store.check([key])}
             store.set(name, json.dumps(values))
         elif not _there(store, [name], seconds + ANSWER_SECONDS):
-            raise MeetingError([f"{node.name(0)} did not answer while the nodes met"], TRY_AGAIN)
+            raise MeetingError([f"{node.name(0)} did not answer while the nodes connected"], TRY_AGAIN)
         if store.check(["refused"]):
             raise MeetingError([store.get("refused").decode()], MEND)
         return {int(rank): json.loads(text) for rank, text in json.loads(store.get(name)).items()}
     except RuntimeError as error:
-        raise MeetingError([f"{node.name(0)} was lost while the nodes met"], TRY_AGAIN) from error
+        raise MeetingError([f"{node.name(0)} was lost while the nodes connected"], TRY_AGAIN) from error
 
 
 def _there(store: TCPStore, keys: list[str], seconds: float) -> bool:
@@ -154,8 +154,8 @@ def _judge(node: Node, hellos: Mapping[int, Mapping[str, Any]], seconds: float) 
     status = MEND if lines else TRY_AGAIN
     missing = [node.name(rank) for rank in range(first["num_nodes"]) if rank not in hellos]
     if missing:
-        hint = "" if len(hellos) > 1 or node.hosts else " (is NODE_RANK another number on each node?)"
+        hint = "" if len(hellos) > 1 or node.hosts else " (does each node have its own NODE_RANK?)"
         where = f"to port {node.master_port} of {first['host']} within {seconds:.0f} s"
-        lines.append(f"{', '.join(missing)} did not come {where}: its own message says why, if it is up{hint}")
+        lines.append(f"{', '.join(missing)} did not connect {where}: if it is up, see its own message{hint}")
     if lines:
         raise MeetingError(lines, status)

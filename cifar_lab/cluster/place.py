@@ -51,7 +51,7 @@ def find_node(environ: Mapping[str, str], host: str | None = None) -> Node:
         raise UsageError("NNODES is set but not NODE_RANK: set it on each node, 0 to NNODES-1")
     if _number(environ, "SLURM_JOB_NUM_NODES", 1) > 1:
         raise UsageError(
-            f"this Slurm job has {environ['SLURM_JOB_NUM_NODES']} nodes and only one of them was told to start: put "
+            f"this Slurm job has {environ['SLURM_JOB_NUM_NODES']} nodes but this command runs on only one of them: put "
             "`srun --ntasks-per-node=1` in front"
         )
     return Node(1, 0, host, "127.0.0.1", 0, (host,), "")
@@ -94,7 +94,9 @@ def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
 
 def _check_address(address: str, fix: str) -> None:
     if LOOPBACK.fullmatch(address):
-        raise UsageError(f"MASTER_ADDR={address} is on each node that node itself, so they would never meet: {fix}")
+        raise UsageError(
+            f"MASTER_ADDR={address} means a different machine on each node, so the nodes cannot connect: {fix}"
+        )
 
 
 def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:

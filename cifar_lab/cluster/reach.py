@@ -126,9 +126,7 @@ def _connect(address: str, port: int) -> tuple[TCPStore, str, str]:
     try:
         return within(ANSWER_SECONDS, ask)
     except (RuntimeError, ValueError, TimeoutError) as error:
-        raise ConnectionError(
-            "something else than a node of this job listens there, or large packets get lost"
-        ) from error
+        raise ConnectionError("another program listens there, or large packets are lost") from error
 
 
 def _reason(error: OSError) -> str:

@@ -16,17 +16,17 @@ examples:
   cifar-lab checkpoint ls runs/demo/0-1a2b3c4d
   cifar-lab checkpoint verify runs/demo/0-1a2b3c4d
   cifar-lab checkpoint show runs/demo/0-1a2b3c4d --step 900
-`verify` ends with status 1 if a checkpoint is damaged.
+ls: list them. verify: compare each file with its recorded size and sha256. show: print the state and every tensor.
+Exit status: 0 done, 1 a checkpoint is damaged, or there is none.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "What checkpoints a run has, whether they are whole, and what they hold."
-    parser = make_parser("checkpoint", about, EPILOG)
+    parser = make_parser("checkpoint", "List, verify or show the checkpoints of a run.", EPILOG)
     parser.add_argument("action", choices=("ls", "verify", "show"))
     parser.add_argument("run", metavar="RUN", help="a run directory, or a folder with one run in it")
-    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of step N (show: default the newest)")
+    parser.add_argument("--step", type=int, metavar="N", help="only step N (for show: default the newest)")
     return answer(parser, _answer, argv)
 
 

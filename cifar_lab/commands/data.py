@@ -19,17 +19,17 @@ examples:
   cifar-lab data
   cifar-lab data rm cifar10-1a2b3c4d
   cifar-lab data rm --all
-Pictures are decoded once for each state of their files, into $CIFAR_LAB_CACHE; what is removed is decoded again by the
-next start that needs it. Runs that train are not disturbed.
+Pictures are decoded once, into the cache ($CIFAR_LAB_CACHE), and again when their files change. After `rm`, the next
+run that needs them decodes them again. Runs that are training now are not disturbed.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = make_parser("data", "Which decoded data sets the cache holds, their sizes, and how they go.", EPILOG)
-    parser.add_argument("action", choices=("ls", "rm"), nargs="?", default="ls", help="list (default), or remove")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="as listed (ls: default all)")
-    parser.add_argument("--all", action="store_true", help="rm: all of them")
+    parser = make_parser("data", "List or remove the decoded data sets in the cache.", EPILOG)
+    parser.add_argument("action", choices=("ls", "rm"), nargs="?", default="ls", help="list (default) or remove")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="names from the list (for ls: default all)")
+    parser.add_argument("--all", action="store_true", help="with rm: remove all")
     return answer(parser, _data, argv)
 
 
@@ -42,7 +42,7 @@ def _data(options: argparse.Namespace) -> int:
         there = ", ".join(found) or "none"
         raise UsageError(f"{shown(folder)} holds no decoded data named {shown(unknown[0])!r}; there are: {there}")
     if options.action == "rm" and options.all == bool(names):
-        raise UsageError("rm takes either names, as `cifar-lab data` lists them, or --all")
+        raise UsageError("rm needs either names from the list of `cifar-lab data`, or --all")
     chosen = [found[name] for name in names or found]
     if options.action == "ls" and chosen:
         print(table(map(_row, chosen), HEADINGS, numbers=("pictures", "size")))

@@ -21,26 +21,27 @@ EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # Their modules, which have a `main(argv) -> int`, are imported only when they are asked for.
 COMMANDS = {
-    "train": "train a recipe, or continue its run; --dry-run only says what would be done",
-    "plan": "what fits on which GPUs, how long it takes, how to start it; needs no GPU",
-    "status": "what runs and their jobs do now: progress, pace, and why one ended",
-    "sync": "send to W&B what it has not got yet of runs",
+    "train": "train a recipe or continue its run; --dry-run only checks it",
+    "plan": "memory, time and start command on a GPU that you name; needs no GPU",
+    "status": "progress of runs and their jobs, and why a run ended",
+    "sync": "send runs to Weights & Biases; only what is missing there",
     "checkpoint": "list, verify and show the checkpoints of a run",
-    "verify-resume": "prove that kill -9 and resuming change nothing",
-    "profile": "where a training step's time goes, as a table and a trace",
-    "data": "which decoded data sets the cache holds; clears them",
-    "doctor": "can training run here, on these nodes, and what to do if not",
-    "evaluate": "how good a trained model is: classes, calibration, confusions",
-    "predict": "what a trained model sees in picture files, with a contact sheet",
-    "export": "a trained model as a folder for timm and the hub, or as an ONNX file",
-    "recipes": "list, show, compare and begin recipes; what they cost and reach",
-    "report": "runs on one page: ranked, drawn, claims checked; or in a terminal",
+    "verify-resume": "prove that kill -9 and resuming do not change the result",
+    "profile": "measure the time of each part of a training step",
+    "data": "list or remove the decoded data sets in the cache",
+    "doctor": "check whether training can run on this machine; name what to fix",
+    "evaluate": "measure a trained model: accuracy, calibration, confusion matrix",
+    "predict": "classify picture files with a trained model",
+    "export": "save a trained model for timm and the hub, or as an ONNX file",
+    "recipes": "list, show, compare and create recipes",
+    "report": "compare runs on one page: ranking, figures, checked claims",
 }
 
 USAGE = f"""\
 usage: cifar-lab COMMAND [arguments]
 
-Train image classifiers from recipes: a recipe says what is trained, the launcher on what.
+Train image classifiers. A recipe says what to train; the launcher says on which
+hardware.
 
 commands:
 {chr(10).join(f"  {name:14}{what}" for name, what in COMMANDS.items())}

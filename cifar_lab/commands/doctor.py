@@ -19,25 +19,25 @@ EPILOG = """\
 examples:
   cifar-lab doctor
   cifar-lab doctor recipes/vit_tiny.yaml
-  srun --ntasks-per-node=1 cifar-lab doctor recipes/eva02_large.yaml --strategy zero2
-On several nodes it is started on each, by srun or with NNODES, NODE_RANK and MASTER_ADDR; node 0 prints for all.
-Exit status: 0 training can run (there may be warnings), 1 it cannot, 2 recipe or usage.
+  srun --ntasks-per-node=1 cifar-lab doctor RECIPE --strategy zero2
+On several nodes start it on each node: by srun, or with NNODES, NODE_RANK and MASTER_ADDR. Node 0 prints for all.
+Exit status: 0 training can run (there may be warnings), 1 it cannot, 2 wrong recipe or call.
 """
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    parser = make_parser("doctor", "Whether training can run here, and what is to be done if not.", EPILOG)
+    parser = make_parser("doctor", "Check whether training can run here; each problem comes with its fix.", EPILOG)
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check what this recipe needs")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as data.root=DIR")
-    parser.add_argument("--strategy", choices=STRATEGIES, default="ddp", help="what is to be launched (default: ddp)")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="ddp", help="how the run is started (default: ddp)")
     parser.add_argument(
-        "--nproc", metavar="N", type=at_least_one, help="processes on each node (default: its GPUs, else 1)"
+        "--nproc", metavar="N", type=at_least_one, help="processes on each node (default: one for each GPU, else 1)"
     )
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs will be made (default: runs)")
-    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--run-dir", metavar="DIR", help="the run directory, instead of one below --runs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     status = answer(parser, _run, argv)
     if threading.active_count() > 1:
         # A store that waits for a program that keeps silent, and hears from it now, would abort the interpreter's end.
@@ -75,7 +75,7 @@ def _print(by_host: dict[str, list[Check]], host: str, failed: bool) -> None:
     for other, checks in by_host.items():
         wrong = [check for check in checks if check.state != "ok"]
         if other != host:
-            print(table(wrong, other) if wrong else f"{other}: ok in everything")
+            print(table(wrong, other) if wrong else f"{other}: all checks ok")
     wrong = [check for checks in by_host.values() for check in checks if check.state == "warning"]
     warnings = f", {len(wrong)} warning{'s' * (len(wrong) != 1)}" if wrong else ""
     print(f"\ntraining {'cannot run: see FAIL' if failed else 'can run'}{warnings}")

@@ -22,38 +22,28 @@ EPILOG = """\
 examples:
   cifar-lab evaluate runs/demo/0-1a2b3c4d
   cifar-lab evaluate runs/demo/0-1a2b3c4d --split val --json
-  cifar-lab evaluate runs/demo/0-1a2b3c4d --tta
-  cifar-lab evaluate downloads/model.safetensors --data cifar10 data.root=data
-  torchrun --nproc-per-node 8 -m cifar_lab evaluate runs/eva02_large/0-5e6f7a8b
-  accelerate launch -m cifar_lab evaluate runs/eva02_large/0-5e6f7a8b
-A run is measured as it measured itself: its own data, batch, precision and test-time augmentation, unless told
-otherwise, so that `test` gives the numbers of its summary.json. `val` is what the run held out of the training
-pictures. A model.safetensors needs the model.json beside it.
+  cifar-lab evaluate model.safetensors --data cifar10 data.root=data
+  torchrun --nproc-per-node 8 -m cifar_lab evaluate runs/vit/0-5e6f7a8b
+Data, batch, precision and test-time augmentation are those of the run, unless you change them. So `--split test` gives
+the numbers of its summary.json. `val` are the training pictures that the run held out. A model.safetensors needs its
+model.json in the same folder.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "Error, accuracy, loss, classes, calibration and confusions of a trained model on a split."
+    about = "Measure a trained model on a split: error, accuracy, loss, calibration, confusion matrix."
     parser = make_parser("evaluate", about, EPILOG)
     parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
-    parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", help="such as data.root=DIR, where the pictures are"
-    )
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the data, such as data.root=DIR")
     parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
     parser.add_argument(
-        "--tta",
-        choices=tuple(TTA),
-        nargs="?",
-        const="mirror",
-        help="test-time augmentation: the mirror image too (no value), or moved ones (default: as the run does)",
+        "--tta", choices=tuple(TTA), nargs="?", const="mirror", help="test-time augmentation (no value: mirror)"
     )
-    parser.add_argument("--batch", type=int, metavar="N", help="samples of one forward pass (default: as the run does)")
-    parser.add_argument("--data", metavar="NAME", help="another source (default: the run's, else cifar10)")
-    parser.add_argument(
-        "--mistakes", type=Path, metavar="FILE", help="also write a list of what it gets wrong, such as mistakes.csv"
-    )
-    parser.add_argument("--json", action="store_true", help="for machines, with the confusion matrix")
+    parser.add_argument("--batch", type=int, metavar="N", help="samples in one forward pass (default: that of the run)")
+    parser.add_argument("--data", metavar="NAME", help="data source (default: that of the run, else cifar10)")
+    parser.add_argument("--mistakes", type=Path, metavar="FILE", help="also write all mistakes, such as mistakes.csv")
+    parser.add_argument("--json", action="store_true", help="print JSON, with the confusion matrix")
     return answer(parser, _evaluate, argv)
 
 

@@ -24,22 +24,21 @@ EPILOG = """\
 examples:
   cifar-lab export runs/vit_tiny/0-1a2b3c4d --format timm
   cifar-lab export runs/demo/0-5e6f7a8b --format onnx --out demo-onnx
-  cifar-lab export runs/vit_tiny/0-1a2b3c4d --format timm --push me/vit-tiny-cifar10
-timm: model.safetensors, config.json and a model card, which timm.create_model("local-dir:FOLDER", pretrained=True)
-loads; for models of the family timm_zoo. onnx: model.onnx with any batch, normalisation inside, and a model card; for
-every model. Both are loaded and compared with the original before the folder appears. --push makes a private repository
-if there is none, and needs `hf auth login`, or HF_TOKEN.
+  cifar-lab export runs/vit_tiny/0-1a2b3c4d --format timm --push me/vit-tiny
+timm: model.safetensors, config.json, model card; only for models of the family timm_zoo.
+onnx: model.onnx (any batch size, normalisation inside), model card; for every model.
+Before the folder appears, the export is loaded and compared with the original. --push creates a private repository if
+there is none; it needs `hf auth login` or HF_TOKEN.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "A trained model as a folder that other programs load, with a model card."
-    parser = make_parser("export", about, EPILOG)
+    parser = make_parser("export", "Save a trained model as a folder that other programs load.", EPILOG)
     parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
-    parser.add_argument("--format", choices=("timm", "onnx"), required=True)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: export/FORMAT beside them)")
-    parser.add_argument("--push", metavar="OWNER/NAME", help="then upload it to this repository of the hub")
+    parser.add_argument("--format", choices=("timm", "onnx"), required=True, help="see below")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: RUN/export/FORMAT)")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to this repository of the hub")
     return answer(parser, _export, argv)
 
 

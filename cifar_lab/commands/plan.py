@@ -19,33 +19,33 @@ from cifar_lab.planning.remedy import nearest_that_works
 from cifar_lab.recipe import load_recipe
 
 EPILOG = f"""\
-GPUs: {", ".join(GPUS)}, and cpu (a process on this machine)
-links: {", ".join(LINKS)}, or a number of Gbit/s
+GPUs: {", ".join(GPUS)}, and cpu (a process on this machine).
+links: {", ".join(LINKS)}, or a number of Gbit/s.
 
 examples:
   cifar-lab plan recipes/eva02_large.yaml --gpus 8 --gpu h100-80gb
-  cifar-lab plan recipes/eva02_large.yaml --gpus 4 --gpu a100-40gb --nodes 2 --link eth-25g --strategy zero3
-  cifar-lab plan recipes/vit_tiny.yaml train.global_batch=1024 --gpus 2 --gpu rtx4090-24gb --json
-Exit status: 0 if a way to run it was found, 2 with the nearest set-up that works if not.
+  cifar-lab plan recipes/eva02_large.yaml --gpus 4 --nodes 2 --link eth-25g
+Exit status: 0 if the recipe fits, 2 if it does not; the message then names the nearest set-up that works.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "What fits on which GPUs, how long a run takes, and the command to start it; needs no GPU."
+    about = "Plan a run: memory on each GPU, time, and the command that starts it. Needs no GPU."
     parser = make_parser("plan", about, EPILOG, recipe=True)
-    parser.add_argument("--gpus", metavar="N", type=int, default=1, help="GPUs of one node (default: 1)")
-    parser.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="their kind (default: h100-80gb)")
-    parser.add_argument("--nodes", metavar="N", type=int, default=1, help="nodes (default: 1)")
+    parser.add_argument("--gpus", metavar="N", type=int, default=1, help="GPUs in one node (default: 1)")
+    parser.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="GPU type, see below (default: h100-80gb)")
+    parser.add_argument("--nodes", metavar="N", type=int, default=1, help="number of nodes (default: 1)")
     parser.add_argument(
-        "--link", metavar="NAME", default=DEFAULT_NODE_LINK, help=f"of a node to others (default: {DEFAULT_NODE_LINK})"
+        "--link", metavar="NAME", default=DEFAULT_NODE_LINK, help=f"link between nodes (default: {DEFAULT_NODE_LINK})"
     )
-    parser.add_argument("--strategy", choices=["all", *STRATEGIES], default="all", help="default: all")
-    parser.add_argument("--micro-batch", metavar="N", type=int, help="this one (default: the largest that fits)")
+    strategies = ["all", *STRATEGIES]
+    parser.add_argument("--strategy", metavar="NAME", choices=strategies, default="all", help=", ".join(strategies))
+    parser.add_argument("--micro-batch", metavar="N", type=int, help="micro-batch (default: the largest that fits)")
     parser.add_argument(
-        "--mfu", metavar="PART", type=float, default=UTILISATION, help=f"utilisation (default: {UTILISATION})"
+        "--mfu", metavar="PART", type=float, default=UTILISATION, help=f"part of peak FLOP/s (default: {UTILISATION})"
     )
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return answer(parser, _plan, argv)
 
 

@@ -27,23 +27,22 @@ EPILOG = """\
 examples:
   cifar-lab predict runs/demo/0-1a2b3c4d cat.jpg holiday/
   cifar-lab predict runs/demo/0-1a2b3c4d holiday/ --sheet sheet.png
-  cifar-lab predict downloads/model.safetensors cat.jpg --top 3 --json
-Of folders, all pictures in them and below are taken. A picture is turned upright as its EXIF data say, its centre
-square is taken, and that is resized as in training: to the size of the data set's pictures first (32 px for CIFAR-10),
-then to what the model is fed. Of an animation the first frame counts. What is no picture is named, the others are
-predicted, and the exit status is 1.
+  cifar-lab predict model.safetensors cat.jpg --top 3 --json
+A folder stands for all pictures in it and in its subfolders. Each picture is turned upright (EXIF) and cropped to its
+centre square. It is then resized as in training: first to the size of the data set's pictures (32 px for CIFAR-10),
+then to the input size of the model. An animation counts as its first frame. A file that is not a picture is named, the
+others are classified, and the exit status is 1.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "What a trained model sees in picture files: the likeliest classes with their probabilities."
-    parser = make_parser("predict", about, EPILOG)
+    parser = make_parser("predict", "Classify picture files with a trained model.", EPILOG)
     parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
-    parser.add_argument("pictures", metavar="PICTURE", nargs="+", type=Path, help="picture files, or folders of them")
-    parser.add_argument("--top", type=at_least_one, default=5, metavar="N", help="classes to name (default: 5)")
+    parser.add_argument("pictures", metavar="PICTURE", nargs="+", type=Path, help="picture files or folders")
+    parser.add_argument("--top", type=at_least_one, default=5, metavar="N", help="classes to print (default: 5)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw a contact sheet, such as sheet.png")
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return answer(parser, _predict, argv)
 
 

@@ -18,7 +18,7 @@ from cifar_lab.training.hang import longest_allowance
 EPILOG = """\
 examples:
   cifar-lab profile recipes/demo.yaml
-  cifar-lab profile recipes/resnet18.yaml train.micro_batch=64 --steps 10 --json
+  cifar-lab profile recipes/resnet18.yaml train.micro_batch=64 --steps 10
   torchrun --nproc-per-node 2 -m cifar_lab profile recipes/resnet18.yaml
 Open the trace at https://ui.perfetto.dev or chrome://tracing.
 """
@@ -26,13 +26,13 @@ Open the trace at https://ui.perfetto.dev or chrome://tracing.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "Where a training step's time goes: a table of its parts, the costly operators, and a trace."
+    about = "Measure the time of each part of a training step: a table, the slowest operators, and a trace."
     parser = make_parser("profile", about, EPILOG, recipe=True)
-    parser.add_argument("--steps", type=at_least_one, default=20, metavar="N", help="steps to time (default: 20)")
+    parser.add_argument("--steps", type=at_least_one, default=20, metavar="N", help="steps to measure (default: 20)")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where the trace and profile.json go (default: profiles/NAME)"
+        "--out", type=Path, metavar="DIR", help="folder for the trace and profile.json (default: profiles/NAME)"
     )
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return answer(parser, _profile, argv)
 
 

@@ -25,12 +25,12 @@ examples:
   cifar-lab recipes
   cifar-lab recipes ls --cost --gpu a100-40gb
   cifar-lab recipes show strong/eva02_large
-  cifar-lab recipes diff vit_tiny vit_tiny_scratch
   cifar-lab recipes diff recipes/demo.yaml runs/demo/0-1a2b3c4d
   cifar-lab recipes new recipes/mine.yaml
-A recipe is named by its file, by its place below recipes/, or by a run. `cost` is what `cifar-lab plan` says of one
-GPU; what it has not measured yet is `-`, and --cost measures it (about ten seconds a recipe, kept). `measured` is the
-test error of runs of exactly that recipe below --runs (accuracy in --json), `expected` what its own comment says.
+Name a recipe by its file, by its name below recipes/, or by a run directory.
+Columns of `ls`: `cost` is the time of a run on one GPU according to `plan`; `-` means not measured yet, and --cost
+measures it (about ten seconds for each recipe, once). `measured` is the test error of completed runs of that recipe
+below --runs (accuracy in --json). `expected` comes from the comment in the recipe.
 """
 
 
@@ -138,21 +138,21 @@ def _new(options: argparse.Namespace) -> int:
 def _parsers() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]:
     """The command's, and those of its actions, each of which reads its arguments in any order."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--recipes", type=Path, metavar="DIR", help="their folder (default: ./recipes)")
-    shared.add_argument("--runs", metavar="DIR", type=Path, default="runs", help="where runs are (default: runs)")
-    parser = make_parser("recipes", "The recipes that there are: list, show, compare, begin one.", EPILOG)
+    shared.add_argument("--recipes", type=Path, metavar="DIR", help="folder of the recipes (default: ./recipes)")
+    shared.add_argument("--runs", metavar="DIR", type=Path, default="runs", help="folder of the runs (default: runs)")
+    parser = make_parser("recipes", "List, show, compare and create recipes.", EPILOG)
     actions = parser.add_subparsers(dest="action", metavar="ls | show | diff | new", required=True)
-    listing = actions.add_parser("ls", parents=[shared], help="all of them, a line each; what no action means")
-    listing.add_argument("--json", action="store_true", help="for machines")
-    listing.add_argument("--cost", action="store_true", help="measure what the plan does not know yet")
-    listing.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="of the cost (default: h100-80gb)")
-    listing.add_argument("--gpus", metavar="N", type=int, default=1, help="how many of them (default: 1)")
-    show = actions.add_parser("show", parents=[shared], help="every value of one, and where it comes from")
+    listing = actions.add_parser("ls", parents=[shared], help="list all recipes (this is the default)")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.add_argument("--cost", action="store_true", help="also measure the recipes without a known cost")
+    listing.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="GPU for the cost (default: h100-80gb)")
+    listing.add_argument("--gpus", metavar="N", type=int, default=1, help="number of GPUs for the cost (default: 1)")
+    show = actions.add_parser("show", parents=[shared], help="show every value of a recipe and where it comes from")
     show.add_argument("recipe", metavar="RECIPE")
     show.add_argument("overrides", metavar="key=value", nargs="*")
-    diff = actions.add_parser("diff", parents=[shared], help="the fields in which two differ")
+    diff = actions.add_parser("diff", parents=[shared], help="show the values in which two recipes differ")
     diff.add_argument("a", metavar="A")
     diff.add_argument("b", metavar="B")
-    new = actions.add_parser("new", help="write a commented recipe to begin with")
+    new = actions.add_parser("new", help="write a new recipe with comments")
     new.add_argument("file", metavar="FILE", type=Path)
     return parser, actions

@@ -19,17 +19,17 @@ examples:
   cifar-lab report runs
   cifar-lab report runs/plain18 runs/plain34 --out /tmp/report
   cifar-lab report runs --terminal
-Without --out the page is report/report.html in the folder that the runs have in common, in the current one where they
-have none. Beside it: report.md, results.csv and plots/ (SVG).
+Without --out the report goes to report/ in the folder that all RUNs have in common, else in the current folder. It
+consists of report.html, report.md, results.csv and plots/ (SVG).
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and write the report, or with --terminal print the claims instead; returns the exit status."""
-    parser = make_parser("report", "Table, figures and checked claims from run directories alone.", EPILOG)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory, or a folder of them")
+    parser = make_parser("report", "Compare runs: a ranked table, figures and checked claims.", EPILOG)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory or a folder of runs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: see below)")
-    parser.add_argument("--terminal", action="store_true", help="print the checked claims too, and write no files")
+    parser.add_argument("--terminal", action="store_true", help="print the table and the claims; write no files")
     return answer(parser, _report, argv)
 
 

@@ -22,33 +22,34 @@ examples:
   cifar-lab status runs/resnet18 --watch
   cifar-lab status recipes/resnet18.yaml seed=1
   cifar-lab status --json --all
-States: running, starting, queued (a job waits), completed, stopped, interrupted, lost (it says running, but nobody is
-alive), failed, corrupt, new. For scripts: with --decide start 0 go, 3 completed already, 1 do not, 2 recipe or usage;
-with --decide end 0 nothing more to do, 75 requeue, 1 failed.
+States: running, starting, queued (its job waits), completed, stopped, interrupted, lost (its files say running, but its
+processes are gone), failed, corrupt, new.
+Exit status with --decide start: 0 start, 1 do not start, 2 wrong recipe or call, 3 already completed. With --decide
+end: 0 nothing is left to do, 75 put the job back into the queue, 1 failed.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "What runs and their jobs do now: step, validation error, pace, time left, and why one ended."
+    about = "Show runs and their jobs: step, validation error, speed, time left, and why a run ended."
     parser = make_parser("status", about, EPILOG)
     parser.add_argument(
         "what",
         metavar="RUN|FOLDER|RECIPE [key=value ...]",
         nargs="*",
-        help="run directories, folders of them, or a recipe with its overrides (default: the folder of --runs)",
+        help="run directories, folders of runs, or a recipe with its overrides (default: the folder of --runs)",
     )
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs are (default: runs)")
-    parser.add_argument("--run-dir", metavar="DIR", help="the run directory itself")
-    parser.add_argument("--fresh", action="store_true", help="the run that --fresh of this job started, or would start")
-    parser.add_argument("--all", action="store_true", help="also runs that ended more than a day ago")
+    parser.add_argument("--run-dir", metavar="DIR", help="the run directory, instead of one below --runs")
+    parser.add_argument("--fresh", action="store_true", help="the new run that `train --fresh` of this job makes")
+    parser.add_argument("--all", action="store_true", help="also show runs that ended more than a day ago")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument(
-        "--watch", metavar="SECONDS", type=duration, nargs="?", const=2.0, help="again until all ended (default: 2)"
+        "--watch", metavar="SECONDS", type=duration, nargs="?", const=2.0, help="refresh until all end (default: 2)"
     )
-    forms.add_argument("--json", action="store_true", help="for machines; of a folder all runs, however old")
-    forms.add_argument("--where", action="store_true", help="only print the run directory of a recipe")
-    forms.add_argument("--decide", choices=("start", "end"), help="for batch jobs: whether to start, or to come back")
+    forms.add_argument("--json", action="store_true", help="print JSON; for a folder all its runs, also old ones")
+    forms.add_argument("--where", action="store_true", help="print the run directory of a recipe, nothing else")
+    forms.add_argument("--decide", choices=("start", "end"), help="for batch jobs: answer by exit status, see below")
     parser.add_argument("--exit-status", metavar="N", type=int, default=0, help="with --decide end: that of the step")
     for option in ("--nproc", "--with", "--strategy"):  # a batch job hands on all that it was given
         parser.add_argument(option, dest="ignored", help=argparse.SUPPRESS)
@@ -60,7 +61,7 @@ def _status(options: argparse.Namespace) -> int:
     place = Place(options.runs, options.run_dir, options.fresh)
     if options.where or options.decide:
         if not options.what:
-            raise UsageError("--decide and --where are about one run: give its RECIPE [key=value ...]")
+            raise UsageError("--decide and --where need one run: give RECIPE [key=value ...]")
         recipe, *overrides = options.what
         if options.decide:
             return requeue.answer(recipe, overrides, place, options.decide, options.exit_status)

@@ -26,28 +26,21 @@ examples:
   scripts/study --scale cpu
   scripts/study --scale cpu --only residual --seeds 0
   scripts/study --scale laptop --keep results/laptop_study
-  scripts/study --scale full --nproc 8
-  scripts/study --scale full --slurm="--partition gpu --account my_lab" --dry-run
-The same call goes on where it was: completed runs are skipped, stopped ones continue. Paths are seen from the checkout.
-Exit status: 0 all completed, 1 a run failed (the others were trained), 2 the call must be mended, 75 stopped.
+  scripts/study --scale full --slurm="--partition gpu" --dry-run
+The same command continues: completed runs are skipped, stopped runs go on. Paths are relative to the checkout.
+Exit status: 0 all runs completed, 1 a run failed (the others were trained), 2 wrong call, 75 stopped.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    about = "Train the whole study at one scale, one run after the other, and report on it."
-    parser = make_parser("study", about, EPILOG)
+    parser = make_parser("study", "Train all runs of a study, one after the other, then write the report.", EPILOG)
     parser.prog = "scripts/study"
     add = parser.add_argument
     add("overrides", metavar="key=value", nargs="*", help="change every run, such as data.root=DIR")
-    add(
-        "--scale",
-        metavar="cpu|laptop|full|FILE.yaml",
-        required=True,
-        help="a file of cifar_lab/study, or one of your own",
-    )
-    add("--only", metavar="NAME,...", type=_list, action="extend", default=[], help="recipes or groups of the study")
-    add("--seeds", metavar="0,1,2", type=_seeds, help="instead of the study's")
+    add("--scale", metavar="SCALE", required=True, help="cpu, laptop, full, or a FILE.yaml of your own")
+    add("--only", metavar="NAME,...", type=_list, action="extend", default=[], help="only these recipes or groups")
+    add("--seeds", metavar="0,1,2", type=_seeds, help="seeds (default: those of the study)")
     add("--runs", metavar="DIR", help="where run directories are made (default: runs/study_SCALE)")
     add(
         "--weights",
@@ -55,21 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=os.environ.get("CIFAR_LAB_WEIGHTS", "../shared/weights"),
         help="folder of published weights (default: $CIFAR_LAB_WEIGHTS, else ../shared/weights)",
     )
-    add("--nproc", metavar="N", type=at_least_one, default=1, help="processes of a run, one a GPU (default: 1)")
+    add("--nproc", metavar="N", type=at_least_one, default=1, help="processes for each run, one per GPU (default: 1)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--keep",
         metavar="DIR",
         type=Path,
-        help="copy the small files of each completed run to DIR, report there, and do not train again what is there",
+        help="copy completed runs without weights to DIR; report there; skip them later",
     )
     what.add_argument(
         "--slurm",
         metavar="OPTIONS",
         type=shlex.split,
-        help='queue each recipe\'s seeds as an array by launch/submit.py with these options: --slurm="--partition gpu"',
+        help="do not train here: queue each recipe by launch/submit.py with these options",
     )
-    add("--dry-run", action="store_true", help="list the runs, or with --slurm the calls, and start nothing")
+    add("--dry-run", action="store_true", help="only list the runs (with --slurm: the commands)")
     return answer(parser, _run, argv)
 
 

@@ -22,20 +22,21 @@ from cifar_lab.tracking.wandb.record import identify
 EPILOG = """\
 examples:
   cifar-lab sync runs/resnet18/0-1a2b3c4d
-  cifar-lab sync runs                       all runs below a folder
-  cifar-lab sync runs --project cifar-lab   also those whose recipe names no tracking.wandb_project
-A run that still trains is sent up to now, unless it sends itself; so a machine with network can do it for one without,
-again and again. Server and key are W&B's own: WANDB_BASE_URL, WANDB_API_KEY or `wandb login`.
-Exit status: 0 all was sent, 1 something was not, 2 usage.
+  cifar-lab sync runs                       (all runs in a folder)
+  cifar-lab sync runs --project cifar-lab   (recipes without a project)
+A run that is still training is sent as far as it is, unless it sends itself. So a machine with network can send the
+runs of a machine without network, as often as you like. Server and key are set as for W&B: WANDB_BASE_URL,
+WANDB_API_KEY or `wandb login`.
+Exit status: 0 everything was sent, 1 something was not sent, 2 wrong call.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = make_parser("sync", "Send to Weights & Biases what it has not got yet of runs.", EPILOG)
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run directory, or a folder of them")
-    parser.add_argument("--project", metavar="NAME", help="for runs whose recipe names none")
-    parser.add_argument("--entity", metavar="NAME", help="team or user (default: the recipe's, else that of the key)")
+    parser = make_parser("sync", "Send runs to Weights & Biases; only what is missing there is sent.", EPILOG)
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run directory or a folder of runs")
+    parser.add_argument("--project", metavar="NAME", help="project for runs whose recipe names none")
+    parser.add_argument("--entity", metavar="NAME", help="team or user (default: recipe, else owner of the key)")
     return answer(parser, _sync, argv)
 
 
@@ -72,7 +73,7 @@ def _send(folder: Path, options: argparse.Namespace) -> str:
                 check=False,
             )
     except OSError as error:
-        raise UserError(f"cannot write {error.filename or folder}: {error.strerror}; make room") from error
+        raise UserError(f"cannot write {error.filename or folder}: {error.strerror}; free some space") from error
     said = "; ".join(done.stdout.splitlines())
     if done.returncode:
         raise UserError(said or f"status {done.returncode}, see {folder / 'wandb.log'}")

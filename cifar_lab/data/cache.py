@@ -75,7 +75,7 @@ def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: f
     decoded = _load(folder, digest, max_gib)
     if decoded is not None:
         when = datetime.fromtimestamp(folder.stat().st_mtime)
-        logger.info("%s pictures of the cache of %s (%s)", f"{len(decoded):,}", f"{when:%Y-%m-%d %H:%M}", folder)
+        logger.info("%s pictures from the cache of %s (%s)", f"{len(decoded):,}", f"{when:%Y-%m-%d %H:%M}", folder)
         return decoded
     from filelock import FileLock  # here, since most starts find the cache filled
 

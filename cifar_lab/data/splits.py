@@ -21,7 +21,7 @@ def split_ids(labels: Tensor, num_classes: int, val_size: int, limit: int | None
     left = num - val_size
     if left < (limit or 1):
         raise DataError(
-            f"of {num} pictures {val_size} are held out, fewer than {limit or 1} are left: lower data.val_size, "
+            f"of {num} pictures {val_size} are held out; fewer than {limit or 1} are left: lower data.val_size, "
             "data.limit or data.test_limit"
         )
     ranked = _ranked_by_class(labels, num_classes)

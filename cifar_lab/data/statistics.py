@@ -35,7 +35,7 @@ def mean_std(images: ImageSet, whole: SplitMeta) -> tuple[tuple[float, ...], tup
     variances = [count * square - total**2 for total, square in zip(totals, squares, strict=True)]
     if not all(variances):
         raise DataError(
-            f"channel {variances.index(0)} has one value in all training pictures, so nothing tells by what to divide "
-            "it: give data.mean and data.std"
+            f"channel {variances.index(0)} has one value in all training pictures, so its standard deviation is 0: "
+            "give data.mean and data.std"
         )
     return tuple(total / count / 255 for total in totals), tuple(math.sqrt(v) / count / 255 for v in variances)

@@ -151,7 +151,7 @@ def _label_names(table: Table, key: str, names: Sequence[str] | None) -> list[An
     if own is None and shifted and any(isinstance(value, int) for value in values):
         raise DataError(
             f"{table.name}: whether 1 in {key!r} is the class '1' or the second of {', '.join(by_place.values())} "
-            "is not said: write the names of the labels into its features (ClassLabel)"
+            "is not clear: write the names of the labels into its features (ClassLabel)"
         )
     return [by_place.get(value, value) for value in values]
 

@@ -36,7 +36,7 @@ def device_checks(found: dict[str, Any], *, nproc: int, recipe: Recipe | None) -
         yield Check("GPU", "FAIL", f"{driver} is there but torch cannot use it: {found.get('cuda_error') or '?'}", fix)
     elif found["cuda"]:
         says = "torch is built for CUDA, but there is no driver or no visible GPU: training runs on the CPU"
-        fix = "nothing if that is meant; else run on a node with GPUs (Slurm: --gpus-per-node)"
+        fix = "nothing to do if you want that; else run on a node with GPUs (Slurm: --gpus-per-node)"
         yield Check("GPU", "warning", says, fix)
     processes = "1 process" if nproc == 1 else f"{nproc} processes"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -24,7 +24,7 @@ def disk_checks(runs: Path, checkpoint_bytes: int | None) -> Iterator[Check]:
         yield Check("disk", "ok", says)
     else:
         says += f", {_size(checkpoint_bytes)} needed for checkpoints"
-        fix = "make room, choose another --runs DIR, or a smaller checkpoint.keep_last"
+        fix = "free some space, choose another --runs DIR, or a smaller checkpoint.keep_last"
         state: State = "FAIL" if free < checkpoint_bytes else "warning" if free < 2 * checkpoint_bytes else "ok"
         yield Check("disk", state, says, "" if state == "ok" else fix)
     try:
@@ -60,7 +60,7 @@ def existing(path: Path) -> Path:
 
 def _writable(name: str, path: Path) -> Check:
     place = existing(path)
-    new = "" if place == path.absolute() else f" (it will be made below {place})"
+    new = "" if place == path.absolute() else f" (it will be created below {place})"
     fix = {"runs": "choose another with --runs DIR", "cache": "set CIFAR_LAB_CACHE to another"}[name]
     if not place.is_dir():
         return Check(name, "FAIL", f"{place} is a file, not a folder", fix)

@@ -77,7 +77,7 @@ def _together(
         shared = met.gather("checks", [asdict(check) for check in checks], SECONDS_BETWEEN)
         return {card.host: [Check(**check) for check in found] for card, found in zip(met.cards, shared, strict=True)}
     except MeetingError as error:
-        return {links.host: [*checks, Check("nodes", "FAIL", str(error), "look at what the others say")]}
+        return {links.host: [*checks, Check("nodes", "FAIL", str(error), "see what the other checks say")]}
     finally:
         if links.is_main:
             with suppress(OSError):
@@ -92,6 +92,6 @@ def _guarded(name: str, work: Callable[[], Iterable[Check]]) -> list[Check]:
             yield from work()
         except Exception as error:
             says = f"the check itself failed: {type(error).__name__}: {error}"
-            yield Check(name, "warning", says, "look at what it names, and report it")
+            yield Check(name, "warning", says, "see what it names, and report it")
 
     return list(found())

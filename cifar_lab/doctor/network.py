@@ -24,7 +24,7 @@ SLOW_BYTES_PER_SECOND = 100e6  # about gigabit Ethernet
 # How long a node waits for one whose own checks take longer.
 SECONDS_BETWEEN = 90.0
 LINKS_FIX = {
-    MEND: "mend what is named there",
+    MEND: "fix what is named there",
     TRY_AGAIN: "see that each node is up and started this at the same time, and that no firewall is between them",
 }
 
@@ -59,7 +59,7 @@ def find_links(environ: Mapping[str, str]) -> Iterator[Links]:
         interface = chosen_interface(environ, alone=found.num_nodes == 1)
     except UsageError as error:
         problem = str(error)
-        found.checks.append(Check("place", "FAIL", problem, "as it says"))
+        found.checks.append(Check("place", "FAIL", problem, "see there"))
     with ExitStack() as stack:
         if found.node and found.num_nodes > 1:
             how: dict[str, Any] = {"interface": interface, "problem": problem, "seconds": patience(environ)}
@@ -69,10 +69,10 @@ def find_links(environ: Mapping[str, str]) -> Iterator[Links]:
                 others = [line for line in error.lines if problem is None or problem not in line]
                 found.checks += [Check("links", "FAIL", line, LINKS_FIX[error.exit_status]) for line in others]
             except ImportError as error:
-                found.checks.append(Check("links", "FAIL", f"nothing to try them with: {error}", "scripts/setup"))
+                found.checks.append(Check("links", "FAIL", f"they cannot be tested: {error}", "scripts/setup"))
             else:
                 names = ", ".join(f"{card.host} ({card.interface} {card.address})" for card in found.meeting.cards)
-                found.checks.append(Check("links", "ok", f"each reaches each: {names}"))
+                found.checks.append(Check("links", "ok", f"every node reaches every other: {names}"))
         elif not problem:
             found.checks.append(Check("nodes", "ok", "one"))
         yield found
@@ -110,7 +110,7 @@ def all_reduce_check(backend: str, found: Mapping[str, Any], hosts: Mapping[str,
         where += f" of {found['device']}" if ":" in found.get("device", "") else ""
         fix = "firewalls, or another GLOO_SOCKET_IFNAME"
         if backend == "nccl":
-            fix = "NCCL_DEBUG=INFO tells more; a container needs --shm-size=8g or --ipc=host"
+            fix = "NCCL_DEBUG=INFO shows more; a container needs --shm-size=8g or --ipc=host"
         return Check(name, "FAIL", f"{where}: {error}{' (' + ', '.join(named) + ')' if named else ''}", fix)
     says = f"{found['latency'] * 1e3:.2f} ms, {found['bandwidth'] / 1e6:,.0f} MB/s"
     if backend == "nccl" and found["bandwidth"] < SLOW_BYTES_PER_SECOND:

@@ -20,7 +20,7 @@ from cifar_lab.files.cache import CacheRootError, cache_root
 from cifar_lab.planning import kept_answer
 from cifar_lab.planning.memory import num_moments
 from cifar_lab.recipe import Recipe
-from cifar_lab.recipe.schedule import Schedule
+from cifar_lab.recipe.schedule import Schedule, layout
 from cifar_lab.recipe.support import unsupported
 
 FETCH = "fetch it on a machine with network (HF_HOME on a shared disk), or set CIFAR_LAB_DATA or data.root to a copy"
@@ -105,9 +105,8 @@ def layout_checks(recipe: Recipe, world_size: int, strategy: str, device: str) -
     except UserError as error:
         yield Check("batch", "FAIL", str(error), "another --nproc or number of nodes, or another train.global_batch")
         return
-    processes = f"{world_size} {'process' if world_size == 1 else 'processes'}"
-    says = f"{schedule.global_batch} = {processes} x {schedule.accumulation_steps} x {schedule.micro_batch}"
-    yield Check("batch", "ok", f"{says}, {used} on {device}")
+    division = layout(world_size, schedule.accumulation_steps, schedule.micro_batch, on=f" ({used}, {device})")
+    yield Check("batch", "ok", f"{schedule.global_batch} = {division}")
 
 
 def checkpoint_bytes(recipe: Recipe) -> int | None:

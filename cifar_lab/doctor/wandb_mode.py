@@ -12,7 +12,7 @@ from cifar_lab.doctor.child import ask
 from cifar_lab.recipe import Recipe
 
 SECONDS = 30.0
-LATER = "nothing if that is meant; `cifar-lab sync` sends the run later"
+LATER = "nothing to do if you want that; `cifar-lab sync` sends the run later"
 
 
 def wandb_check(recipe: Recipe | None) -> Check:

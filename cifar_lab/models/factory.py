@@ -59,7 +59,7 @@ def own_normalisation(model: Model) -> tuple[tuple[float, ...], tuple[float, ...
         try:
             description = read_description(folder)
         except UserError as error:
-            raise ModelError(f"model.weights: {error}; mend or remove it, or give data.mean and data.std") from None
+            raise ModelError(f"model.weights: {error}; correct or remove it, or give data.mean and data.std") from None
         return description.mean, description.std, str(folder / DESCRIPTION)
     if not hasattr(family, "normalisation"):
         return None

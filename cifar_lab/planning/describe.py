@@ -26,7 +26,12 @@ PARTS = {
     "total": "total",
 }
 STAR = "* the one to take: the shortest step; of those within 2 % of it the simplest"
-TIMES = ("s/step", "min/epoch", "h/run", "GB sent", "s comm")
+TIMES = ("s/step", "min/epoch", "h/run", "GB sent", "s sending")
+LEGEND = """
+ckpt: gradient checkpointing. batch: micro-batch x accumulation steps. params,
+grads, optim, ema, activ: parameters, gradients, optimizer state, moving average
+of the weights, activations. data: pictures. work: CUDA, NCCL, fragmentation."""
+SENDING = "GB sent, s sending: by each process in a step; a part overlaps with computing."
 
 
 def describe(plan: Plan, path: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -140,9 +145,10 @@ def render(plan: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             table(_summary(plan)),
-            "GiB on each GPU at the largest micro-batch that fits\n"
-            + table(memory, ["", "strategy", "ckpt", "b x acc", *PARTS], numbers=PARTS, gap=1),
-            "\n".join([table(times, ["", "strategy", "ckpt", *TIMES], numbers=TIMES), STAR, *problems]),
+            "GiB on each GPU, at the largest micro-batch that fits\n"
+            + table(memory, ["", "strategy", "ckpt", "batch", *PARTS], numbers=PARTS, gap=1)
+            + LEGEND,
+            "\n".join([table(times, ["", "strategy", "ckpt", *TIMES], numbers=TIMES), STAR, SENDING, *problems]),
             table(_fastest(plan, choice)),
             *(f"{textwrap.fill('note: ' + note['says'], 80)}\n-> {note['fix']}" for note in plan["notes"]),
             choice["command"],
@@ -158,12 +164,12 @@ def _summary(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     fixed = f"CUDA context {_gib(assumed['cuda_context_bytes'])} GiB, NCCL {_gib(assumed['nccl_bytes'])} GiB"
     return [
         ("model", f"{plan['recipe']}: {model['num_parameters']:,} parameters"),
-        ("", f"{model['flops_per_image'] / 1e9:,.4g} GFLOP an image forward"),
-        ("batch", f"{batch['global_batch']} images a step, {batch['steps_per_epoch']:,} steps an epoch"),
+        ("", f"{model['flops_per_image'] / 1e9:,.4g} GFLOP per image (forward pass)"),
+        ("batch", f"{batch['global_batch']} images per step, {batch['steps_per_epoch']:,} steps per epoch"),
         ("on", where),
         *([("assumed", fixed)] if assumed["cuda_context_bytes"] else []),
         ("assumed", f"{assumed['fragmentation']:.0%} fragmentation, {assumed['memory_filled']:.0%} of memory usable"),
-        ("assumed", f"{assumed['utilisation']:.0%} of the peak rate"),
+        ("assumed", f"{assumed['utilisation']:.0%} of the peak FLOP/s"),
     ]
 
 
@@ -184,12 +190,15 @@ def _fastest(plan: Mapping[str, Any], choice: Mapping[str, Any]) -> list[tuple[s
     """What the tables do not tell of the fastest way."""
     memory = choice["memory"]
     rows = [
-        ("run", f"{duration(choice['seconds']['run'])}, evaluation not counted"),
-        ("evaluation", f"{choice['eval_batch']} images a batch, {_gib(memory['evaluation'])} GiB besides the state"),
+        ("run", f"{duration(choice['seconds']['run'])}, without evaluations"),
+        (
+            "evaluation",
+            f"{choice['eval_batch']} images per batch, {_gib(memory['evaluation'])} GiB in place of grads and activ",
+        ),
         ("checkpoint", f"{plan['model']['checkpoint_bytes'] / 1e9:.2f} GB"),
     ]
     if memory["host"]:
-        rows.append(("host memory", f"{_gib(memory['host'])} GiB a process"))
+        rows.append(("host memory", f"{_gib(memory['host'])} GiB for each process"))
     return rows
 
 

@@ -17,11 +17,11 @@ from cifar_lab.errors import UserError
 from cifar_lab.planning import kept_answer
 from cifar_lab.recipe import Recipe, experiment_id, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
-from cifar_lab.recipe.schedule import Schedule, micro_batches
+from cifar_lab.recipe.schedule import Schedule, layout, micro_batches
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.placement import Place, startable
 
-UNKNOWN = "known after the data are read"
+UNKNOWN = "not known before the data are read"
 
 
 def show(
@@ -107,14 +107,15 @@ def render(description: Mapping[str, Any]) -> str:
     if batch["total_steps"] is not None:
         length = f"{batch['total_steps']:,} steps"
     if batch["steps_per_epoch"] is not None:
-        length += f", {batch['steps_per_epoch']:,} an epoch"
+        length += f", {batch['steps_per_epoch']:,} per epoch"
     if model is not None:
-        size = f"{model['num_parameters']:,} parameters, {model['flops_per_image'] / 1e9:.3g} GFLOP an image forward"
-    layout = f"{description['world_size']} x {batch['accumulation_steps']} x micro-batch {batch['micro_batch']}"
+        flops = model["flops_per_image"] / 1e9
+        size = f"{model['num_parameters']:,} parameters, {flops:.3g} GFLOP per image (forward pass)"
+    division = layout(description["world_size"], batch["accumulation_steps"], batch["micro_batch"])
     lines = [
         ("data", description["data_place"] or f"as data.name={description['recipe']['data.name']['value']} makes them"),
         ("images", images),
-        ("global batch", f"{batch['global_batch']} = {layout}"),
+        ("global batch", f"{batch['global_batch']} = {division}"),
         ("length", length),
         ("model", size),
         ("experiment", description["experiment_id"]),

@@ -33,7 +33,7 @@ def nearest_that_works(
             if other is setup or len(lines) == 3:
                 break
     if len(lines) == 1:
-        lines.append("nothing in the table of GPUs holds it: make data.image_size or the model smaller")
+        lines.append("no GPU of the table is large enough: lower data.image_size, or take a smaller model")
     return "\n".join(lines)
 
 

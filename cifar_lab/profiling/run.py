@@ -19,6 +19,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
 from cifar_lab.profiling.parts import PARTS, PREFIX, Parts, attach
 from cifar_lab.recipe import Recipe
+from cifar_lab.recipe.schedule import layout
 from cifar_lab.rundir.attempt import Attempt, claim
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.heartbeat import Heartbeat
@@ -173,6 +174,8 @@ def _operators(profiler: Any, kind: str) -> list[dict[str, Any]]:
 
 def render(found: Mapping[str, Any]) -> str:
     """The text of what was found; where there are several processes, with each part's least and most of them."""
+    on = f" ({found['strategy']}, {found['device']})"
+    division = layout(found["world_size"], found["accumulation_steps"], found["micro_batch"], on=on)
     numbers = ["ms", "%", "least", "most"] if found["world_size"] > 1 else ["ms", "%"]
     parts = [
         [row["part"], row["ms"], row["percent"], min(row["processes_ms"]), max(row["processes_ms"])]
@@ -185,11 +188,10 @@ def render(found: Mapping[str, Any]) -> str:
     ]
     return "\n\n".join(
         [
-            f"{found['recipe']}: {found['model']}, {found['strategy']}, {found['world_size']} x {found['device']}, "
-            f"micro-batch {found['micro_batch']} x {found['accumulation_steps']}, {found['steps']} steps, "
+            f"{found['recipe']}: {found['model']}; {division}; {found['steps']} steps measured, "
             f"{found['images_per_second']:,.0f} images/s",
             table(cells, ["part", *numbers], numbers=numbers),
-            table(operators, ["operator", "calls a step", "ms", "%"], numbers=("calls a step", "ms", "%")),
+            table(operators, ["operator", "calls per step", "ms", "%"], numbers=("calls per step", "ms", "%")),
             "\n".join(f"trace: {path}" for path in found["traces"]),
         ]
     )

@@ -56,7 +56,7 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
             message = f"`{other}` and `{key}` are both given; delete one (on the command line: {other}={off})"
             yield Problem((key, other), message)
     if recipe.data.augment.cutout == 1:
-        message = "1 blanks nothing, since an odd side counts as one less; give an even one, or 0"
+        message = "1 erases nothing, since an odd side counts as one less; give an even side, or 0"
         yield Problem(("data.augment.cutout",), message)
     yield from _length(recipe)
     yield from _batches(recipe)
@@ -140,7 +140,7 @@ def _weights_problem(path: Path) -> str | None:
         near = did_you_mean(path.name, [child.name for child in path.parent.glob("*.safetensors")])
         return f"{path} does not exist{_seen_from(path)}{near}; name a .safetensors file or a finished run's directory"
     if path.suffix != ".safetensors":
-        return f"{path} is no .safetensors file; pickled weights are refused, convert them with safetensors"
+        return f"{path} is not a .safetensors file; pickled weights are refused, convert them with safetensors"
     return None
 
 

@@ -20,7 +20,7 @@ def recipes_folder(named: Path | None = None) -> Path:
     for place in places:
         if os.path.isdir(place):
             return place
-    raise UsageError(f"there is no folder {places[0]}: name that of the recipes with --recipes DIR")
+    raise UsageError(f"there is no folder {places[0]}: name the folder of the recipes with --recipes DIR")
 
 
 def list_recipes(folder: Path) -> dict[str, Path]:

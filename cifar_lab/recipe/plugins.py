@@ -53,10 +53,10 @@ class Kind:
             arguments = self.arguments(name)
         except SyntaxError as error:
             place = f"{self.folder / name}.py:{error.lineno}"
-            yield Problem((f"{self.section}.name",), f"{place}: {error.msg}; mend that file")
+            yield Problem((f"{self.section}.name",), f"{place}: {error.msg}; correct that file")
             return
         if arguments is None:
-            message = f"{self.folder / name}.py has no function `{self.function}`, so it is no {self.words}"
+            message = f"{self.folder / name}.py has no function `{self.function}`, so it is not a {self.words}"
             yield Problem((f"{self.section}.name",), message)
             return
         for argument, message in _argument_problems(name, arguments, self.supplied, args):

@@ -138,5 +138,12 @@ def micro_batches(recipe: Recipe, world_size: int, *, capped: bool = True) -> li
     return fitting
 
 
+def layout(world_size: int, accumulation_steps: int, micro_batch: int, *, on: str = "") -> str:
+    """How a step's images are divided, in words: `2 processes x 1 accumulation step x micro-batch 128`."""
+    processes = f"{world_size} process{'es' * (world_size > 1)}{on}"
+    steps = f"{accumulation_steps} accumulation step{'s' * (accumulation_steps > 1)}"
+    return f"{processes} x {steps} x micro-batch {micro_batch}"
+
+
 def _either(numbers: list[int]) -> str:
     return " or ".join(str(number) for number in numbers if number)

@@ -55,26 +55,26 @@ class Augment(Section):
     """Augmentation of training pictures; every draw depends on (seed, epoch, sample id, purpose) alone."""
 
     crop_padding: NonNegativeInt = identity(0, "Pixels of padding on each side before the random crop.")
-    padding_mode: Literal["zero", "reflect"] = identity("zero", "What the padding holds.")
+    padding_mode: Literal["zero", "reflect"] = identity("zero", "Values of the padding.")
     flip: bool | Literal["alternating"] = identity(
         False, "Horizontal flip: true draws each epoch, `alternating` flips every other epoch (arXiv 2404.00498)."
     )
     cutout: NonNegativeInt = identity(
         0,
-        "Side in source pixels of the square that becomes the mean; an odd one counts as one less (arXiv 1708.04552).",
+        "Side in source pixels of the square that is set to the mean; an odd side is one less (arXiv 1708.04552).",
     )
     erase_prob: Fraction = identity(0.0, "Probability of random erasing (arXiv 1708.04896).")
     erase_value: Literal["mean", "random"] = identity(
-        "mean", "What erased pixels become: the mean, or, as in the paper, bytes drawn for each pixel and channel."
+        "mean", "New value of erased pixels: the mean, or (as in the paper) a random byte for each pixel and channel."
     )
     mixup_alpha: NonNegativeFloat = identity(0.0, "Beta(a, a) parameter of mixup; 0 is off (arXiv 1710.09412).")
     cutmix_alpha: NonNegativeFloat = identity(0.0, "Beta(a, a) parameter of CutMix; 0 is off (arXiv 1905.04899).")
-    randaugment_ops: NonNegativeInt = identity(0, "RandAugment operations a picture; 0 is off (arXiv 1909.13719).")
+    randaugment_ops: NonNegativeInt = identity(0, "RandAugment operations per picture; 0 is off (arXiv 1909.13719).")
     randaugment_magnitude: Annotated[float, Field(ge=0, le=10)] = identity(
         9.0, "RandAugment magnitude, 0 to 10 as in timm: 9 turns by 27 degrees (torchvision's 9, of 0 to 30, by 9)."
     )
     randaugment_prob: Part = identity(1.0, "Probability of each RandAugment operation (timm's `p`).")
-    randaugment_std: NonNegativeFloat = identity(0.0, "Deviation of the magnitude, which is clipped (timm's `mstd`).")
+    randaugment_std: NonNegativeFloat = identity(0.0, "Deviation of the magnitude, which is then clipped (`mstd`).")
 
 
 class Data(Section):
@@ -82,11 +82,11 @@ class Data(Section):
 
     name: str = identity("cifar10", "Source: a file of cifar_lab/data/sources.")
     args: dict[str, Any] = identity({}, "Keyword arguments of that source.")
-    root: str | None = operational(None, "Folder or archive with the data; else $CIFAR_LAB_DATA, ./data, the hub.")
+    root: str | None = operational(None, "Folder or archive of the data; null: $CIFAR_LAB_DATA, ./data, the hub.")
     val_size: NonNegativeInt = identity(5000, "Training images held out for validation, balanced over classes.")
-    limit: PositiveInt | None = identity(None, "Use only so many training images, balanced over classes.")
-    test_limit: PositiveInt | None = identity(None, "Use only so many test images, balanced over classes.")
-    image_size: PositiveInt | None = identity(None, "Side in pixels fed to the model; null keeps the source's own.")
+    limit: PositiveInt | None = identity(None, "Use only this many training images, balanced over classes.")
+    test_limit: PositiveInt | None = identity(None, "Use only this many test images, balanced over classes.")
+    image_size: PositiveInt | None = identity(None, "Side in pixels of the model's input; null: as the source.")
     interpolation: Literal["bicubic", "bilinear"] = identity("bicubic", "Filter of the resize (antialiased).")
     mean: Annotated[tuple[Fraction, ...], Field(strict=False), AfterValidator(per_channel)] | None = identity(
         None, "Three (red, green, blue) or one for all, 0 to 1; null: that of the initial weights, else of the data."
@@ -94,7 +94,7 @@ class Data(Section):
     std: Annotated[tuple[Part, ...], Field(strict=False), AfterValidator(per_channel)] | None = identity(
         None, "Three (red, green, blue) or one for all, 0 to 1; null: that of the initial weights, else of the data."
     )
-    max_gib: PositiveFloat = operational(16.0, "Refuse data that would take more memory than this, decoded.")
+    max_gib: PositiveFloat = operational(16.0, "Refuse data that need more memory than this, decoded.")
     augment: Augment = identity(Augment(), "Augmentation of training pictures.")
 
 
@@ -112,27 +112,27 @@ class Optim(Section):
 
     name: Literal["sgd", "adamw", "muon"] = identity(
         "sgd",
-        "Optimizer; muon: for kernels of convolutions without groups (half of the net at least), SGD for the rest.",
+        "Optimizer; muon: for kernels of convolutions without groups (at least half of the net), SGD for the rest.",
     )
     lr: PositiveFloat = identity(..., "Peak learning rate at the recipe's global batch.")
     momentum: Rate = identity(0.9, "Momentum (sgd, muon).")
     nesterov: bool = identity(False, "Nesterov momentum (sgd, muon).")
-    head_lr: PositiveFloat | None = identity(None, "Peak rate of weights that are no kernels (muon); null: `lr`.")
+    head_lr: PositiveFloat | None = identity(None, "Peak rate of other weights than kernels (muon); null: `lr`.")
     bias_lr: PositiveFloat | None = identity(None, "Peak rate of norms, biases and 1-d parameters (muon); null: `lr`.")
-    rest_momentum: Rate = identity(0.9, "Momentum of what is no kernel (muon).")
-    betas: Annotated[tuple[Rate, Rate], Field(strict=False)] = identity((0.9, 0.999), "Moment decay rates (adamw).")
-    eps: PositiveFloat = identity(1e-8, "Denominator term (adamw).")
+    rest_momentum: Rate = identity(0.9, "Momentum of other parameters than kernels (muon).")
+    betas: Annotated[tuple[Rate, Rate], Field(strict=False)] = identity((0.9, 0.999), "Decay rates of moments (adamw).")
+    eps: PositiveFloat = identity(1e-8, "Term added to the denominator (adamw).")
     weight_decay: NonNegativeFloat = identity(
-        0.0, "Decay of weights; norms, biases, 1-d parameters and muon's kernels, whose norm is fixed, have none."
+        0.0, "Decay of weights; not of norms, biases, 1-d parameters and muon's kernels, whose norm is fixed."
     )
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = identity(1.0, "Learning-rate factor a layer towards the input.")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = identity(1.0, "Rate factor from each layer to the one before.")
     warmup_epochs: NonNegativeFloat = identity(0.0, "Epochs of linear warm-up.")
-    schedule: Literal["cosine", "step", "linear", "constant"] = identity("cosine", "Shape after the warm-up.")
+    schedule: Literal["cosine", "step", "linear", "constant"] = identity("cosine", "Schedule after the warm-up.")
     milestones: Annotated[tuple[InnerFraction, ...], Field(strict=False)] = identity(
         (0.5, 0.75), "Fractions of the run at which `step` multiplies by `gamma`."
     )
     gamma: Annotated[float, Field(gt=0, le=1)] = identity(0.1, "Factor of the `step` schedule.")
-    min_lr_ratio: Fraction = identity(0.0, "Where `cosine` and `linear` end, as a part of `lr`.")
+    min_lr_ratio: Fraction = identity(0.0, "Final rate of `cosine` and `linear`, as a part of `lr`.")
 
 
 class Train(Section):
@@ -140,33 +140,33 @@ class Train(Section):
 
     epochs: PositiveFloat | None = identity(None, "Length in epochs; or give `steps`.")
     steps: PositiveInt | None = identity(None, "Length in optimizer steps; or give `epochs`.")
-    global_batch: PositiveInt = identity(..., "Samples an optimizer step, over all processes.")
-    micro_batch: PositiveInt | None = operational(None, "Cap on the samples of a process's forward pass; see above.")
+    global_batch: PositiveInt = identity(..., "Samples in one optimizer step, of all processes.")
+    micro_batch: PositiveInt | None = operational(None, "Most samples in one forward pass of a process.")
     precision: Literal["fp32", "bf16", "fp16"] = identity(
         "fp32", "bf16, fp16: autocast over fp32 weights; fp16, for GPUs without bf16, with a dynamic loss scale."
     )
     tf32: bool = identity(
-        False, "TF32 (11 bits of 24) for fp32 in matrix products and convolutions, where a GPU has it; false: all bits."
+        False, "TF32 (11 of 24 bits) in fp32 matrix products and convolutions on GPUs that have it; false: all bits."
     )
-    label_smoothing: Rate = identity(0.0, "Mass spread over all classes.")
-    grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient.")
+    label_smoothing: Rate = identity(0.0, "Probability that is spread over all classes.")
+    grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient; null: no clipping.")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(
-        None, "Decay of the weights' moving average; (1 + t) / (10 + t) if less, in step t from 0, as in TensorFlow."
+        None, "Decay of the weights' moving average; in step t (from 0) at most (1 + t) / (10 + t), as in TensorFlow."
     )
     grad_compression: Literal["fp16", "bf16"] | None = identity(
-        None, "What gradients are rounded to on their way between processes (DDP only); null: nothing."
+        None, "Round gradients to this when processes exchange them (DDP only); null: do not round."
     )
     compile: bool | Literal["reduce-overhead"] = operational(
         False,
-        "torch.compile the model; bf16 and fp16 are then rounded at other places. `reduce-overhead`: and CUDA graphs.",
+        "Use torch.compile, which rounds bf16 and fp16 at other places. `reduce-overhead`: also CUDA graphs.",
     )
     channels_last: bool = operational(True, "NHWC memory format for convolutional models.")
     grad_checkpointing: bool = operational(False, "Recompute activations in the backward pass to save memory.")
     sync_batchnorm: bool = identity(False, "Batch statistics over all processes (GPUs only).")
-    deterministic: bool = operational(False, "Refuse kernels whose result depends on timing (slower on GPUs).")
-    on_nonfinite: Literal["stop", "skip"] = identity("stop", "What a non-finite gradient does.")
+    deterministic: bool = operational(False, "Refuse kernels whose result depends on timing (slow on GPUs).")
+    on_nonfinite: Literal["stop", "skip"] = identity("stop", "What to do at a non-finite gradient.")
     hang_timeout: PositiveFloat | None = operational(
-        300.0, "Seconds without a step after which the watchdog ends the run; null: never."
+        300.0, "The watchdog ends the run after so many seconds without a step; null: never."
     )
     max_skipped: PositiveInt = identity(20, "Steps that `on_nonfinite: skip` may skip before the run stops.")
 
@@ -175,7 +175,7 @@ class Eval(Section):
     """When and how a split is measured."""
 
     every_epochs: PositiveFloat = operational(1.0, "Epochs between validations.")
-    batch: PositiveInt = operational(500, "Samples of one forward pass on one process.")
+    batch: PositiveInt = operational(500, "Samples in one forward pass of a process.")
     tta: TestTimeAugmentation = identity(
         False,
         "Test-time augmentation: true averages the logits of a picture and its mirror image, `translate` also those of "
@@ -188,7 +188,7 @@ class Checkpoint(Section):
 
     every_epochs: PositiveFloat | None = operational(None, "Epochs between checkpoints (default 1).")
     every_steps: PositiveInt | None = operational(None, "Optimizer steps between checkpoints.")
-    keep_last: Annotated[int, Field(ge=2)] = operational(2, "Checkpoints kept; at least two.")
+    keep_last: Annotated[int, Field(ge=2)] = operational(2, "Checkpoints to keep; at least two.")
 
 
 class Log(Section):
@@ -200,7 +200,7 @@ class Log(Section):
 class Tracking(Section):
     """Weights & Biases; metrics.jsonl is always written."""
 
-    wandb_project: str | None = operational(None, "W&B project; null keeps W&B off.")
+    wandb_project: str | None = operational(None, "W&B project; null: do not use W&B.")
     wandb_entity: str | None = operational(None, "W&B team or user.")
     tags: Annotated[tuple[str, ...], Field(strict=False)] = operational((), "W&B tags.")
 
@@ -211,7 +211,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=NAME, max_length=100)] = identity(
         ..., "Name of the experiment and of its folder below runs/."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = identity(0, "Everything random follows from it.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = identity(0, "Seed of everything random.")
     data: Data = identity(Data(), "Pictures.")
     model: Model = identity(..., "Network.")
     optim: Optim = identity(..., "Optimizer.")

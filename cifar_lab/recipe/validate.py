@@ -113,9 +113,9 @@ def _meant(key: str) -> list[str]:
 def _unknown(key: str, meant: list[str]) -> str:
     section, _, _name = key.rpartition(".")
     if section not in sections():
-        return "unknown key; write sections nested"
+        return "unknown key; write sections as nested mappings"
     if key in ("base", "defaults", "extends", "inherit"):
-        return "unknown key; a recipe has no base: one file tells the experiment"
+        return "unknown key; a recipe has no base: one file describes the whole experiment"
     if meant and " " in meant[0]:
         return f"unknown key; {meant[0]}"
     if not meant:

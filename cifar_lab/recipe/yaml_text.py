@@ -97,7 +97,7 @@ def _mapping(document: Document, key: str, node: yaml.MappingNode) -> dict[str, 
         plain = isinstance(name_node, yaml.ScalarNode) and name_node.style is None
         if not isinstance(name, str) or (plain and (name == "<<" or not isinstance(scalar(name), str))):
             found = f"`{name}`" if isinstance(name, str) else "this"
-            document.problems.append((line, key, f"{found} is no key; keys are names (and nothing is merged)"))
+            document.problems.append((line, key, f"{found} is not a key; keys are names, and `<<` merges nothing"))
             continue
         child = f"{key}.{name}" if key else name
         if name in values:

@@ -102,8 +102,8 @@ def claim(folder: Path) -> Attempt:
                 return attempt
     except OSError as error:
         raise UsageError(
-            f"cannot write the run directory {folder}: {error.strerror}; make room there or choose another place with "
-            "--runs DIR"
+            f"cannot write the run directory {folder}: {error.strerror}; free some space there or choose another place "
+            "with --runs DIR"
         ) from error
 
 
@@ -202,7 +202,7 @@ def _refusal(folder: Path, number: int, holder: Attempt | None, beats: list[Beat
     end = f". If it hangs, end it with `kill -9 {processes[0].pid}` on {processes[0].host}" if processes else ""
     return UserError(
         f"{folder} is in use by {holder or f'attempt {number}'}: wait for it, ask it to stop with "
-        f"`touch {folder / 'STOP'}`, or start another run beside it with --fresh{end}"
+        f"`touch {folder / 'STOP'}`, or start a new run with --fresh{end}"
     )
 
 

@@ -56,7 +56,7 @@ class RunDir:
         Raises UsageError where another experiment lives, or an unfinished run of another schema version.
         """
         if run_dir is not None and fresh:
-            raise UsageError("--fresh and --run-dir exclude each other: name an empty directory with --run-dir")
+            raise UsageError("--fresh and --run-dir cannot be used together: name an empty directory with --run-dir")
         located = cls(run_dir if run_dir is not None else default_path(recipe, Path(runs), fresh=fresh))
         check_identity(located.path, recipe, named=run_dir is not None)
         located._check_version()
@@ -101,8 +101,8 @@ class RunDir:
             return
         raise UsageError(
             f"{self.path} was trained by schema version {version}, and this release computes by version "
-            f"{SCHEMA_VERSION}, which gives other numbers: begin anew with --fresh in place of --run-dir, or continue "
-            f"it with its own release (revision {env.get('revision')})"
+            f"{SCHEMA_VERSION}, which gives different results: start a new run with --fresh instead of --run-dir, or "
+            f"continue it with its own release (revision {env.get('revision')})"
         )
 
     def write_status(
@@ -134,7 +134,7 @@ class RunDir:
         try:
             return STATUS.validate_python(fields)
         except ValueError as error:
-            problem = f"{self.path / 'status.json'} is damaged; delete it, and the next start writes it anew"
+            problem = f"{self.path / 'status.json'} is damaged; delete it, and the next start writes a new one"
             raise UsageError(problem) from error
 
     def append_metrics(self, **fields: Any) -> None:

@@ -43,7 +43,7 @@ def default_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:
 
 def check_identity(path: Path, recipe: Recipe, *, named: bool) -> None:
     """Raise UsageError where another experiment lives, or, in a place the user named, something else entirely."""
-    way_out = "choose another --run-dir" if named else "continue beside it with --fresh"
+    way_out = "choose another --run-dir" if named else "start a new run with --fresh"
     if not (path / "recipe.yaml").exists():
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file, not a directory; {way_out}")

@@ -62,7 +62,7 @@ SETTINGS = (
     Setting("ACCELERATE_DEEPSPEED_ZERO_STAGE", "obeyed", "zero_stage", "1, 2, 3; 0 shards nothing and is refused"),
     Setting("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "obeyed", "offload_optimizer_device", "nvme is refused"),
     Setting("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", "obeyed", "offload_param_device", "nvme is refused"),
-    Setting("ACCELERATE_DEEPSPEED_CONFIG_FILE", "obeyed", "deepspeed_config_file", "but for what the recipe decides"),
+    Setting("ACCELERATE_DEEPSPEED_CONFIG_FILE", "obeyed", "deepspeed_config_file", "except what the recipe decides"),
     Setting("ACCELERATE_MIXED_PRECISION", "refused", "mixed_precision", "decided by train.precision of the recipe",
             ("no",), "train.precision"),
     Setting("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "refused", "gradient_accumulation_steps",
@@ -71,36 +71,36 @@ SETTINGS = (
             ("auto", "none"), "train.grad_clip"),
     Setting("ACCELERATE_DYNAMO_BACKEND", "refused", "dynamo_backend", "decided by train.compile of the recipe"),
     Setting("ACCELERATE_DYNAMO_*", "neutral", "--dynamo_*, dynamo_config", "without ACCELERATE_DYNAMO_BACKEND"),
-    Setting("ACCELERATE_FP8_BACKEND", "refused", "fp8_backend", "train.precision of the recipe knows no fp8"),
+    Setting("ACCELERATE_FP8_BACKEND", "refused", "fp8_backend", "train.precision of the recipe has no fp8"),
     Setting("ACCELERATE_FP8_*", "refused", "--fp8_*, fp8_config", "by ACCELERATE_MIXED_PRECISION"),
     Setting("ACCELERATE_USE_FSDP", "refused", "--use_fsdp, distributed_type: FSDP",
-            "FSDP is not supported, accelerate_configs/zero3.yaml shards as much"),
+            "FSDP is not supported, use accelerate_configs/zero3.yaml"),
     Setting("FSDP_*", "refused", "--fsdp_*, fsdp_config", "by ACCELERATE_USE_FSDP"),
     Setting("ACCELERATE_USE_MEGATRON_LM", "refused", "--use_megatron_lm, distributed_type: MEGATRON_LM",
-            "Megatron-LM is not supported, accelerate_configs/zero3.yaml shards as much"),
+            "Megatron-LM is not supported, use accelerate_configs/zero3.yaml"),
     Setting("MEGATRON_LM_*", "refused", "--megatron_lm_*, megatron_lm_config", "by ACCELERATE_USE_MEGATRON_LM"),
     Setting("ACCELERATE_USE_PARALLELISM_CONFIG", "refused", "--use_parallelism_config, parallelism_config",
-            "processes share data alone, use accelerate_configs/ddp.yaml"),
+            "only data parallelism works, use accelerate_configs/ddp.yaml"),
     Setting("PARALLELISM_CONFIG_*", "refused", "--parallelism_config_*, parallelism_config",
             "by ACCELERATE_USE_PARALLELISM_CONFIG"),
     Setting("ACCELERATE_DEEPSPEED_ZERO3_INIT", "refused", "zero3_init_flag", "every process builds the whole model"),
-    Setting("ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL", "refused", "zero3_save_16bit_model", "saved is fp32"),
+    Setting("ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL", "refused", "zero3_save_16bit_model", "fp32 is saved"),
     Setting("ACCELERATE_DEEPSPEED_MOE_LAYER_CLS_NAMES", "refused", "deepspeed_moe_layer_cls_names", "no experts here"),
     Setting("ACCELERATE_DEEPSPEED_OFFLOAD_*", "refused", "offload_*_nvme_path", "by offload_*_device: no nvme"),
-    *(Setting(size, "refused", "mpirun_hostfile", "processes are not one world, use torchrun", ("1",)) for size in MPI),
+    *(Setting(size, "refused", "mpirun_hostfile", "no MPI here, use torchrun", ("1",)) for size in MPI),
     Setting("ACCELERATE_TORCH_DEVICE", "refused", "", "choose by CUDA_VISIBLE_DEVICES or ACCELERATE_USE_CPU"),
     Setting("ACCELERATE_USE_SAGEMAKER", "refused", "compute_environment: AMAZON_SAGEMAKER", "it is not supported"),
     Setting("ACCELERATE_SAGEMAKER_*", "refused", "distributed_type: DATA_PARALLEL", "by ACCELERATE_USE_SAGEMAKER"),
     Setting("ACCELERATE_IN_TPU_POD", "refused", "--tpu, distributed_type: XLA", "TPUs are not supported"),
-    Setting("ACCELERATE_DOWNCAST_BF16", "neutral", "downcast_bf16", "but on TPUs, which are not supported"),
-    Setting("ACCELERATE_DEBUG_MODE", "neutral", "debug", "more checks and text of Accelerate's"),
+    Setting("ACCELERATE_DOWNCAST_BF16", "neutral", "downcast_bf16", "only for TPUs, which are not supported"),
+    Setting("ACCELERATE_DEBUG_MODE", "neutral", "debug", "more checks and messages of Accelerate"),
     Setting("ACCELERATE_LOG_LEVEL", "neutral", "", "what Accelerate prints"),
     Setting("ACCELERATE_ENABLE_RICH", "neutral", "", "how Accelerate prints"),
     Setting("ACCELERATE_CONFIG_DS_FIELDS", "neutral", "", "what Accelerate compares with a DeepSpeed file"),
     Setting("ACCELERATE_ALLOW_CP_STANDALONE", "neutral", "", "without ACCELERATE_USE_PARALLELISM_CONFIG"),
-    Setting("ACCELERATE_BYPASS_DEVICE_MAP", "neutral", "", "but for models that lie on several devices"),
-    Setting("ACCELERATE_INIT_INCLUDE_BUFFERS", "neutral", "", "but for models that Accelerate builds"),
-    Setting("ACCELERATE_DEBUG_RDV_FILE", "neutral", "", "but under Accelerate's debug_launcher"),
+    Setting("ACCELERATE_BYPASS_DEVICE_MAP", "neutral", "", "only for models on several devices"),
+    Setting("ACCELERATE_INIT_INCLUDE_BUFFERS", "neutral", "", "only for models that Accelerate builds"),
+    Setting("ACCELERATE_DEBUG_RDV_FILE", "neutral", "", "only under Accelerate's debug_launcher"),
 )  # fmt: skip
 
 # What of a DeepSpeed file would decide what the recipe decides, and the key of the recipe that does.
@@ -134,7 +134,9 @@ def check_launch(environ: Mapping[str, str], recipe: Recipe) -> None:
         raise UsageError("\n".join(problems))
     unknown = [name for name in environ if name.startswith("ACCELERATE_") and find_setting(name) is None]
     if unknown and environ.get("RANK", "0") == "0":
-        log.warning("%s: not known here, so without effect (docs/launchers.md says what is)", ", ".join(unknown))
+        log.warning(
+            "%s: not known here and without effect (docs/launchers.md lists known settings)", ", ".join(unknown)
+        )
 
 
 def find_setting(variable: str) -> Setting | None:

@@ -144,15 +144,15 @@ def _after_step(asking: Asking, now: Standing, mine: Sequence[Mapping[str, Any]]
         if now.state == "failed":
             return Decision("failed", now.reason or "no reason is known", EXIT_FAILED)
         if now.state == "stopped" and now.reason == USERS_WISH:
-            return Decision("stopped", "its user asked for it with STOP", EXIT_ON)
+            return Decision("stopped", "the user stopped it with the file STOP", EXIT_ON)
         why = "nobody is left" if now.state == "running" else f"{now.state}: {now.reason}"
         return Decision("requeue", why, EXIT_REQUEUE)
     if asking.exit_status == EXIT_USAGE:
-        why = "what was asked for must change (exit status 2); the job's log says what"
+        why = "the recipe or the call is wrong (exit status 2); see the job's log"
         return Decision("failed", why, EXIT_FAILED)
     why = f"the job's step ended with status {asking.exit_status} before training began"
     if now.state is None and asking.exit_status != EXIT_REQUEUE:
-        return Decision("failed", f"{why}; its log says why", EXIT_FAILED)
+        return Decision("failed", f"{why}; see its log", EXIT_FAILED)
     return Decision("requeue", why, EXIT_REQUEUE)
 
 

@@ -56,7 +56,7 @@ class Standing:
             return "no process is known to run it" if self.status else "its job ended before training began"
         if self.holder.ended is not None or self.holder.process.alive() is False:
             return f"{self.holder.process} is gone"
-        return f"nothing heard of {self.holder.process} for {duration(self.silent_seconds)}"
+        return f"no heartbeat from {self.holder.process} for {duration(self.silent_seconds)}"
 
 
 def read_standing(path: Path, now: float | None = None) -> Standing:

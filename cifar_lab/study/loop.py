@@ -42,7 +42,7 @@ def train_all(members: Sequence[Member], runs: Path, nproc: int, flag: StopFlag,
         ends.add(state.effective_state)
         print(f"{place}: {state.effective_state}, {state.message}", file=sys.stderr, flush=True)
     if flag.reason is not None:
-        print(f"stopped by {flag.reason}: the same command goes on", file=sys.stderr)
+        print(f"stopped by {flag.reason}: the same command continues", file=sys.stderr)
         return EXIT_STOPPED
     if ends <= {"completed"}:
         return EXIT_DONE

@@ -28,7 +28,7 @@ class StudyError(UserError):
 def _checked(text: str) -> str:
     for word in shlex.split(text):
         if "=" not in word:
-            raise ValueError(f"{word!r} is no override such as train.epochs=2")
+            raise ValueError(f"{word!r} is not an override such as train.epochs=2")
         if word.startswith("seed="):
             raise ValueError("the seed is the study's: use `seeds`")
     return text

@@ -94,7 +94,7 @@ def _choose(saved: SavedModel, split: str, train: ImageSet, test: ImageSet) -> I
         raise UsageError(f"what {saved.path} was trained on is not known: only --split test can be measured")
     train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
     if split == "val" and not len(val_ids):
-        raise UsageError("nothing was held out (data.val_size is 0), so there is no val split; --split test is one")
+        raise UsageError("nothing was held out (data.val_size is 0), so there is no val split; use --split test")
     return train.subset(train_ids if split == "train" else val_ids)
 
 

@@ -73,7 +73,7 @@ def _instead(folder: Path, run: RunDir | None) -> str:
         status = run.status()
         stands = f"{status.state}, step {status.step} of {status.total_steps}" if status else "not started"
         again = f"cifar-lab train {run.path / RECIPE} --run-dir {run.path}"
-        return f": its run is not complete ({stands}); go on with `{again}`"
+        return f": its run is not complete ({stands}); continue with `{again}`"
     return "; name a run, or a folder that holds one"
 
 

@@ -72,13 +72,13 @@ def as_text(measured: Mapping[str, Any]) -> str:
         f"  calibration  {percent(ece)} (ECE, {BINS} bins; mean confidence {percent(confidence)})",
     ]
     if recorded is not None and all(recorded[key] == measured[key] for key in ("accuracy", "count")):
-        lines.append("  as the run's summary.json says")
+        lines.append("  equal to the run's summary.json")
     elif recorded is not None:
         lines.append(
             f"  the run's summary.json says {error_rate(recorded['accuracy'])} of {recorded['count']:,} pictures"
         )
     if measured["same_data"] is False:
-        lines.append("  these are not the pictures that the run was trained with: val and train are not what they were")
+        lines.append("  these are not the pictures of the training: val and train contain others")
     return "\n".join([*lines, "", _classes(measured), "", _confusion(measured)])
 
 
@@ -91,7 +91,7 @@ def _classes(measured: Mapping[str, Any]) -> str:
         error = None if one["accuracy"] is None else 1 - one["accuracy"]
         rows.append([one["name"], f"{one['count']:,}", percent(error), percent(one["precision"]), other])
     numbers = ("pictures", "error", "precision")
-    return table(rows, ("class", *numbers, "most often taken for"), numbers=numbers)
+    return table(rows, ("class", *numbers, "most often confused with"), numbers=numbers)
 
 
 def _confusion(measured: Mapping[str, Any]) -> str:
@@ -100,5 +100,5 @@ def _confusion(measured: Mapping[str, Any]) -> str:
         return f"the confusion matrix of {len(names)} classes is in the output of --json"
     short = [name[:5] for name in names]
     rows = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, measured["confusion"], strict=True)]
-    told = "confusion: rows are what pictures are, columns what they were taken for"
+    told = "confusion matrix: rows are true classes, columns are predicted classes"
     return f"{told}\n{table(rows, ('', *short), numbers=short)}"

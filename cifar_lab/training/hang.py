@@ -89,7 +89,7 @@ def judge(peers: Sequence[Seen], hang_timeout: float) -> Hang | None:
     mute = dead or [seen for seen in running if seen.silent > min(MUTE_SECONDS, hang_timeout / 2)]
     speaker = next((seen for seen in running if seen not in mute), running[0])
     if mute:
-        reason = _listed([f"{seen} {seen.told('gives no sign of life', seen.silent)}" for seen in mute])
+        reason = _listed([f"{seen} {seen.told('has sent no heartbeat', seen.silent)}" for seen in mute])
     elif len(behind) < len(running) or len(peers) == 1:
         reason = _listed([f"{seen} runs but {seen.told('made no progress', seen.stuck)}" for seen in behind])
     else:

@@ -147,7 +147,9 @@ def stop(session: Session) -> bool:
     """Finish saving and say that the run can be resumed."""
     session.heartbeat.phase("save")
     session.saver.wait()
-    reason = session.presence.flag.reason or session.run_dir.stop_request() or "another process was asked to stop"
+    reason = (
+        session.presence.flag.reason or session.run_dir.stop_request() or "another process received the stop signal"
+    )
     if session.world.is_main:
         write_status(session, "stopped", reason)
         session.run_dir.clear_stop()

@@ -29,14 +29,14 @@ def micro_batches(
     used = before.micro_batches if before else []
     if before is None or not used or used[-1] == size:
         return used or [size]
-    told = f"at micro-batch {size} what was trained at {used[-1]}"
+    told = f"at micro-batch {size}, after training at {used[-1]}"
     if accepted:
-        log.warning("going on %s, as --accept-micro-batch says: summary.json and the report tell both", told)
+        log.warning("continuing %s (--accept-micro-batch): summary.json and the report show both", told)
         return [*used, size]
     way_back = f"train.micro_batch={before.micro_batch}"
     if recipe.train.sync_batchnorm or schedule.global_batch // schedule.world_size % before.micro_batch:
         way_back += f" with {before.world_size} process{'es' if before.world_size > 1 else ''}"
     raise UsageError(
-        f"this start would go on {told}, and {', '.join(coupling[:3])} couple the samples of a micro-batch, which "
-        f"changes the result: set {way_back}, or accept it with --accept-micro-batch"
+        f"this start would continue {told}, which changes the result, since {', '.join(coupling[:3])} work on a whole "
+        f"micro-batch: set {way_back}, or accept the change with --accept-micro-batch"
     )

@@ -98,7 +98,7 @@ class Session:
         if state and state.data_fingerprint != fingerprint:
             raise CheckpointError(
                 f"{path} was trained on other data than are found now: set data.root (or CIFAR_LAB_DATA) to the data "
-                "of the first start, or begin anew with --fresh"
+                "of the first start, or start a new run with --fresh"
             )
         schedule, accepted = self.schedule, self.presence.accept_micro_batch
         layout: dict[str, Any] = {

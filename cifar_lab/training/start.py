@@ -17,7 +17,7 @@ from cifar_lab.data.stream import Stream
 from cifar_lab.errors import UsageError, UserError
 from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import Recipe
-from cifar_lab.recipe.schedule import Schedule, mixes
+from cifar_lab.recipe.schedule import Schedule, layout, mixes
 from cifar_lab.rundir.attempt import Attempt, claim, read_attempt
 from cifar_lab.rundir.directory import Outcome, RunDir, State
 from cifar_lab.rundir.heartbeat import Heartbeat
@@ -49,7 +49,7 @@ def start(world: World, recipe: Recipe, flag: StopFlag, place: Place) -> Outcome
     status = world.from_main(lambda: run_dir.status() if run_dir.path.is_dir() else None)
     if status is not None and status.state == "completed":
         if world.is_main:
-            print(f"{run_dir.path} is completed already; --fresh starts another beside it", file=sys.stderr)
+            print(f"{run_dir.path} is completed already; --fresh starts a new run", file=sys.stderr)
         return Outcome(run_dir, completed=True)
     attempt = world.from_main(lambda: _claim(run_dir, recipe))
     try:
@@ -121,12 +121,11 @@ def _introduce(session: Session) -> None:
 def _headline(session: Session) -> str:
     """Where the run lives, its batch arithmetic, its length, and the step that it goes on from."""
     schedule, step = session.schedule, session.state.step
-    processes = f"{schedule.world_size} process" + ("es" if schedule.world_size > 1 else "")
-    where = f", from step {step}" if step else ""
+    on = f" ({session.engine.strategy}, {session.world.device.type})"
+    division = layout(schedule.world_size, schedule.accumulation_steps, schedule.micro_batch, on=on)
     return (
-        f"{session.run_dir.path}: {processes} ({session.engine.strategy}, {session.world.device.type}) x "
-        f"{schedule.accumulation_steps} x micro-batch {schedule.micro_batch} = global batch {schedule.global_batch}; "
-        f"{schedule.steps_per_epoch} steps an epoch, {schedule.total_steps} in all{where}"
+        f"{session.run_dir.path}: {division} = global batch {schedule.global_batch}; {schedule.steps_per_epoch} steps "
+        f"per epoch, {schedule.total_steps} in total" + (f", from step {step}" if step else "")
     )
 
 
@@ -140,7 +139,9 @@ def _explain(error: BaseException, advice: str | None, world: World) -> tuple[Ba
         return InterruptedRunError(f"another process was lost ({_first_line(error)}); start again"), "interrupted"
     if isinstance(error, OSError) and error.errno in FULL:
         where = error.filename or "the run directory"
-        return UserError(f"cannot write {where}: {error.strerror}; make room and start again to continue"), "failed"
+        return UserError(
+            f"cannot write {where}: {error.strerror}; free some space and start again to continue"
+        ), "failed"
     return error, "failed"
 
 

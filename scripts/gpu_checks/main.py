@@ -23,17 +23,17 @@ from gpu_checks.check import Found, Place
 
 # In the order in which they run: what explains the failures of others comes first.
 CHECKS = {
-    "facts": "driver, kernels for this card, one of them run, bf16, memory",
-    "stream": "pictures on the device against the CPU, no wait inside an epoch, images/s",
-    "step": "sgd, adamw and muon, clipped or not, with a NaN, against double precision",
-    "precision": "40 losses in IEEE fp32, TF32, bf16 and fp16 against double precision",
-    "deterministic": "a run that was stopped and resumed, bit for bit; what a save blocks",
-    "trained": "evaluate, predict and export against what the run recorded",
-    "world": "a world of one under torchrun: objects, vote, DDP, the bf16 hook, its end",
+    "facts": "driver, kernels for this GPU, bf16, memory",
+    "stream": "augmented pictures equal those of the CPU; no wait; speed",
+    "step": "sgd, adamw, muon, clipping, a NaN, against double precision",
+    "precision": "40 losses in fp32, TF32, bf16, fp16, against double precision",
+    "deterministic": "a stopped and resumed run is equal bit for bit; cost of a save",
+    "trained": "evaluate, predict and export give what the run recorded",
+    "world": "one process under torchrun: collectives, DDP, bf16 gradients",
     "zero": "ZeRO-1, 2, 3 and offload: five steps against one process",
-    "speed": "images/s of training, and over a bare loop",
-    "memory": "what `plan` says against what training takes",
-    "failures": "out of memory, kill -9 in a save, os._exit",
+    "speed": "images/s of training, also relative to a bare loop",
+    "memory": "memory that training takes, against that of `plan`",
+    "failures": "out of memory, kill -9 during a save, os._exit",
 }
 SECONDS = 240.0
 LIMIT, LONG_LIMIT = 600.0, 1800.0  # of one check
@@ -66,17 +66,22 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     listing = "\n".join(f"  {name:14}{about}" for name, about in CHECKS.items())
     parser = argparse.ArgumentParser(
         prog="scripts/gpu_check",
-        description="Does the trainer work on this machine's accelerator? Needs neither data nor network.",
-        epilog=f"checks:\n{listing}\nExit status: 1 if a check failed. The last line is JSON.",
+        description="Check that the trainer works on the GPU of this machine. Needs no data and no\nnetwork.",
+        epilog=f"checks:\n{listing}\n\nExit status: 0 no check failed, 1 a check failed. The last line is JSON.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--device", choices=("cuda", "mps", "xpu", "cpu"), help="default: the accelerator that is here")
-    parser.add_argument("--only", metavar="NAMES", type=_names, default=list(CHECKS), help="such as stream,step")
+    parser.add_argument("--device", choices=("cuda", "mps", "xpu", "cpu"), help="default: the one that torch finds")
     parser.add_argument(
-        "--seconds", metavar="N", type=float, help=f"begin no check after so many (default: {SECONDS:g}; none if long)"
+        "--only", metavar="NAMES", type=_names, default=list(CHECKS), help="only these checks, such as stream,step"
     )
-    parser.add_argument("--long", action="store_true", help="larger nets and more of them")
+    parser.add_argument(
+        "--seconds",
+        metavar="N",
+        type=float,
+        help=f"start no check after N seconds (default: {SECONDS:g}; --long: no limit)",
+    )
+    parser.add_argument("--long", action="store_true", help="test more and larger nets")
     return parser.parse_args(argv)
 
 

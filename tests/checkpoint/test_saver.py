@@ -103,7 +103,9 @@ def test_a_step_that_is_saved_again_is_replaced_and_leftovers_are_not_taken_over
 
 def test_no_room_is_said_before_anything_is_written(session, monkeypatch):
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(CheckpointError, match=r"a checkpoint needs .* MiB free: make room or choose another --runs"):
+    with pytest.raises(
+        CheckpointError, match=r"a checkpoint needs .* MiB free: free some space or choose another --runs"
+    ):
         session.saver.save(session.state)
     assert list(session.run_dir.checkpoints.iterdir()) == []
 

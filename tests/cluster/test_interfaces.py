@@ -14,7 +14,7 @@ def test_interfaces_by_name() -> None:
     assert chosen_interface({}, alone=True) is None
     for names, alone, message in (
         ("ethx", True, "GLOO_SOCKET_IFNAME=ethx: there is no interface ethx that .*unset it.*lo \\(127.0.0.1\\)"),
-        ("lo", False, "there is no interface lo .* leads to other nodes: unset it"),
+        ("lo", False, "there is no interface lo .* other nodes can reach: unset it"),
         ("lo,ethx", True, "there is no interface ethx"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -70,7 +70,7 @@ def test_by_hand() -> None:
         ({**SLURM, "SLURM_STEP_NUM_TASKS": "4"}, "srun started 4 tasks on 2 nodes: .* --ntasks-per-node=1"),
         ({**SLURM, "MASTER_ADDR": "localhost"}, "MASTER_ADDR=localhost .* unset it, and the first node .*node09"),
         ({**SLURM, "MASTER_ADDR": "127.0.1.1"}, "MASTER_ADDR=127.0.1.1"),
-        (without(SLURM, "SLURM_STEP_ID"), "2 nodes and only one .* put `srun --ntasks-per-node=1` in front"),
+        (without(SLURM, "SLURM_STEP_ID"), "2 nodes but .* only one .* put `srun --ntasks-per-node=1` in front"),
         ({**HAND, "MASTER_ADDR": "LOCALHOST"}, "set it to the name of node 0"),
         ({**HAND, "NODE_RANK": "2"}, "NODE_RANK=2 with NNODES=2: ranks are 0 to NNODES-1"),
         ({**HAND, "NODE_RANK": "-1"}, "NODE_RANK=-1 is not a number"),

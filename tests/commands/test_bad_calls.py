@@ -45,7 +45,11 @@ CALLS: dict[str, tuple[bytes | Callable[[Path], None] | None, list[str], str]] =
         "override: train.epochs: Input should be greater than 0",
     ),
     "world": ("\n".join(LINES).encode(), ["--dry-run", "--world-size", "5"], "does not divide over 5 processes"),
-    "no world": ("\n".join(LINES).encode(), ["--dry-run", "--world-size", "0"], "'0' is not a whole number from 1"),
+    "no world": (
+        "\n".join(LINES).encode(),
+        ["--dry-run", "--world-size", "0"],
+        "'0' is not a whole number of at least 1",
+    ),
     "option": ("\n".join(LINES).encode(), ["--freshh"], "unrecognized arguments: --freshh"),
 }
 

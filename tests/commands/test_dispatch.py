@@ -94,3 +94,44 @@ def test_interrupt_is_130_without_traceback() -> None:
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert (child.returncode, errors) == (130, "interrupted\n")
+
+
+def folded(text: str) -> list[str]:
+    """Lines that a terminal of 80 columns would break."""
+    return [line for line in text.splitlines() if len(line) > 80]
+
+
+@pytest.mark.parametrize(
+    "words", [*([name] for name in cli.COMMANDS), *(["recipes", x] for x in ("ls", "show", "new"))]
+)
+def test_help_fits_a_terminal(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--help"])
+    assert folded(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "launch/submit.py",
+        "launch/node.sh",
+        "scripts/eva02_smoke",
+        "scripts/fetch_weights.py",
+        "scripts/gpu_check",
+        "scripts/landscape",
+        "scripts/mutation.py",
+        "cifar_lab/commands/study.py",
+    ],
+)
+def test_help_of_scripts_fits_a_terminal(script: str) -> None:
+    python = [] if script.endswith(".sh") else [sys.executable]
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run(
+        [*python, DEMO.parents[1] / script, "--help"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert folded(done.stdout) == []

@@ -131,19 +131,19 @@ def test_other_pictures_than_the_run_s_are_said(measured, capsys):
     path = saved_run("vit").path
     assert measured(path, "data.args.num_train=500")["same_data"] is False
     assert evaluate.main([str(path), "data.args.num_train=500"]) == 0
-    assert "these are not the pictures that the run was trained with" in capsys.readouterr().out
+    assert "these are not the pictures of the training" in capsys.readouterr().out
     assert measured(path, "data.test_limit=20")["count"] == 20
 
 
 def test_text_for_people(capsys, caplog):
     summary = saved_run("vit").summary()["test"]
     assert evaluate.main([str(saved_run("vit").path)]) == 0
-    assert " pictures of the cache of 2" in caplog.text
+    assert " pictures from the cache of 2" in caplog.text
     out = capsys.readouterr().out
     for part in (
         f"error        {100 - 100 * summary['accuracy']:.2f} % (accuracy {100 * summary['accuracy']:.2f} %)",
         f"loss         {summary['loss']:.4f}",
-        "as the run's summary.json says",
+        "equal to the run's summary.json",
         "checkerboard",
     ):
         assert part in out

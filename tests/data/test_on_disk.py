@@ -155,7 +155,7 @@ def test_what_is_not_read_changes_nothing(
         first_greys("root")
     decoded, kept = caplog.messages
     assert decoded == f"4 pictures decoded now ({folder})"
-    assert kept.startswith("4 pictures of the cache of 2023-11-1") and kept.endswith(f":13 ({folder})")
+    assert kept.startswith("4 pictures from the cache of 2023-11-1") and kept.endswith(f":13 ({folder})")
 
 
 def test_a_stamp_is_of_path_size_and_nanosecond(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_the_two_splits_count(
         first_greys(by)
         write_picture(tmp_path / "data" / "test" / "a" / "x.bmp", 15)
         first_greys(by)
-    assert ["of the cache of" in message for message in caplog.messages] == [False, True, False]
+    assert ["from the cache of" in message for message in caplog.messages] == [False, True, False]
 
 
 def test_a_folder_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,13 +62,13 @@ def test_test_images_are_limited_evenly() -> None:
 
 @pytest.mark.parametrize("val_size", [1000, 2000])
 def test_validation_leaves_something_to_train_on(val_size: int) -> None:
-    with pytest.raises(DataError, match=f"of 1000 pictures {val_size} are held out, fewer than 1 are left: lower"):
+    with pytest.raises(DataError, match=f"of 1000 pictures {val_size} are held out; fewer than 1 are left: lower"):
         split_ids(BALANCED, 10, val_size, None)
 
 
 def test_limits_beyond_the_data_name_both_numbers() -> None:
     assert len(split_ids(BALANCED, 10, 100, 900)[0]) == 900
-    with pytest.raises(DataError, match=r"of 1000 pictures 100 are held out, fewer than 901 are left.*data\.limit"):
+    with pytest.raises(DataError, match=r"of 1000 pictures 100 are held out; fewer than 901 are left.*data\.limit"):
         split_ids(BALANCED, 10, 100, 901)
 
 

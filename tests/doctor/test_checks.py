@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_batch_and_options() -> None:
     how = ("ddp", "cpu")
     (check,) = layout_checks(recipe(), 2, *how)
-    assert (check.state, check.says) == ("ok", "16 = 2 processes x 1 x 8, ddp on cpu")
+    assert (check.state, check.says) == ("ok", "16 = 2 processes (ddp, cpu) x 1 accumulation step x micro-batch 8")
     (check,) = layout_checks(recipe(), 3, *how)
     assert (check.state, "does not divide over 3 processes" in check.says) == ("FAIL", True)
     found = by_name([*layout_checks(recipe(train__sync_batchnorm=True), 2, *how)])

@@ -76,7 +76,7 @@ def test_a_process_sees_one_slice_of_mig(shown) -> None:
     for variables in ({}, {"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "MIG-7c2e1f0,MIG-7c2e1f1"}):
         line, launch = shown(tools=tools, **variables)
         assert after(launch["argv"], "--nproc-per-node") == "1"
-        assert line.endswith(", on one MIG slice: CUDA shows no process more")
+        assert line.endswith(", on one MIG slice: CUDA shows one slice to a process")
         assert launch["environ"].get("CUDA_VISIBLE_DEVICES") == variables.get("CUDA_VISIBLE_DEVICES")
     assert shown(tools=tools, CUDA_VISIBLE_DEVICES="")[0].endswith("on CPUs")
     plain = {"nvidia-smi": "echo 'GPU 0: A (UUID: GPU-1)'; echo 'GPU 1: A (UUID: GPU-2)'"}

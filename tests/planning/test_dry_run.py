@@ -79,9 +79,9 @@ def test_text_form(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     text = " ".join(capsys.readouterr().out.split())
     assert "data.args.num_train 1200" in text
     assert "train.micro_batch 8 override" in text
-    assert "global batch 48 = 3 x 2 x micro-batch 8" in text
-    assert "length 60 steps, 20 an epoch" in text
-    assert "model 11,173,962 parameters, 1.11 GFLOP an image forward" in text
+    assert "global batch 48 = 3 processes x 2 accumulation steps x micro-batch 8" in text
+    assert "length 60 steps, 20 per epoch" in text
+    assert "model 11,173,962 parameters, 1.11 GFLOP per image (forward pass)" in text
     assert "images 1,000 train, 200 validation, 300 test; 32 x 32 pixels, 10 classes" in text
 
 

@@ -247,4 +247,4 @@ def test_too_small_for_any_strategy_names_what_works() -> None:
 def test_nothing_works() -> None:
     huge, where = made(10**12), setup("t4-16gb", gpus=1)
     found = options(recipe(), huge, SIZES, where)
-    assert "nothing in the table of GPUs holds it" in nearest_that_works(recipe(), huge, SIZES, where, found)
+    assert "no GPU of the table is large enough" in nearest_that_works(recipe(), huge, SIZES, where, found)

@@ -112,7 +112,7 @@ def test_text_names_strategies_and_assumptions(measured, capsys) -> None:
     text = capsys.readouterr().out
     assert re.search(r"^\* zero2 +no +64x4 ", text, re.MULTILINE)
     assert "zero3" not in text
-    for words in ("CUDA context", "40% of the peak rate", "checkpoint", "train.micro_batch=64"):
+    for words in ("CUDA context", "40% of the peak FLOP/s", "checkpoint", "train.micro_batch=64"):
         assert words in text
     assert text.rstrip().splitlines()[-1].startswith("accelerate launch --config_file accelerate_configs/zero2.yaml")
 

@@ -90,7 +90,7 @@ def test_named_directory_with_foreign_files_is_refused_but_logs_are_not(tmp_path
 
 
 def test_fresh_and_a_named_directory_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="exclude"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         RunDir.locate(recipe(), run_dir=str(tmp_path), fresh=True)
 
 

@@ -168,7 +168,7 @@ def test_what_nobody_knows_is_told_once(caplog: pytest.LogCaptureFixture) -> Non
         check_launch(environ, recipe())
         check_launch({**environ, "RANK": "1"}, recipe())
     assert [record.getMessage() for record in caplog.records] == [
-        "ACCELERATE_NEW_THING: not known here, so without effect (docs/launchers.md says what is)"
+        "ACCELERATE_NEW_THING: not known here and without effect (docs/launchers.md lists known settings)"
     ]
 
 

@@ -64,7 +64,7 @@ def test_accelerate_makes_one_world_of_the_nodes(srun, recipe, slurm, tmp_path) 
 def test_mistakes_are_told_at_once(srun, recipe) -> None:
     for command, variables, tasks, expected, word in (
         ([NODE_SH, recipe], {"GLOO_SOCKET_IFNAME": "ethx"}, 1, 2, "there is no interface ethx"),
-        ([NODE_SH, recipe], {"MASTER_ADDR": "localhost"}, 1, 2, "MASTER_ADDR=localhost is on each node that node its"),
+        ([NODE_SH, recipe], {"MASTER_ADDR": "localhost"}, 1, 2, "MASTER_ADDR=localhost means a different machine"),
         ([NODE_SH, recipe], {}, 2, 2, "srun started 4 tasks on 2 nodes"),
         (["sh", "-c", f'exec "{NODE_SH}" "$1" seed=$SLURM_NODEID', "sh", recipe], {}, 1, 2, "seed=1 on node2"),
     ):
@@ -80,7 +80,7 @@ def test_a_node_that_does_not_come_and_a_port_in_use_are_named(srun, recipe) -> 
     leave = f'[ $SLURM_NODEID = 1 ] || exec "{NODE_SH}" "$1"'
     status, said = srun("sh", "-c", leave, "sh", recipe, CIFAR_LAB_MEETING_SECONDS="3")
     assert status == 75
-    assert "node 1 (node2) did not come to port 2" in said["0"]
+    assert "node 1 (node2) did not connect to port 2" in said["0"]
     listen = (
         "import socket, subprocess, sys; s = socket.create_server(('', 21999)); sys.exit(subprocess.call(sys.argv[1:]))"
     )
@@ -131,7 +131,7 @@ def test_a_cut_link_is_named(slurm, recipe, tmp_path) -> None:
     with cut(slurm, "node2"):
         (first, here), (second, there) = by_hand(slurm, [NODE_SH, recipe], tmp_path)
     assert (first, second) == (75, 75)
-    assert "node 1 did not come to port 23456 of node1 within 45 s" in here
+    assert "node 1 did not connect to port 23456 of node1 within 45 s" in here
     assert f"node 1 (node2) cannot reach node 0 at {slurm.addresses['node1']}, port 23456, by eth0" in there
 
 

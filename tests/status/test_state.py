@@ -78,7 +78,7 @@ def test_a_run_elsewhere_is_judged_by_its_silence(tmp_path, age, state):
     assert run.effective_state == state
     assert run.step == (47 if state == "running" else 40)  # newer than status.json
     if age == 9000:
-        assert run.reason == "nothing heard of process 1234 on node7 for 2:30:00"
+        assert run.reason == "no heartbeat from process 1234 on node7 for 2:30:00"
 
 
 def test_peers_of_a_dead_main_process_count(tmp_path):

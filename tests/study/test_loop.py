@@ -88,7 +88,7 @@ def test_stopped_killed_and_continued(tmp_path: Path) -> None:
     _, said = first.communicate(timeout=60)
     assert first.returncode == 75, said
     assert "[1/3] quick seed 0: completed, test error" in said
-    assert "stopped by SIGTERM: the same command goes on" in said
+    assert "stopped by SIGTERM: the same command continues" in said
     slow, quick = driver.path("slow"), driver.path("quick")
     stopped = read_run(slow)
     assert (stopped.effective_state, stopped.checkpoint_step) == ("stopped", stopped.step)

@@ -121,7 +121,10 @@ def test_dry_run_lists_and_starts_nothing(
     [
         ("about: x\nruns: {plain18: {overides: a=1}}", ":2: runs.plain18.overides: Extra inputs are not permitted"),
         ("about: x\nruns: {plain18: {group: b}}\ngroups: {a: ''}", ":1: runs.plain18.group: there is no group 'b'"),
-        ("about: x\noverrides: train.epochs 2\nruns: {plain18: {}}", ":2: overrides: 'train.epochs' is no override"),
+        (
+            "about: x\noverrides: train.epochs 2\nruns: {plain18: {}}",
+            ":2: overrides: 'train.epochs' is not an override",
+        ),
         ("about: x\noverrides: seed=2\nruns: {plain18: {}}", ":2: overrides: the seed is the study's"),
         ("about: x\noverrides: a='b\nruns: {plain18: {}}", ":2: overrides: No closing quotation"),
         ("about: x\nseeds: [zero]\nruns: {plain18: {}}", ":2: seeds.0: "),

@@ -122,7 +122,7 @@ def test_started_again_a_completed_run_says_so_and_changes_nothing(copied, tmp_p
     recipe = write_recipe(tmp_path, RECIPES["vit"])
     assert main([recipe, "--run-dir", str(copied.path), "log.every_steps=7"]) == 0
     output = capsys.readouterr()
-    assert output.err == f"{copied.path} is completed already; --fresh starts another beside it\n"
+    assert output.err == f"{copied.path} is completed already; --fresh starts a new run\n"
     assert output.out == f"{copied.path}\n"
     assert snapshot(copied.path) == before
 

@@ -30,7 +30,7 @@ def test_healthy_processes_are_left_alone():
 
 def test_stopped_process_is_named_by_rank_host_phase_and_step():
     hang = judge([seen(0, stuck=10.5), seen(1, silent=10.2, stuck=10.8), seen(2, stuck=10.5)], TIMEOUT)
-    assert hang.reason == ("rank 1 (process 101 on node1) gives no sign of life for 10 s, in phase train at step 5")
+    assert hang.reason == ("rank 1 (process 101 on node1) has sent no heartbeat for 10 s, in phase train at step 5")
     assert hang.speaker == 0
     assert judge([seen(0, silent=11, stuck=11), seen(1, stuck=11)], TIMEOUT).speaker == 1
 

@@ -46,8 +46,8 @@ def test_batch_norm_and_dropout_refuse_it_and_an_accepted_one_is_told(stopped, c
     run, status = start("refused", "train.micro_batch=4")
     told = capsys.readouterr().err.splitlines()[-1]
     assert status == 2
-    assert "at micro-batch 4 what was trained at 8, and BatchNormAct2d, " in told
-    assert "set train.micro_batch=8, or accept it with --accept-micro-batch" in told
+    assert "at micro-batch 4, after training at 8, which changes the result, since BatchNormAct2d, " in told
+    assert "set train.micro_batch=8, or accept the change with --accept-micro-batch" in told
     assert (run.status().state, run.status().step, run.status().reason) == ("failed", 3, told)
     run, status = start("refused", "train.micro_batch=8")  # what it says to set
     assert (status, run.summary()["micro_batches"]) == (0, ["8"])
@@ -55,7 +55,7 @@ def test_batch_norm_and_dropout_refuse_it_and_an_accepted_one_is_told(stopped, c
 
     run, status = start("accepted", "train.micro_batch=4", "--accept-micro-batch")
     assert status == 0
-    assert "going on at micro-batch 4 what was trained at 8, as --accept-micro-batch says" in caplog.text
+    assert "continuing at micro-batch 4, after training at 8 (--accept-micro-batch)" in caplog.text
     assert run.summary()["micro_batches"] == run.env()["micro_batches"] == ["8", "4"]
     assert topology([read_run(run.path)]) == "single, micro-batch 8 then 4"
 
@@ -84,7 +84,10 @@ def test_the_number_of_processes_alone_is_told_once_with_the_way_back(tmp_path, 
     command += [write_recipe(tmp_path, mapping), "--run-dir", str(run.path)]
     refused = completed(command)
     assert refused.returncode != 0
-    assert refused.stderr.count("set train.micro_batch=16 with 1 process, or accept it with --accept-micro-batch") == 1
+    assert (
+        refused.stderr.count("set train.micro_batch=16 with 1 process, or accept the change with --accept-micro-batch")
+        == 1
+    )
     assert completed([*command, "--accept-micro-batch"]).returncode == 0
     assert run.summary()["micro_batches"] == ["16", "8"]
 
@@ -111,7 +114,7 @@ def test_a_layout_with_the_same_micro_batch_is_the_same():
 def test_an_accepted_one_stays_accepted_and_stays_told():
     accepted = replace(BEFORE, micro_batch=4, micro_batches=asked(BEFORE, micro_batch=4, accepted=True))
     assert asked(accepted, micro_batch=4) == ["8", "4"]
-    with pytest.raises(UsageError, match="at micro-batch 8 what was trained at 4"):
+    with pytest.raises(UsageError, match="at micro-batch 8, after training at 4"):
         asked(accepted)
     assert asked(accepted, accepted=True) == ["8", "4", "8"]
 

@@ -104,7 +104,7 @@ def test_weights_of_a_run_bring_its_own(tmp_path, caplog):
     shutil.copy(source / "model.json", tmp_path)
     assert prepared(timm(alone)) == own
     (tmp_path / "model.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"model.json is damaged: .*; mend or remove it, or give data.mean"):
+    with pytest.raises(ModelError, match=r"model.json is damaged: .*; correct or remove it, or give data.mean"):
         prepared(timm(alone))
 
 

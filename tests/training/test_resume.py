@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, monkeypatch, un
     leftover = run.checkpoints / "step_00000013.partial"
     leftover.mkdir()
     resumed = train(RECIPES["sgd"], run.path)
-    assert "passing over checkpoint step_00000012: optimizer-00000-of-00001.safetensors" in caplog.text
+    assert "skipping checkpoint step_00000012: optimizer-00000-of-00001.safetensors" in caplog.text
     assert not leftover.exists()
     assert lines(resumed) == lines(uninterrupted["sgd"])
     for path in run.checkpoints.glob("*/manifest.json"):

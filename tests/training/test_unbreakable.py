@@ -44,7 +44,7 @@ def test_any_damaged_file_means_the_checkpoint_before(checkpoints, tmp_path, cap
         found = checkpoint.newest(folder)
         assert found is not None
         assert found[1].step == 3
-        assert f"passing over checkpoint {newest.name}" in caplog.text
+        assert f"skipping checkpoint {newest.name}" in caplog.text
         # A damaged manifest may speak of another file: its entry is what was hit.
         assert name in caplog.text or name == "manifest.json"
 

@@ -106,7 +106,7 @@ def test_stopped_process_is_named_by_the_other_in_time(tmp_path):
         gone_within(30, pids[:1])
         os.kill(pids[1], signal.SIGKILL)
         rest = launcher.communicate(timeout=40)[1]
-    assert line.startswith(f"rank 1 (process {pids[1]} on {HERE.host}) gives no sign of life for 3 s, in phase train")
+    assert line.startswith(f"rank 1 (process {pids[1]} on {HERE.host}) has sent no heartbeat for 3 s, in phase train")
     assert "exitcode  : 75" in rest
     status = RunDir(tmp_path).status()
     assert status.state == "interrupted"

@@ -34,7 +34,9 @@ def test_three_kills_change_nothing(proof):
     assert verdict.steps == 80
     assert verdict.tensors > 100
     log = (folder / "killed.log").read_text()
-    assert log.count(" steps an epoch, 80 in all") == 4 and " in all, from step" in log  # thrice killed, and resumed
+    assert (
+        log.count(" steps per epoch, 80 in total") == 4 and " in total, from step" in log
+    )  # thrice killed, and resumed
 
 
 @pytest.mark.launch

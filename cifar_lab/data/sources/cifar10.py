@@ -130,6 +130,6 @@ def _from_hub(split: str) -> RawSplit:
     except DataError as error:
         raise DataError(
             f"CIFAR-10 was not found: data.root and CIFAR_LAB_DATA are not set, {Path('data').resolve()} does not hold "
-            f"it, and {error}. Set CIFAR_LAB_DATA or data.root to a copy, or use data.name=shapes, which needs none"
+            f"it, and {error}. Set CIFAR_LAB_DATA or data.root to a copy, or use data.name=shapes, which needs no files"
         ) from error
     return _from_tables(tables, split)
