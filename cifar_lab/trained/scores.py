@@ -98,7 +98,10 @@ def _confusion(measured: Mapping[str, Any]) -> str:
     names = [one["name"] for one in measured["classes"]]
     if len(names) > WIDEST:
         return f"the confusion matrix of {len(names)} classes is in the output of --json"
-    short = [name[:5] for name in names]
-    rows = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, measured["confusion"], strict=True)]
+    short = [name if len(name) <= 5 else f"{name[:4]}…" for name in names]  # ten of them fit 80 columns
+    rows = [
+        [name if len(name) <= 12 else f"{name[:11]}…", *(f"{count:,}" for count in row)]
+        for name, row in zip(names, measured["confusion"], strict=True)
+    ]
     told = "confusion matrix: rows are true classes, columns are predicted classes"
     return f"{told}\n{table(rows, ('', *short), numbers=short)}"

@@ -166,6 +166,15 @@ def test_the_list_of_mistakes_is_the_run_s_and_that_of_another_split_has_its_ids
     assert "exists already" in capsys.readouterr().err
 
 
+def test_the_confusion_matrix_of_ten_classes_fits_80_columns_and_a_cut_name_says_so(capsys):
+    """As in a pipe, where nothing is folded."""
+    assert evaluate.main([str(saved_run("vit").path)]) == 0
+    _, heading, *rows = capsys.readouterr().out.splitlines()[-12:]
+    assert heading.split()[:4] == ["circ…", "squa…", "tria…", "cross"]
+    assert rows[6].startswith("horizontal_…  ")
+    assert max(map(len, (heading, *rows))) <= 80
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
