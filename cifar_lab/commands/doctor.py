@@ -38,8 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs will be made (default: runs)")
     parser.add_argument("--run-dir", metavar="DIR", help="the run directory, instead of one below --runs")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    before = threading.active_count()
     status = answer(parser, _run, argv)
-    if threading.active_count() > 1:
+    if threading.active_count() > before:
         # A store that waits for a program that keeps silent, and hears from it now, would abort the interpreter's end.
         sys.stdout.flush()
         os._exit(status)

@@ -15,7 +15,7 @@ from cifar_lab.rundir.directory import RunDir
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name a recipe"),
+        ([], "RECIPE is missing"),
         (["--bogus"], "unknown option --bogus"),
         (["-x"], "unknown option -x"),
         (["R", "--nproc"], "--nproc needs a value"),

@@ -91,7 +91,7 @@ def test_what_only_the_hub_has_is_said(place: Path, capsys: pytest.CaptureFixtur
         assert found(capsys, *overrides) == FROM_HUB
     assert dry_run.show("demo", HUB) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[-7:])
-    assert lines["images"] == lines["length"] == lines["model"] == "known after the data are read"
+    assert lines["images"] == lines["length"] == lines["model"] == "not known before the data are read"
     assert lines["data"].startswith("from the hub: ")
 
 

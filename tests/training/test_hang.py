@@ -36,7 +36,9 @@ def test_stopped_process_is_named_by_rank_host_phase_and_step():
 
 
 def test_stopped_process_is_named_even_before_its_silence_is_over_the_limit():
-    assert reason(seen(0, stuck=10.5), seen(1, silent=9, stuck=10.5)).startswith("rank 1 (process 101 on node1) gives")
+    assert reason(seen(0, stuck=10.5), seen(1, silent=9, stuck=10.5)).startswith(
+        "rank 1 (process 101 on node1) has sent no"
+    )
 
 
 def test_hanging_main_thread_is_named_not_those_who_wait_for_it():
