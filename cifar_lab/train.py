@@ -118,6 +118,9 @@ def _train(arguments: argparse.Namespace) -> int:
         **place,
     )
     if not outcome.completed:
+        from cifar_lab.runtime.signals import end_quietly
+
+        end_quietly()
         return EXIT_STOPPED
     if is_main():
         print(outcome.run_dir.path)

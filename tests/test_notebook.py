@@ -79,7 +79,7 @@ def test_runs_from_the_first_cell_to_the_last(tmp_path: Path) -> None:
         steps = [line["step"] for line in run.metrics() if line["split"] == "val"]
         assert steps == sorted(set(steps)) and len(steps) == 6
     assert re.search(r"^stopped at step \d+; start again to continue$", said, re.MULTILINE)
-    assert re.search(r"in all, from step \d+$", said, re.MULTILINE)
+    assert re.search(r"in total, from step \d+$", said, re.MULTILINE)
     table = said[said.rindex("rank ") :]
     assert "demo" in table and "lite0" in table
     shown = [output["data"] for output in outputs(notebook) if output["output_type"] == "display_data"]

@@ -40,6 +40,13 @@ def stop_flag() -> Iterator[StopFlag]:
             signal.signal(number, handler)
 
 
+def end_quietly() -> None:
+    """A run that has saved and ends: another signal must not change its exit status."""
+    if threading.current_thread() is threading.main_thread():
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)  # a Python handler is gone early in the interpreter's end
+
+
 def die_with_parent(grace: float = GRACE_SECONDS) -> None:
     """When the launcher dies, get SIGTERM (so save and stop), and SIGKILL `grace` seconds later.
 

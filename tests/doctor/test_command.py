@@ -78,7 +78,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     rows = {line[8:].split("  ")[0].strip(): line for line in done.stdout.splitlines() if line[:2] in ("ok", "wa")}
     for name in ("python", "packages", "nodes", "data", "W&B", "runs", "disk", "cache", "torch", "step", "batch"):
         assert rows[name].startswith("ok"), rows[name]
-    assert "2 processes x 1 x 8, zero2 on cpu" in rows["batch"]
+    assert "2 processes (zero2, cpu) x 1 accumulation step x micro-batch 8" in rows["batch"]
     assert "deepspeed" in rows["packages"]
     assert sorted(os.listdir(tmp_path)) == ["small.yaml"]  # nothing is left behind
 
@@ -117,7 +117,7 @@ def test_everything_is_broken_at_once(tmp_path: Path, hidden) -> None:
     }.items():
         assert found[name]["state"] == "FAIL", found[name]
         assert word in found[name]["says"] + found[name]["fix"]
-    assert (found["W&B"]["state"], found["W&B"]["says"]) == ("warning", f"offline: {url} does not answer within 5 s")
+    assert (found["W&B"]["state"], found["W&B"]["says"]) == ("warning", f"offline: {url}: timed out")
 
 
 def test_what_is_the_callers_mistake(tmp_path: Path, hidden) -> None:

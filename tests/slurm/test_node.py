@@ -162,7 +162,7 @@ def test_doctor_speaks_for_all_nodes(srun, recipe, slurm) -> None:
         assert found["all-reduce (gloo)"]["state"] == "ok"
         assert "MB/s" in found["all-reduce (gloo)"]["says"]
         assert all(f"{node} (eth0 {address})" in found["links"]["says"] for node, address in slurm.addresses.items())
-        assert found["batch"]["says"] == "16 = 2 processes x 1 x 8, ddp on cpu"
+        assert found["batch"]["says"] == "16 = 2 processes (ddp, cpu) x 1 accumulation step x micro-batch 8"
     assert {check["name"]: check["state"] for check in hosts["node2"]}["shared runs"] == "ok"
     # What is wrong on the other node alone: it has folders of its own, and no room to write.
     away = 'if [ $SLURM_NODEID = 1 ]; then mkdir -p local; mount -t tmpfs -o ro none local; fi; exec "$@"'
@@ -184,6 +184,6 @@ def test_doctor_names_what_keeps_the_nodes_apart(srun, slurm, tmp_path) -> None:
     with cut(slurm, "node2"):
         answers = by_hand(slurm, DOCTOR, tmp_path, CIFAR_LAB_MEETING_SECONDS="5")
     assert [status for status, _ in answers] == [1, 1]
-    assert "node 1 did not come" in answers[0][1]
+    assert "node 1 did not connect" in answers[0][1]
     assert "node2: FAIL    links" in answers[1][1]
     assert "cannot reach node 0" in answers[1][1]

@@ -100,7 +100,7 @@ def test_stopped_process_is_named_by_the_other_in_time(tmp_path):
         step = read_beat(tmp_path, 0).step
         os.kill(pids[1], signal.SIGSTOP)
         line = launcher.stderr.readline()
-        while "sign of life" not in line:
+        while "has sent no heartbeat" not in line:
             assert line, "ended without a word"
             line = launcher.stderr.readline()
         gone_within(30, pids[:1])
