@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,17 @@ class Calibration:
         )
 
 
+def binned(confidences: NDArray[Any], right: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Of each bin the number of answers, the sum of their confidences, and how many are right; both arguments are (n,).
+
+    A confidence on an edge belongs to the lower bin, one that is not a number to the lowest.
+    """
+    confidences = np.nan_to_num(confidences.astype(np.float64))
+    places = np.digitize(confidences, np.arange(1, BINS) / BINS, right=True)
+    counts = np.bincount(places, minlength=BINS)
+    return counts, np.bincount(places, confidences, BINS), np.bincount(places, right, BINS)
+
+
 def calibration(name: str, label: str, experiment: Experiment) -> Calibration | None:
     """That of all its seeds together; None where no seed has confidences."""
     known = [
@@ -64,7 +76,5 @@ def calibration(name: str, label: str, experiment: Experiment) -> Calibration | 
     if not known:
         return None
     confidences, right = (np.concatenate(columns) for columns in zip(*known, strict=True))
-    places = np.clip(np.ceil(confidences * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    counts = np.bincount(places, minlength=BINS)
-    sure, correct = (np.bincount(places, of, BINS) / np.maximum(counts, 1) for of in (confidences, right))
-    return Calibration(name, label, len(known), counts, sure, correct)
+    counts, *sums = binned(confidences, right)
+    return Calibration(name, label, len(known), counts, *(one / np.maximum(counts, 1) for one in sums))

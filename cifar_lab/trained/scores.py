@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from cifar_lab.cli.printable import error_rate, percent, shown
 from cifar_lab.cli.table import table
+from cifar_lab.report.calibration import BINS, binned
 
-BINS = 15
 WIDEST = 20  # classes of which the confusion matrix still fits a terminal
 
 Array = npt.NDArray[Any]
@@ -39,9 +39,7 @@ def calibration(confidences: Array, right: Array) -> dict[str, Any]:
     Expected calibration error over `BINS` bins (low, high] of equal width (Guo et al. 2017, arXiv 1706.04599,
     equation 3). Bins without predictions have no means.
     """
-    confidences = np.nan_to_num(confidences.astype(np.float64))
-    place = np.digitize(confidences, np.arange(1, BINS) / BINS, right=True)
-    counts, sure, hits = (np.bincount(place, weights, BINS) for weights in (None, confidences, right))
+    counts, sure, hits = binned(confidences, right)
     bins = [
         {
             "low": i / BINS,
@@ -53,7 +51,7 @@ def calibration(confidences: Array, right: Array) -> dict[str, Any]:
         for i in range(BINS)
     ]
     ece = float(np.abs(sure - hits).sum()) / len(confidences)
-    return {"ece": ece, "mean_confidence": float(confidences.mean()), "bins": bins}
+    return {"ece": ece, "mean_confidence": float(sure.sum()) / len(confidences), "bins": bins}
 
 
 def _share(part: float, whole: int) -> float | None:

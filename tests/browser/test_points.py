@@ -1,11 +1,9 @@
 """What a pointer is told of a single point: its run, its epoch and its value, with the script and without it."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser.chromium import Chromium, missing
+from browser.chromium import Chromium
 from PIL import Image
 from support.written_runs import written
 
@@ -32,17 +30,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.new("RGB", (968, 300), "white").save(run.path / "mistakes.png")
     assert main([str(runs), "--out", str(runs.parent / "out")]) == 0
     return runs.parent / "out"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    lacking = missing()
-    if lacking:
-        if "browser" in os.environ.get("CIFAR_LAB_REQUIRE", ""):
-            pytest.fail(lacking)
-        pytest.skip(lacking)
-    with Chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 def test_a_file_of_plots_tells_the_value_of_a_point_without_a_script(chromium: Chromium, report: Path) -> None:

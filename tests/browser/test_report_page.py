@@ -1,12 +1,10 @@
 """The report in a real browser: quiet, offline, readable at a desk and on a phone, by day and by night."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser.checks import COLLISIONS, COLOURS, CONTRAST, CUT, FONT, LINES, WIDTHS
-from browser.chromium import Chromium, missing
+from browser.chromium import Chromium
 from support.written_runs import written, written_study
 
 from cifar_lab.commands.report import main
@@ -40,17 +38,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (written(runs, "resnet18", 8).path / "summary.json").write_text("{")
     assert main([str(runs), "--out", str(runs.parent / "out")]) == 0
     return runs.parent / "out" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    lacking = missing()
-    if lacking:
-        if "browser" in os.environ.get("CIFAR_LAB_REQUIRE", ""):
-            pytest.fail(lacking)
-        pytest.skip(lacking)
-    with Chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.mark.parametrize(("width", "dark"), SIZES)

@@ -26,7 +26,7 @@ ROOMS: dict[str, str] = {
     "doctor": "files recipe models data planning cluster tracking runtime",
     "training": "files cli recipe models rundir data planning tracking runtime checkpoint",
     "status": "files cli recipe rundir checkpoint",
-    "trained": "cli recipe models rundir data runtime checkpoint training",
+    "trained": "cli recipe models rundir data report runtime checkpoint training",
     "profiling": "files cli recipe rundir runtime training",
     "study": "cli recipe rundir runtime status",
     "verify": "rundir data checkpoint",
