@@ -20,7 +20,7 @@ from PIL import Image
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import Stream
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CROP_FLIP = {"crop_padding": 4, "flip": True}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cifar_lab.data.randomness import Purpose, draw, integers
 from cifar_lab.data.raw import DataError
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 # Where an index_select would first write out all of a view that overlaps itself: 10 G bytes for 500 pictures of 32 px.
 NO_OVERLAP = ("mps",)

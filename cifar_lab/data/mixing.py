@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cifar_lab.data.randomness import Purpose, draw, integers, uniform
 from cifar_lab.data.rectangles import around, blanks, inside, mask_sides
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 NUM_QUANTILES = 4096
 _GRID = 1 << 16

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cifar_lab.data import operations
 from cifar_lab.data.randomness import Purpose, draw, integers, uniform
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cifar_lab.data.randomness import Purpose, draw, hash64, integers, uniform
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 ERASE_AREA = (0.02, 1 / 3)
 ERASE_ASPECT = (0.3, 3.3)

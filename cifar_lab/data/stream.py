@@ -24,7 +24,7 @@ from cifar_lab.data.randaugment import RandAugment
 from cifar_lab.data.randomness import epoch_order
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.rectangles import draw_blanks, draw_noise, fill_noise_, mask_sides
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 
 @dataclass(frozen=True)

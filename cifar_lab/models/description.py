@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from cifar_lab.errors import UsageError, UserError
-from cifar_lab.recipe.schema import PositiveFloat, PositiveInt, Section, per_channel
+from cifar_lab.recipe.section import PositiveFloat, PositiveInt, Section, per_channel
 
 DESCRIPTION = "model.json"
 

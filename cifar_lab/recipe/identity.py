@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from cifar_lab.recipe.schema import SCHEMA_VERSION, Recipe, Section, fields
+from cifar_lab.recipe.schema import SCHEMA_VERSION, Recipe, fields
+from cifar_lab.recipe.section import Section
 
 
 def flatten(section: Section, prefix: str = "") -> dict[str, Any]:

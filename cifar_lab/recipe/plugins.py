@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from cifar_lab.recipe.errors import Problem, did_you_mean, grouped, said
-from cifar_lab.recipe.schema import PositiveFloat, PositiveInt, Rate
+from cifar_lab.recipe.section import PositiveFloat, PositiveInt, Rate
 
 _PACKAGE = Path(__file__).parents[1]
 _TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
-from cifar_lab.recipe.schema import Augment, Optim
+from cifar_lab.recipe.augment import Augment
+from cifar_lab.recipe.schema import Optim
 
 
 @dataclass(frozen=True, kw_only=True)

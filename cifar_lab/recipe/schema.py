@@ -9,72 +9,28 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
+
+from cifar_lab.recipe.augment import Augment
+from cifar_lab.recipe.section import (
+    Fraction,
+    InnerFraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Part,
+    PositiveFloat,
+    PositiveInt,
+    Rate,
+    Section,
+    identity,
+    operational,
+    per_channel,
+)
 
 SCHEMA_VERSION = 2  # of the keys and of the arithmetic: another one is another experiment
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-InnerFraction = Annotated[float, Field(gt=0, lt=1)]
-Part = Annotated[float, Field(gt=0, le=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-# YAML has lists only; `strict` would refuse them for a tuple.
 TestTimeAugmentation = bool | Literal["translate"]
-Floats = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
-
-
-def per_channel(values: tuple[float, ...]) -> tuple[float, ...]:
-    """One value for each of red, green and blue; a single one is all channels'. Raises ValueError."""
-    if len(values) not in (1, 3):
-        raise ValueError("give three values (red, green, blue) or one for all")
-    return values * (3 // len(values))
-
-
-def operational(default: Any, description: str) -> Any:
-    """A field that does not change the result and so is not part of the run's identity."""
-    return Field(default, description=description, json_schema_extra={"operational": True})
-
-
-def identity(default: Any, description: str) -> Any:
-    """A field that changes the result."""
-    return Field(default, description=description)
-
-
-class Section(BaseModel):
-    """Frozen, strict, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Augment(Section):
-    """Augmentation of training pictures; every draw depends on (seed, epoch, sample id, purpose) alone."""
-
-    crop_padding: NonNegativeInt = identity(0, "Pixels of padding on each side before the random crop.")
-    padding_mode: Literal["zero", "reflect"] = identity("zero", "Values of the padding.")
-    flip: bool | Literal["alternating"] = identity(
-        False, "Horizontal flip: true draws each epoch, `alternating` flips every other epoch (arXiv 2404.00498)."
-    )
-    cutout: NonNegativeInt = identity(
-        0,
-        "Side in source pixels of the square that is set to the mean; an odd side is one less (arXiv 1708.04552).",
-    )
-    erase_prob: Fraction = identity(0.0, "Probability of random erasing (arXiv 1708.04896).")
-    erase_value: Literal["mean", "random"] = identity(
-        "mean", "New value of erased pixels: the mean, or (as in the paper) a random byte for each pixel and channel."
-    )
-    mixup_alpha: NonNegativeFloat = identity(0.0, "Beta(a, a) parameter of mixup; 0 is off (arXiv 1710.09412).")
-    cutmix_alpha: NonNegativeFloat = identity(0.0, "Beta(a, a) parameter of CutMix; 0 is off (arXiv 1905.04899).")
-    randaugment_ops: NonNegativeInt = identity(0, "RandAugment operations per picture; 0 is off (arXiv 1909.13719).")
-    randaugment_magnitude: Annotated[float, Field(ge=0, le=10)] = identity(
-        9.0, "RandAugment magnitude, 0 to 10 as in timm: 9 turns by 27 degrees (torchvision's 9, of 0 to 30, by 9)."
-    )
-    randaugment_prob: Part = identity(1.0, "Probability of each RandAugment operation (timm's `p`).")
-    randaugment_std: NonNegativeFloat = identity(0.0, "Deviation of the magnitude, which is then clipped (`mstd`).")
 
 
 class Data(Section):

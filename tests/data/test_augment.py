@@ -12,7 +12,7 @@ from cifar_lab.data import augment
 from cifar_lab.data.augment import CropFlip, Normalize, write_channels_last
 from cifar_lab.data.randomness import Purpose, draw, hash64, integers
 from cifar_lab.data.rectangles import draw_blanks, draw_cutout, draw_erasing, draw_noise, fill_noise_, mask_sides
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from cifar_lab.data.mixing import PairDraws, beta_quantiles, draw_pairs, mix_pairs_, soft_cross_entropy
 from cifar_lab.data.randomness import Purpose, draw, integers
 from cifar_lab.data.rectangles import mask_sides
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 IDS = torch.arange(0, 40000, 2)
 SIZE = (32, 32)

@@ -10,7 +10,7 @@ from cifar_lab.data.augment import CropFlip
 from cifar_lab.data.mixing import draw_pairs
 from cifar_lab.data.randaugment import RandAugment
 from cifar_lab.data.rectangles import draw_cutout, draw_erasing
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 IDS = 3 * torch.arange(400) + 5
 SEED, EPOCH = 1, 2

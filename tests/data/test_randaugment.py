@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from cifar_lab.data.randaugment import NUM_LEVELS, OPERATIONS, RandAugment, RandAugmentDraws, levels
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 COUNT = 16
 

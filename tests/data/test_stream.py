@@ -12,7 +12,7 @@ from support.pictures import MEAN, STD, make_stream, random_pictures, whole_batc
 from cifar_lab.data.mixing import draw_pairs
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import EvalStream
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 DATA = random_pictures(60)
 CROP_FLIP = {"crop_padding": 4, "flip": True}

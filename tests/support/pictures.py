@@ -9,7 +9,7 @@ import torch
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import Stream
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 

@@ -11,7 +11,7 @@ from cifar_lab.data.images import ImageSet
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.stream import Stream
 from cifar_lab.files.contact_sheet import CELL, cut_tile
-from cifar_lab.recipe.schema import Augment
+from cifar_lab.recipe.augment import Augment
 from cifar_lab.training.sheets import draw_augmented
 
 PREPARATION = Preparation(8, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))

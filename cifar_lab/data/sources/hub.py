@@ -14,7 +14,7 @@ from pydantic import Field
 from cifar_lab.data.on_disk import files_below, stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.tables import Table, folder_splits, parquet_files, parquet_splits, picture_files, to_raw
-from cifar_lab.recipe.schema import PositiveInt
+from cifar_lab.recipe.section import PositiveInt
 
 
 def load(

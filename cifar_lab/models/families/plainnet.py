@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from cifar_lab.models.families._residual import ResidualNet
-from cifar_lab.recipe.schema import PositiveInt
+from cifar_lab.recipe.section import PositiveInt
 
 
 def build(

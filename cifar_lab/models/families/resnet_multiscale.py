@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cifar_lab.models.families._residual import ResidualNet, conv, init_weights
-from cifar_lab.recipe.schema import PositiveInt
+from cifar_lab.recipe.section import PositiveInt
 
 
 def build(

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cifar_lab.models import ModelError
-from cifar_lab.recipe.schema import PositiveInt
+from cifar_lab.recipe.section import PositiveInt
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 STEM_CHANNELS = 24  # as in airbench: the 2 * 2 * 3 directions of a patch, and their negatives

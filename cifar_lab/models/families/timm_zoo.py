@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cifar_lab.models import ModelError
 from cifar_lab.models.weights import classifier_tensors, describe_mismatch, keep_own_classifier
-from cifar_lab.recipe.schema import PositiveInt, Rate
+from cifar_lab.recipe.section import PositiveInt, Rate
 
 HUB_TIMEOUT = 10.0  # seconds
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from cifar_lab.models import ModelError
-from cifar_lab.recipe.schema import PositiveFloat, PositiveInt, Rate
+from cifar_lab.recipe.section import PositiveFloat, PositiveInt, Rate
 
 
 def build(
