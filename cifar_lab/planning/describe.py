@@ -117,10 +117,10 @@ def _command(plan: Plan, option: Option, path: str, overrides: Sequence[str]) ->
     if name != "single_gpu":
         words += ["--num_processes", str(setup.world_size)]
     prefix = "ACCELERATE_USE_CPU=true " if name == "cpu" else ""
-    return prefix + shlex.join([*words, "-m", "cifar_lab.train", path, *overrides, *changes(plan, option)])
+    return prefix + shlex.join([*words, "-m", "cifar_lab.train", path, *overrides, *_changes(plan, option)])
 
 
-def changes(plan: Plan, option: Option) -> list[str]:
+def _changes(plan: Plan, option: Option) -> list[str]:
     """What the recipe does not say yet, as overrides."""
     recipe, layout = plan.recipe, option.layout
     values = {

@@ -16,8 +16,6 @@ from cifar_lab.commands import plan
 from cifar_lab.errors import UsageError
 from cifar_lab.planning import footprint as footprints
 from cifar_lab.planning import kept_answer
-from cifar_lab.planning.hardware import FILL
-from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import load_recipe
 from cifar_lab.recipe.schedule import Schedule
 
@@ -178,35 +176,6 @@ def test_what_was_measured_is_kept(measured, monkeypatch) -> None:
         footprints.model_footprint(
             load_recipe(measured, ["model.args.depth=3"]), footprints.known_sizes(recipe), measure=False
         )
-
-
-def test_a_run_is_warned(measured, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(kept_answer.subprocess, "run", None)
-    small_eval = "eval.batch=1"
-    ddp = [measured, small_eval, "--gpus", "2", "--strategy", "ddp"]
-    whole, half = (
-        planned(capsys, *ddp, "--micro-batch", size)["plans"][0]["memory"]["total"] for size in ("256", "128")
-    )
-    whole, between = (
-        round(size / FILL) + 2 for size in (whole, (whole + half) // 2)
-    )  # a GPU is not filled to the brim
-    recipe = load_recipe(measured, [small_eval])
-    assert fits(recipe, 2, whole, "ddp") is None
-    warning = fits(recipe, 2, between, "ddp")
-    told = "the plan says that this will not fit under ddp: set train.micro_batch=128; `cifar-lab plan` tells more"
-    assert warning == told
-    assert fits(load_recipe(measured, [small_eval, "train.micro_batch=128"]), 2, between, "ddp") is None
-    assert "GiB at micro-batch 1, " in str(fits(recipe, 2, 2**20, "ddp"))
-    many = load_recipe(measured, ["eval.batch=50000"])
-    fewer = str(fits(many, 2, 2 * whole, "ddp")).partition("set eval.batch=")[2].partition(";")[0]
-    assert fits(load_recipe(measured, [f"eval.batch={fewer}"]), 2, 2 * whole, "ddp") is None
-    assert 1 < int(fewer) < 50_000
-    # Where the evaluation is too large for the smaller micro-batch too, both are named.
-    both = str(fits(many, 2, between, "ddp")).partition(": set ")[2].partition(";")[0].split(" ")
-    assert [word.partition("=")[0] for word in both] == ["train.micro_batch", "eval.batch"]
-    assert fits(load_recipe(measured, both), 2, between, "ddp") is None
-    # Not measured yet: no opinion, and nothing is started.
-    assert fits(load_recipe(measured, ["model.args.depth=3"]), 2, 2**20, "ddp") is None
 
 
 def test_the_test_split_counts_where_there_is_no_validation(measured, capsys) -> None:
