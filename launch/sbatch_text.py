@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from submit_options import Options, SubmitError
 
-AS_GIVEN = ("gpus-per-node", "cpus-per-task", "mem", "time", "partition", "account", "qos", "constraint")
 MARKER = "# --- body ---"
 # What shellcheck says of quoted text that looks like code or like typographic quotes: here it is meant literally.
 LITERAL = "# shellcheck disable=SC1003,SC1110,SC1111,SC1112,SC2016,SC2088"
@@ -59,7 +58,8 @@ def directives(options: Options, name: str, array: Array | None) -> dict[str, st
         "job-name": options.job_name or name,
         "nodes": options.nodes,
         "ntasks-per-node": 1,
-        **{key: getattr(options, key.replace("-", "_")) for key in AS_GIVEN},
+        "gpus-per-node": options.gpus_per_node,
+        "time": options.time,
         "array": None if array is None else _array(array),
         "dependency": options.after and "afterany:" + options.after.replace(",", ":"),
         "requeue": "",
@@ -67,11 +67,7 @@ def directives(options: Options, name: str, array: Array | None) -> dict[str, st
         "open-mode": "append",
         "output": f"slurm/logs/{log_name(array is not None)}",
     }
-    chosen: dict[str, str | None] = {key: str(value) or None for key, value in values.items() if value is not None}
-    for option in options.sbatch_option:
-        key, equals, value = option.removeprefix("--").partition("=")
-        chosen[key] = value if equals else None
-    return chosen
+    return {key: str(value) or None for key, value in values.items() if value is not None} | options.others
 
 
 def log_name(is_array: bool) -> str:

@@ -141,11 +141,13 @@ def _queue(job: Job) -> str:
             "there is no sbatch here: run this on a login node, or see the script with --dry-run"
         ) from None
     said = answer.stderr.decode(errors="replace").strip()
-    if answer.returncode:
-        raise SlurmError(f"Slurm did not take the job: {said or f'sbatch ended with status {answer.returncode}'}")
+    job_id = answer.stdout.decode(errors="replace").strip().partition(";")[0]
+    if answer.returncode or not job_id.isdecimal():  # an option may have asked for something else
+        said = said or job_id or f"sbatch ended with status {answer.returncode}"
+        raise SlurmError(f"Slurm did not take the job: {said}")
     if said:
         _note(said)
-    return answer.stdout.decode(errors="replace").strip().partition(";")[0]
+    return job_id
 
 
 def _remember(job: Job, job_id: str, *, is_array: bool) -> list[str]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
-
-import header_forms as forms
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 LAUNCHERS = ("torchrun", "accelerate")
+# Of sbatch: what the script or an option of ours sets, and what another way of asking for GPUs is called.
+OWN = (
+    *("array", "chdir", "dependency", "gpus-per-node", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode"),
+    *("no-requeue", "output", "requeue", "signal", "time", "wait", "wrap"),
+)
+GPU_OPTION = re.compile(r"gres|gpus(-per-.*)?")
 
 DESCRIPTION = """\
 Queue a recipe on a Slurm cluster: on one node, on many, or as a sweep (one job
@@ -21,7 +28,7 @@ command again queues only what is neither completed nor queued.
 EPILOG = """\
 examples:
   launch/submit.py recipes/vit_tiny.yaml --gpus-per-node 4 --time 4:00:00 \\
-    --partition gpu --account my_lab
+    --partition=gpu --account=my_lab --mem=64G
   launch/submit.py recipes/vit_tiny.yaml --gpus-per-node 4 seed=1 --dry-run
   launch/submit.py recipes/eva02_large.yaml --nodes 2 --gpus-per-node 8 \\
     --gpu a100-80gb --strategy zero2
@@ -30,8 +37,10 @@ examples:
   launch/submit.py recipes/resnet18.yaml --gpus-per-node 1 \\
     --sweep recipes/sweeps/lr_seed.yaml
   launch/submit.py recipes/demo.yaml --after 1234 --watch \\
-    --sbatch-option exclude=node7
+    --exclude=node7 --exclusive
 
+Options of sbatch that are not listed go into the script as they are; write each
+as one word, with =. --cpus-per-task and --mem are for all processes of a node.
 Paths in overrides are relative to the checkout, where the job runs. All words
 between --sweep and the next option belong to the sweep. To change more of the
 script: --dry-run > my.sbatch, edit it, then sbatch my.sbatch in the checkout.
@@ -62,9 +71,15 @@ class Options(argparse.Namespace):
         return int(self.gpus_per_node.rpartition(":")[2]) if self.gpus_per_node else 0
 
     @property
+    def others(self) -> dict[str, str | None]:
+        """Options that are handed to sbatch as they are, without their dashes; None for one that stands alone."""
+        words = [word[2:].partition("=") for word in self.sbatch]
+        return {name: value if equals else None for name, equals, value in words}
+
+    @property
     def uses_gpus(self) -> bool:
         """Whether the job asks for GPUs in one way or the other."""
-        return bool(self.num_gpus) or any(forms.GPU_OPTION.fullmatch(_name(option)) for option in self.sbatch_option)
+        return bool(self.num_gpus) or any(map(GPU_OPTION.fullmatch, self.others))
 
     @property
     def processes(self) -> int:
@@ -82,18 +97,36 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments"):
-            message += "; an override is dotted.key=value, a recipe that begins with a dash is ./-name.yaml"
+            message += (
+                "; an override is dotted.key=value, an option of sbatch is written in full, such as --partition=gpu, a "
+                "recipe that begins with a dash is ./-name.yaml"
+            )
         self.exit(2, f"submit.py: {message.replace('RECIPE, key=value', 'RECIPE')} (see --help)\n")
 
 
 def parse(argv: list[str]) -> Options:
-    """The options of a call; leaves by SystemExit for --help (0) and for what argparse refuses (2)."""
+    """The options of a call; leaves by SystemExit for --help (0) and for what is refused (2)."""
     parser = _parser()
-    options = parser.parse_intermixed_args(_joined(argv), namespace=Options())
-    problem = _problem(options)
+    ours = parser._option_string_actions
+    known = [word[:2] != "--" or word == "--" or word.partition("=")[0] in ours for word in argv]
+    words = [word if is_known else f"--sbatch={word}" for word, is_known in zip(argv, known, strict=True)]
+    options = parser.parse_intermixed_args(words, namespace=Options())
+    problem = next(filter(None, (_other(word, ours) for word in options.sbatch)), None) or _problem(options)
     if problem:
         parser.error(problem)
     return options
+
+
+def _other(word: str, ours: Iterable[str]) -> str | None:
+    """Why a word that is no option of ours cannot be one of sbatch's."""
+    # Nothing can be quoted safely in a line of #SBATCH.
+    if not re.fullmatch(r"--[a-z][a-z-]{1,40}(=[A-Za-z0-9_.,:/@%+=*&|()\[\]-]{1,255})?", word):
+        return f"{word!r} is no option of sbatch in one word without spaces and quotes, such as --exclude=node7"
+    name = word[2:].partition("=")[0]
+    if any(own.startswith(name) for own in OWN):  # sbatch takes the beginning of a name for the whole
+        return f"--{name}: the script sets it itself; see the options that change it"
+    near = [] if GPU_OPTION.fullmatch(name) else difflib.get_close_matches(f"--{name}", ours, 1, 0.85)
+    return f"there is no option --{name}: did you mean {near[0]}?" if near else None
 
 
 def seconds(time: str | None) -> int | None:
@@ -115,7 +148,6 @@ def seconds(time: str | None) -> int | None:
 def _problem(options: Options) -> str | None:
     """The first contradiction in a call."""
     limit = seconds(options.time)
-    other = [_name(option) for option in options.sbatch_option]
     if options.launcher == "torchrun" and (options.strategy or "ddp") != "ddp":
         return f"--with torchrun starts ddp only: use --with accelerate with --strategy {options.strategy}"
     if options.num_gpus and options.processes > options.num_gpus:
@@ -132,34 +164,38 @@ def _problem(options: Options) -> str | None:
         return "--max-parallel is for --sweep"
     if options.member is not None and not options.sweep:
         return "--member is for --sweep"
-    for name in other:
-        if forms.OWN.fullmatch(name):
-            return f"--sbatch-option {name}: the script sets it itself; see --help for the option that changes it"
-        if forms.GPU_OPTION.fullmatch(name) and options.nproc is None:
-            return f"--sbatch-option {name}: give --gpus-per-node instead, or --nproc with it: processes a node"
+    for name in filter(GPU_OPTION.fullmatch, options.others):
+        if options.nproc is None:
+            return f"--{name}: give --gpus-per-node instead, or --nproc with it: processes a node"
     if options.gpu is not None and not options.uses_gpus:
         return f"--gpu {options.gpu}: the job asks for no GPU and would train on CPUs; give --gpus-per-node too"
     if options.gpu == "cpu":
         return "--gpu cpu: that would be a plan for this machine and not for the job's; leave it away"
-    dashed = [text for text in options.overrides + (options.sweep or []) if text.startswith("-")]
-    if dashed:
-        return f"{dashed[0]!r} starts with a dash: an override is dotted.key=value, such as optim.lr=1e-3"
+    for text in options.overrides:
+        if text.startswith("-") or "=" not in text:
+            return (
+                f"{text!r} is no override, which is dotted.key=value, such as optim.lr=1e-3; a value of an option of "
+                "sbatch stands in the same word: --partition=gpu"
+            )
     return None
 
 
-def _name(option: str) -> str:
-    return option.removeprefix("--").partition("=")[0]
+def _form(pattern: str, example: str, kind: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    """The values of an option, and how to say what they are."""
+
+    def read(text: str) -> Any:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {example}")
+        return kind(text)
+
+    return read
 
 
-def _joined(argv: list[str]) -> list[str]:
-    """`--sbatch-option --exclude=node7` as one word, or argparse would take the second for an option of its own."""
-    words: list[str] = []
-    for word in argv:
-        if words and words[-1] == "--sbatch-option":
-            words[-1] += f"={word}"
-        else:
-            words.append(word)
-    return words
+COUNT = _form(r"[1-9]\d{0,5}", "a number from 1", int)
+GPUS = _form(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63}:)?[1-9]\d{0,3}", "of the form 4 or a100:4")
+TIME = _form(r"\d{1,7}(:\d{1,2}){0,2}|\d{1,4}-\d{1,2}(:\d{1,2}){0,2}", "90 (minutes), 1:30:00 or 2-12:00:00")
+JOB_NAME = _form(r"\w[\w.+-]{0,63}", "a name of at most 64 letters, digits and _ . + -")
+JOBS = _form(r"\d{1,10}(_\d{1,7})?(,\d{1,10}(_\d{1,7})?)*", "of the form 1234 or 1234,1235_2")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,46 +209,33 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("recipe", metavar="RECIPE", help="a YAML file, such as recipes/resnet18.yaml")
     add("overrides", metavar="key=value", nargs="*", help="change the recipe, such as optim.lr=0.05")
-    add("--nodes", metavar="N", type=forms.count, default=1, help="number of nodes (default: 1)")
-    add("--gpus-per-node", metavar="[TYPE:]N", type=forms.GPUS, help="GPUs on each node (default: none, train on CPUs)")
-    add("--nproc", metavar="N", type=forms.count, help="processes on each node (default: one per GPU, else 1)")
-    add("--cpus-per-task", metavar="N", type=forms.count, help="CPU cores on each node, for all its processes")
-    add("--mem", metavar="M", type=forms.MEMORY, help="memory of each node, such as 64G")
-    add("--time", metavar="T", type=forms.TIME, help="time limit: 90 (minutes), 4:00:00 or 2-12:00:00")
-    add("--partition", metavar="P", type=forms.NAMES)
-    add("--account", metavar="A", type=forms.NAME)
-    add("--qos", metavar="Q", type=forms.NAME)
-    add("--constraint", metavar="C", type=forms.CONSTRAINT, help='such as "a100&ib"')
-    add("--job-name", metavar="J", type=forms.JOB_NAME, help="default: the recipe's name")
-    add(
-        "--sbatch-option",
-        metavar="OPT",
-        type=forms.SBATCH_OPTION,
-        action="append",
-        default=[],
-        help="any other option of sbatch; may be given several times",
-    )
+    add("--nodes", metavar="N", type=COUNT, default=1, help="number of nodes (default: 1)")
+    add("--gpus-per-node", metavar="[TYPE:]N", type=GPUS, help="GPUs on each node (default: none, train on CPUs)")
+    add("--nproc", metavar="N", type=COUNT, help="processes on each node (default: one per GPU, else 1)")
+    add("--time", metavar="T", type=TIME, help="time limit: 90 (minutes), 4:00:00 or 2-12:00:00")
+    add("--job-name", metavar="J", type=JOB_NAME, help="default: the recipe's name")
+    add("--sbatch", action="append", default=[], help=argparse.SUPPRESS)  # `parse` writes it before unlisted options
     add("--strategy", choices=STRATEGIES, help="default: ddp")
     add("--with", dest="launcher", choices=LAUNCHERS, help="default: torchrun for ddp, accelerate for zero*")
     add("--gpu", metavar="NAME", help="GPU type, such as h100-80gb: check that the recipe fits and how long it takes")
     add(
         "--signal-before",
         metavar="SECONDS",
-        type=forms.count,
+        type=COUNT,
         default=300,
         help="save so long before the limit (default: 300)",
     )
     add("--runs", metavar="DIR", help="where run directories are made (default: runs in the checkout)")
     add("--accept-micro-batch", action="store_true", help="as for `cifar-lab train`")
     add("--sweep", metavar="key=v1,v2", nargs="+", help="queue all combinations as one array; or a W&B grid, FILE.yaml")
-    add("--max-parallel", metavar="K", type=forms.count, help="with --sweep: at most K jobs at the same time")
-    add("--after", metavar="JOB", type=forms.JOBS, help="start after these jobs ended, in any way: 1234 or 1234,1235")
+    add("--max-parallel", metavar="K", type=COUNT, help="with --sweep: at most K jobs at the same time")
+    add("--after", metavar="JOB", type=JOBS, help="start after these jobs ended, in any way: 1234 or 1234,1235")
     add("--watch", action="store_true", help="after queueing show the live table of the runs")
     add("--dry-run", action="store_true", help="print the script for sbatch; queue nothing")
     add(
         "--member",
         metavar="N",
-        type=forms.number,
+        type=_form(r"\d{1,6}", "a number from 0", int),
         help="print the overrides of sweep member N, each with a NUL; queue nothing",
     )
     return parser

@@ -26,7 +26,7 @@ examples:
   scripts/study --scale cpu
   scripts/study --scale cpu --only residual --seeds 0
   scripts/study --scale laptop --keep results/laptop_study
-  scripts/study --scale full --slurm="--partition gpu" --dry-run
+  scripts/study --scale full --slurm="--partition=gpu" --dry-run
 The same command continues: completed runs are skipped, stopped runs go on. Paths are relative to the checkout.
 Exit status: 0 all runs completed, 1 a run failed (the others were trained), 2 wrong call, 75 stopped.
 """

@@ -140,9 +140,11 @@ def test_what_the_header_allows() -> None:
         "--mem": ["64G", "0", "4000", "1T"],
         "--gpus-per-node": ["4", "a100:4", "a100_3g.20gb:1"],
         "--after": ["12", "12,13_4"],
-        "--sbatch-option": ["exclude=node[1-3,7]", "--reservation=my_res", "exclusive", "mail-user=me@lab.org",
-                            "comment=a=b", "licenses=x:2", "hint=nomultithread", "gres-flags=enforce-binding"],
+        **{"--exclude": ["node[1-3,7]"], "--reservation": ["my_res"], "--mail-user": ["me@lab.org"], "--nice": ["-5"]},
+        **{"--comment": ["a=b"], "--licenses": ["x:2"], "--hint": ["nomultithread"], "--time-min": ["10"]},
+        **{"--gres-flags": ["enforce-binding"], "--nodelist": ["node1"], "--mem-per-cpu": ["2G"], "--prefer": ["a"]},
     }  # fmt: skip
     for option, values in good.items():
         for value in values:
             parse(["x.yaml", f"{option}={value}"])
+    assert parse(["x.yaml", "--exclusive", "--oversubscribe"]).others == {"exclusive": None, "oversubscribe": None}

@@ -13,14 +13,16 @@ from support.small import small
 from support.submitting import LAUNCH, made, sound, submit
 
 GOLDEN = Path(__file__).with_name("golden")
-GPU_NODES = ["--nodes", "2", "--gpus-per-node", "4", "--cpus-per-task", "32", "--mem", "64G", "--time", "1-12:00:00"]
-SITE = ["--partition", "gpu,long", "--account", "my_lab", "--qos", "high", "--constraint", "a100&ib"]
+GPU_NODES = ["--nodes", "2", "--gpus-per-node", "4", "--cpus-per-task=32", "--mem=64G", "--time", "1-12:00:00"]
+SITE = ["--partition=gpu,long", "--account=my_lab", "--qos=high", "--constraint=a100&ib"]
+# What the script relies on; sbatch takes the beginning of a name for the whole.
+PROTECTED = ("--array", "--arr", "--signal", "--sig", "--output", "--ntasks", "--ntasks-per-node", "--wrap", "--tim")
 CALLS = {
     "one_node_cpu": ["recipes/demo.yaml", "optim.lr=0.5"],
     "two_nodes_ddp": ["recipes/demo.yaml", *GPU_NODES, *SITE, "train.global_batch=512"],
     "two_nodes_zero2": [
         *["recipes/demo.yaml", "--nodes=2", "--gpus-per-node=a100:2", "--strategy=zero2", "--with=accelerate"],
-        *["--signal-before=600", "--sbatch-option", "--exclude=node7", "--sbatch-option=exclusive"],
+        *["--signal-before=600", "--exclude=node7", "--exclusive"],
     ],
     "sweep": [
         *["recipes/demo.yaml", "train.epochs=4", "--sweep", "optim.lr=1e-3,3e-4", "seed=0,1,2"],
@@ -94,14 +96,18 @@ def test_stdout_is_the_script_alone_and_nothing_is_written(tmp_path: Path) -> No
         (["--gpus-per-node=1", "--nproc=2"], "--nproc 2 is more than the 1 GPUs"),
         (["--time=4"], "--time 4 is 240 s, not above --signal-before 300"),
         (["--max-parallel=2"], "--max-parallel is for --sweep"),
-        (["--sbatch-option=gres=gpu:2"], "--gpus-per-node"),
+        (["--gres=gpu:2"], "--gres: give --gpus-per-node instead"),
         (["--gpu=h100-80gb"], "--gpu h100-80gb: the job asks for no GPU"),
         (["--gpus-per-node=1", "--gpu=cpu"], "a plan for this machine"),
-        (["--time=10", "--sbatch-option=time=3"], "--sbatch-option time: the script sets it itself"),
-        (["--sbatch-option=--array=0-3"], "--sbatch-option array: the script sets it itself"),
-        (["--", "-optim.lr=1"], "'-optim.lr=1' starts with a dash"),
+        *((["--time=10", f"{option}=3"], f"{option}: the script sets it itself") for option in PROTECTED),
+        (["--requeue"], "--requeue: the script sets it itself"),
+        (["--", "-optim.lr=1"], "'-optim.lr=1' is no override"),
+        (["--partition", "gpu"], "'gpu' is no override, which is dotted.key=value, such as optim.lr=1e-3; a value of"),
         (["-optim.lr=1"], "unrecognized arguments: -optim.lr=1; an override is dotted.key=value"),
-        (["--noddes=2"], "unrecognized arguments: --noddes=2"),
+        (["-p", "gpu"], "an option of sbatch is written in full, such as --partition=gpu"),
+        (["--comment=a b"], "'--comment=a b' is no option of sbatch in one word without spaces and quotes"),
+        (["--noddes=2"], "there is no option --noddes: did you mean --nodes?"),
+        (["--strategey=zero2"], "there is no option --strategey: did you mean --strategy?"),
     ],
 )  # fmt: skip
 def test_refused_before_anything_is_queued(arguments: list[str], says: str, tmp_path: Path) -> None:
@@ -144,7 +150,7 @@ def test_the_plan_is_told_and_asked_with_the_gpu() -> None:
 
 
 def test_gpus_asked_for_in_another_way_are_gpus() -> None:
-    done = submit("recipes/resnet18.yaml", "train.sync_batchnorm=true", "--sbatch-option=gres=gpu:2", "--nproc=2",
+    done = submit("recipes/resnet18.yaml", "train.sync_batchnorm=true", "--gres=gpu:2", "--nproc=2",
                   "--dry-run")  # fmt: skip
     assert done.returncode == 0, done.stderr
     done = submit("recipes/demo.yaml", "--strategy=zero2", "--gpus-per-node=1", "--gpu=t4-16gb", "--dry-run")

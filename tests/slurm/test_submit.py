@@ -85,7 +85,7 @@ def test_slurm_runs_what_was_asked_for(slurm, submit: Submit, tmp_path: Path) ->
 
 def test_a_refusal_of_slurm_is_shown(slurm, submit: Submit, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, small())
-    done = submit(recipe, "--runs", tmp_path / "runs", "--partition", "nowhere")
+    done = submit(recipe, "--runs", tmp_path / "runs", "--partition=nowhere")
     assert done.returncode == 1 and not done.stdout
     assert "Slurm did not take the job: " in done.stderr and "invalid partition" in done.stderr.lower()
     assert not list(tmp_path.rglob("job.json"))

@@ -91,7 +91,7 @@ def test_full_scale_is_the_recipes_as_they_are(in_checkout: None, weights: str) 
 def test_full_scale_as_arrays(in_checkout: None, weights: str, tmp_path: Path) -> None:
     study = read_study("full")
     found = members(study, ["resnet18", "eva02_large"], tmp_path, weights=weights)
-    calls = arrays(study, found, tmp_path, ["--partition", "gpu"])
+    calls = arrays(study, found, tmp_path, ["--partition=gpu"])
     assert [call[-1] for call in calls] == ["seed=0,1,2", "seed=0"]
     done = subprocess.run([sys.executable, *calls[0], "--dry-run"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
