@@ -69,7 +69,8 @@ def write_pictures(folder: Path, images: int, test_images: int) -> None:
     from cifar_lab.data.images import load_images
     from cifar_lab.data.splits import split_ids
 
-    train, test, _ = load_images("cifar10", {}, root=None, max_gib=16.0)
+    loaded = load_images("cifar10", {}, root=None, max_gib=16.0)
+    train, test = loaded.train, loaded.tested
     ids = {
         "data_batch_1": (train, split_ids(train.labels, 10, 0, images)[0]),
         "test_batch": (test, split_ids(test.labels, 10, 0, test_images)[0]),

@@ -97,9 +97,10 @@ def work(name: str, folder: str) -> None:
         """What a session holds, without files and evaluation."""
         recipe = parse_recipe(mapping)
         data = recipe.data
-        images, _, whole = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=Path(folder))
+        loaded = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=Path(folder))
+        images = loaded.train
         schedule = Schedule.make(recipe, len(images), world.world_size)
-        preparation = Preparation.from_recipe(recipe, images, whole)
+        preparation = Preparation.from_recipe(recipe, images, loaded.sums)
         model = build_model(recipe.model, images.num_classes, preparation.image_size, seed=0)
         channels_last = uses_channels_last(model, recipe)
         engine = make_engine(world, recipe, model, schedule.accumulation_steps)

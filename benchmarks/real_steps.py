@@ -26,14 +26,15 @@ class Steps:
     def __init__(self, mapping: Mapping[str, Any], folder: Path) -> None:
         recipe, self.world = parse_recipe(mapping), World.start()
         data = recipe.data
-        images, _, whole = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=folder / "cache")
+        loaded = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=folder / "cache")
+        images = loaded.train
         schedule = Schedule.make(recipe, len(images), self.world.world_size)
         assert schedule.accumulation_steps == 1
         self.model = build_model(recipe.model, images.num_classes, images.image_size, seed=0)
         self.engine = make_engine(self.world, recipe, self.model, schedule.accumulation_steps)
         self.stream = Stream(
             images,
-            Preparation.from_recipe(recipe, images, whole),
+            Preparation.from_recipe(recipe, images, loaded.sums),
             recipe.data.augment,
             seed=recipe.seed,
             global_batch=schedule.global_batch,

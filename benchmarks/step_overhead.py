@@ -127,7 +127,8 @@ class Blocks:
 def own_stream(session: Session, folder: Path) -> Stream:
     """A second stream of the same pictures; the session's holds buffers that its last batch still fills."""
     recipe, schedule = session.recipe, session.schedule
-    images, _, _ = load_images(recipe.data.name, recipe.data.args, root=None, max_gib=1.0, cache_dir=folder / "cache")
+    data, cache = recipe.data, folder / "cache"
+    images = load_images(data.name, data.args, root=None, max_gib=1.0, cache_dir=cache).train
     return Stream(
         images,
         session.preparation,

@@ -1,6 +1,6 @@
 """The decoded-data cache: memory-mapped, checksummed, written atomically, shared by processes; no torch.
 
-CACHE/data/SOURCE-KEY/ holds {train,test}_{images,labels}.npy, {train,test}_names.json and meta.json.
+CACHE/data/SOURCE-KEY/ holds meta.json and, of each split there is, SPLIT_{images,labels}.npy and SPLIT_names.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cifar_lab.data.raw import DataError, RawSplit
 logger = logging.getLogger("cifar_lab")
 
 FORMAT = 2
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")  # of which a source has the first one at least
 _CHUNK_BYTES = 1 << 25
 Read = Callable[[], Mapping[str, RawSplit]]
 
@@ -48,7 +48,7 @@ class SplitMeta:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Both splits: uint8 (N, 3, H, W) from files, copy-on-write, int64 (N,), names of pictures' files or none."""
+    """The splits there are: uint8 (N, 3, H, W) from files, copy-on-write, int64 (N,), names of files or none."""
 
     images: Mapping[str, npt.NDArray[np.uint8]]
     labels: Mapping[str, npt.NDArray[np.int64]]
@@ -117,13 +117,14 @@ def _read_checked(read: Read, max_gib: float) -> Mapping[str, RawSplit]:
         raw = read()
     except OSError as error:
         raise DataError(f"the data cannot be read: {error}") from error
-    train, test = (raw[split] for split in SPLITS)
-    if train.classes != test.classes:
-        raise DataError(f"the splits have different classes: {train.classes} and {test.classes}")
-    if train.images.shape[1:] != test.images.shape[1:]:
-        sizes = " and ".join(f"{split.images.shape[2]} x {split.images.shape[1]}" for split in (train, test))
-        raise DataError(f"training and test pictures differ in size ({sizes} pixels): use one size, see data.args")
-    check_memory([(split.images.shape[0], 3, *split.images.shape[1:3]) for split in (train, test)], max_gib)
+    train = raw["train"]
+    for name, split in raw.items():
+        if train.classes != split.classes:
+            raise DataError(f"the splits have different classes: {train.classes} and {split.classes}")
+        if train.images.shape[1:] != split.images.shape[1:]:
+            sizes = " and ".join(f"{shape[2]} x {shape[1]}" for shape in (train.images.shape, split.images.shape))
+            raise DataError(f"train and {name} pictures differ in size ({sizes} pixels): use one size, see data.args")
+    check_memory([(split.images.shape[0], 3, *split.images.shape[1:3]) for split in raw.values()], max_gib)
     return raw
 
 
@@ -132,7 +133,7 @@ def _write(folder: Path, key: str, digest: str, raw: Mapping[str, RawSplit]) -> 
     about, _, _ = key.partition("\n")
     meta: dict[str, Any] = {"format": FORMAT, "about": about, "key_sha256": digest}
     meta |= {"classes": raw["train"].classes, "splits": {}, "files": []}
-    for split in SPLITS:
+    for split in raw:
         num, height, width, _ = raw[split].images.shape
         with (folder / f"{split}_images.npy").open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (num, 3, height, width)}
@@ -180,10 +181,10 @@ def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
     """None if there is no cache, or not what was written. Raises DataError for data beyond `max_gib`."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        splits = {split: _as_meta(meta["splits"][split]) for split in SPLITS}
-        images = {split: np.load(folder / f"{split}_images.npy", mmap_mode="c") for split in SPLITS}
-        labels = {split: np.load(folder / f"{split}_labels.npy") for split in SPLITS}
-        names = {split: json.loads((folder / f"{split}_names.json").read_text(encoding="utf-8")) for split in SPLITS}
+        splits = {split: _as_meta(known) for split, known in meta["splits"].items()}
+        images = {split: np.load(folder / f"{split}_images.npy", mmap_mode="c") for split in splits}
+        labels = {split: np.load(folder / f"{split}_labels.npy") for split in splits}
+        names = {split: json.loads((folder / f"{split}_names.json").read_text(encoding="utf-8")) for split in splits}
         classes = tuple(meta["classes"])
         if meta["key_sha256"] != digest:
             return None
@@ -191,7 +192,7 @@ def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
             return None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    check_memory([splits[split].shape for split in SPLITS], max_gib)
+    check_memory([known.shape for known in splits.values()], max_gib)
     for split, known in splits.items():
         if images[split].shape != known.shape or images[split].dtype != np.uint8:
             return None
@@ -210,12 +211,12 @@ def _sha256(array: npt.NDArray[Any]) -> str:
 
 
 def check_memory(shapes: Sequence[Sequence[int]], max_gib: float) -> None:
-    """Raise DataError if the decoded splits (train, test), given as (N, 3, H, W), take more than `max_gib`."""
+    """Raise DataError if the decoded splits, given as (N, 3, H, W), take more than `max_gib`."""
     gib = sum(math.prod(shape) for shape in shapes) / 2**30
     if gib > max_gib:
-        (num_train, _, height, width), (num_test, *_) = shapes
+        num, (_, _, height, width) = sum(shape[0] for shape in shapes), shapes[0]
         raise DataError(
-            f"{num_train:,} training and {num_test:,} test pictures of {width} x {height} pixels take {gib:.2f} GiB "
-            f"decoded, more than data.max_gib={max_gib:g}: raise it if the memory is there, or shrink the pictures "
-            "where the source has an argument for it (data.limit does not help: all pictures are cached)"
+            f"{num:,} pictures of {width} x {height} pixels take {gib:.2f} GiB decoded, more than "
+            f"data.max_gib={max_gib:g}: raise it if the memory is there, or shrink the pictures where the source has "
+            "an argument for it (data.limit does not help: all pictures are cached)"
         )

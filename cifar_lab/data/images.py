@@ -82,12 +82,27 @@ class ImageSet:
         return ImageSet(images, labels, ids, self.classes, self.fingerprint, names=self.names)
 
 
+@dataclass(frozen=True)
+class Splits:
+    """The splits that a source has of its own; `sums` are those of the training split's pixels."""
+
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet | None
+    sums: cache.SplitMeta
+
+    @property
+    def tested(self) -> ImageSet:
+        """The test split. Raises DataError where there is none."""
+        if self.test is None:
+            raise DataError("there is no test split; data.args.test_split can name one")
+        return self.test
+
+
 def load_images(
     name: str, args: dict[str, Any], *, root: str | None, max_gib: float, cache_dir: Path | None = None
-) -> tuple[ImageSet, ImageSet, cache.SplitMeta]:
-    """Training and test split of the source `name`, memory-mapped from the cache, which is filled on first use.
-
-    Third, the sums of the training split's pixels.
+) -> Splits:
+    """The splits of the source `name`, memory-mapped from the cache, which is filled on first use.
 
     The tensors are copy-on-write views of the files. Raises DataError for data that are missing, broken or too large.
     """
@@ -98,15 +113,17 @@ def load_images(
         cache.check_memory(sizes, max_gib)
 
     def read() -> dict[str, RawSplit]:
-        return {split: source.load(split, root=root, **args) for split in cache.SPLITS}
+        found = {split: source.load(split, root=root, **args) for split in cache.SPLITS}
+        return {split: raw for split, raw in found.items() if raw is not None}
 
     try:
         key = source.cache_key(root=root, **args)
     except OSError as error:
         raise DataError(f"the data cannot be read: {error}") from error
     decoded = cache.load_decoded(read, key, name=name, cache_dir=cache_dir or cache_root(), max_gib=max_gib)
-    train, test = (_image_set(decoded, split) for split in cache.SPLITS)
-    return train, test, decoded.meta["train"]
+    train, val, test = (_image_set(decoded, split) if split in decoded.meta else None for split in cache.SPLITS)
+    assert train is not None
+    return Splits(train, val, test, decoded.meta["train"])
 
 
 def find_source(name: str) -> ModuleType:

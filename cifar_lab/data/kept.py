@@ -37,8 +37,11 @@ def _read(folder: Path) -> Kept:
     about, pictures = "", "not whole"
     try:
         meta = json.loads((folder / FILES[0]).read_text())
-        (num_train, _, height, width), (num_test, *_) = (meta["splits"][split]["shape"] for split in SPLITS)
-        about, pictures = meta.get("about", ""), f"{num_train + num_test:,} of {width} x {height}"
+        shapes = [split["shape"] for split in meta["splits"].values()]
+        about, pictures = (
+            meta.get("about", ""),
+            f"{sum(shape[0] for shape in shapes):,} of {shapes[0][3]} x {shapes[0][2]}",
+        )
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return Kept(folder, about, pictures, sum(file.stat().st_size for file in folder.iterdir()), folder.stat().st_mtime)

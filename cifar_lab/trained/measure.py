@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_state
-from cifar_lab.data.images import ImageSet, load_images
+from cifar_lab.data.images import ImageSet, Splits, load_images
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.splits import split_ids
 from cifar_lab.data.stream import EvalStream
@@ -39,9 +39,10 @@ def _measure(saved: SavedModel, world: World, split: str, mistakes: Path | None)
     from rich.progress import track
 
     recipe, data = saved.recipe, saved.recipe.data
-    train, test, _ = load_images(data.name, data.args, root=data.root, max_gib=data.max_gib)
+    loaded = load_images(data.name, data.args, root=data.root, max_gib=data.max_gib)
+    train = loaded.train
     _check_classes(saved, train.classes)
-    images = _choose(saved, split, train, test)
+    images = _choose(saved, split, loaded)
     network = world.everyone(lambda: SavedNetwork(saved, world.device))
     stream = EvalStream(
         images,
@@ -85,10 +86,12 @@ def _measure(saved: SavedModel, world: World, split: str, mistakes: Path | None)
     }
 
 
-def _choose(saved: SavedModel, split: str, train: ImageSet, test: ImageSet) -> ImageSet:
+def _choose(saved: SavedModel, split: str, loaded: Splits) -> ImageSet:
     """The pictures that the recipe trains on, holds out or tests on. Raises UsageError."""
     data = saved.recipe.data
+    train = loaded.train
     if split == "test":
+        test = loaded.tested
         return test.subset(split_ids(test.labels, test.num_classes, 0, data.test_limit)[0])
     if saved.run is None:
         raise UsageError(f"what {saved.path} was trained on is not known: only --split test can be measured")

@@ -48,9 +48,10 @@ class Session:
         self.run_dir = run_dir = presence.run_dir
         self.heartbeat = presence.heartbeat  # called alike by every rank, since progress is compared
         data = recipe.data
-        train, test, whole = load_images(
+        loaded = load_images(
             data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_root(run_dir.path)
         )
+        train, test = loaded.train, loaded.tested
         train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
         training, held_out = train.subset(train_ids), train.subset(val_ids)
         if data.test_limit is not None:
@@ -59,7 +60,7 @@ class Session:
         self.schedule = schedule = Schedule.make(recipe, len(training), world.world_size)
         found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
         kept = found[1].normalisation if found is not None else None
-        self.preparation = preparation = Preparation.from_recipe(recipe, training, whole, kept)
+        self.preparation = preparation = Preparation.from_recipe(recipe, training, loaded.sums, kept)
         model = _network(recipe, world, training, preparation, resumed=found is not None)
         self.channels_last = uses_channels_last(model, recipe)
         coupling = coupling_layers(model)  # by the names that they have before the engine sets them up

@@ -37,7 +37,7 @@ BATCH, PART = 128, 32
 def stream(place: Place, found: Found) -> None:
     """All augmentations, two sizes, both layouts; an epoch without a wait; speed."""
     device = torch.device(place.device)
-    images, _, _ = load_images("shapes", {"num_train": 512, "num_test": 10}, root=None, max_gib=1.0)
+    images = load_images("shapes", {"num_train": 512, "num_test": 10}, root=None, max_gib=1.0).train
 
     def made(augment: dict[str, Any], size: int, where: torch.device, batch: int, channels_last: bool) -> Stream:
         recipe = parse_recipe(small(data__augment=augment))

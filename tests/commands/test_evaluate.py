@@ -157,7 +157,7 @@ def test_the_list_of_mistakes_is_the_run_s_and_that_of_another_split_has_its_ids
     assert (tmp_path / "test.csv").read_text() == (path / "mistakes.csv").read_text()
     _, *rows = (tmp_path / "val.csv").read_text().splitlines()
     data = saved_run("vit").recipe().data
-    train, *_ = load_images(data.name, data.args, root=None, max_gib=1)
+    train = load_images(data.name, data.args, root=None, max_gib=1).train
     held_out = set(split_ids(train.labels, train.num_classes, data.val_size, data.limit)[1].tolist())
     found = {int(row.split(",")[0]): row.split(",")[1] for row in rows}
     assert len(found) == len(rows) > 5 and found.keys() <= held_out

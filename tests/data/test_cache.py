@@ -64,6 +64,16 @@ def test_data_are_read_once_for_each_key(source: Source) -> None:
     assert not hidden, "temporary folders stay behind"
 
 
+@pytest.mark.parametrize("splits", [("train",), ("train", "val"), ("train", "val", "test")])
+def test_the_splits_that_there_are(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    def read() -> dict[str, RawSplit]:
+        return {split: shapes.load("train", root=None, num_train=10 + len(split)) for split in splits}
+
+    for _ in range(2):
+        decoded = load_decoded(read, "key", name="tiny", cache_dir=tmp_path, max_gib=1)
+        assert {split: len(labels) for split, labels in decoded.labels.items()} == {s: 10 + len(s) for s in splits}
+
+
 def test_writing_to_an_array_leaves_the_file(source: Source) -> None:
     source.load().images["train"][:] = 0
     assert_right(source.load())
@@ -156,7 +166,7 @@ def test_an_error_of_the_source_passes_through(source: Source) -> None:
 
 def test_too_large_is_refused_decoded_or_not(source: Source) -> None:
     source.max_gib = 1e-4
-    message = r"64 training and 20 test pictures of 32 x 32 pixels take .* GiB decoded, more than data\.max_gib=0\.0001"
+    message = r"84 pictures of 32 x 32 pixels take .* GiB decoded, more than data\.max_gib=0\.0001"
     with pytest.raises(DataError, match=message):
         source.load()
     assert not [path for path in (source.cache_dir / "data").iterdir() if path.is_dir()]

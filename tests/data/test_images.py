@@ -10,28 +10,26 @@ import pytest
 import torch
 from support.pictures import random_pictures
 
-from cifar_lab.data.cache import SplitMeta
-from cifar_lab.data.images import ImageSet, load_images
+from cifar_lab.data.images import ImageSet, Splits, load_images
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.splits import split_ids
 from cifar_lab.data.statistics import mean_std
 
-Loaded = tuple[ImageSet, ImageSet, SplitMeta]
-
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     args = {"num_train": 300, "num_test": 50}
     return load_images("shapes", args, root=None, max_gib=1, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
-def real(cifar10_root: Path) -> Loaded:
+def real(cifar10_root: Path) -> Splits:
     return load_images("cifar10", {}, root=str(cifar10_root), max_gib=1)  # the cache of the session, see conftest
 
 
-def test_both_splits_with_their_ids(small: Loaded) -> None:
-    train, test, _ = small
+def test_both_splits_with_their_ids(small: Splits) -> None:
+    train, test = small.train, small.tested
+    assert small.val is None
     assert (len(train), len(test), train.num_classes, train.image_size) == (300, 50, 10, 32)
     assert train.images.dtype == torch.uint8
     assert train.images.shape == (300, 3, 32, 32)
@@ -40,18 +38,18 @@ def test_both_splits_with_their_ids(small: Loaded) -> None:
     assert train.fingerprint != test.fingerprint
 
 
-def test_the_fingerprint_is_that_of_the_content(small: Loaded, tmp_path: Path) -> None:
+def test_the_fingerprint_is_that_of_the_content(small: Splits, tmp_path: Path) -> None:
     def load(**args: int) -> ImageSet:
         return load_images(
             "shapes", {"num_train": 300, "num_test": 50} | args, root=None, max_gib=1, cache_dir=tmp_path
-        )[0]
+        ).train
 
-    assert load().fingerprint == load(num_test=60).fingerprint == small[0].fingerprint
-    assert load(num_train=299).fingerprint != small[0].fingerprint
+    assert load().fingerprint == load(num_test=60).fingerprint == small.train.fingerprint
+    assert load(num_train=299).fingerprint != small.train.fingerprint
 
 
-def test_a_subset_has_what_belongs_to_its_ids(small: Loaded) -> None:
-    train = small[0]
+def test_a_subset_has_what_belongs_to_its_ids(small: Splits) -> None:
+    train = small.train
     ids = torch.tensor([3, 10, 250])
     once = train.subset(ids)
     assert torch.equal(once.ids, ids)
@@ -66,13 +64,13 @@ def test_a_subset_has_what_belongs_to_its_ids(small: Loaded) -> None:
 
 
 @pytest.mark.parametrize("ids", [[3, 300], [3, 2], [3, 3]])
-def test_a_subset_of_other_ids_is_a_mistake(small: Loaded, ids: list[int]) -> None:
+def test_a_subset_of_other_ids_is_a_mistake(small: Splits, ids: list[int]) -> None:
     with pytest.raises(AssertionError):
-        small[0].subset(torch.tensor(ids))
+        small.train.subset(torch.tensor(ids))
 
 
-def test_moving_keeps_everything(small: Loaded) -> None:
-    few, meta = small[0].subset(torch.tensor([3, 10, 250])), torch.device("meta")
+def test_moving_keeps_everything(small: Splits) -> None:
+    few, meta = small.train.subset(torch.tensor([3, 10, 250])), torch.device("meta")
     assert few.to(torch.device("cpu")) is few
     moved = few.to(meta)
     assert moved.pixels.device == moved.labels.device == moved.ids.device == meta
@@ -82,31 +80,31 @@ def test_moving_keeps_everything(small: Loaded) -> None:
 
 def test_too_large_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     args = {"image_size": 4096, "num_train": 1_000_000}
-    with pytest.raises(DataError, match=r"1,000,000 training .* data\.max_gib=2"):
+    with pytest.raises(DataError, match=r"1,002,000 pictures .* data\.max_gib=2"):
         load_images("shapes", args, root=None, max_gib=2, cache_dir=tmp_path)
 
 
-def test_real_cifar10(real: Loaded) -> None:
-    train, test, whole = real
+def test_real_cifar10(real: Splits) -> None:
+    train, test = real.train, real.tested
     assert (len(train), len(test)) == (50_000, 10_000)
     assert torch.bincount(train.labels).tolist() == [5000] * 10
     assert torch.bincount(test.labels).tolist() == [1000] * 10
     # The published statistics are 0.4914, 0.4822, 0.4465 and 0.2470, 0.2435, 0.2616; a re-encoded copy is close.
-    mean, std = mean_std(train, whole)
+    mean, std = mean_std(train, real.sums)
     np.testing.assert_allclose(mean, (0.4914, 0.4822, 0.4465), atol=0.002)
     np.testing.assert_allclose(std, (0.2470, 0.2435, 0.2616), atol=0.003)
 
 
-def test_real_cifar10_is_held_out_evenly(real: Loaded) -> None:
-    train = real[0]
+def test_real_cifar10_is_held_out_evenly(real: Splits) -> None:
+    train = real.train
     train_ids, val_ids = split_ids(train.labels, 10, 5000, None)
     assert torch.bincount(train.labels[val_ids]).tolist() == [500] * 10
     assert len(train.subset(train_ids)) == 45_000
 
 
-def test_a_second_load_maps_the_files(real: Loaded, cifar10_root: Path) -> None:
-    train, _, whole = load_images("cifar10", {}, root=str(cifar10_root), max_gib=1)
-    assert (train.fingerprint, whole) == (real[0].fingerprint, real[2])
+def test_a_second_load_maps_the_files(real: Splits, cifar10_root: Path) -> None:
+    again = load_images("cifar10", {}, root=str(cifar10_root), max_gib=1)
+    assert (again.train.fingerprint, again.sums) == (real.train.fingerprint, real.sums)
     mapped = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else "train_images.npy"
     assert "train_images.npy" in mapped
 

@@ -71,7 +71,7 @@ def first_greys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     def load(by: str) -> list[int]:
         folder = str(tmp_path / "data")
         args, root = ({"id": "mine"}, folder) if by == "root" else ({"id": folder}, None)
-        train, _, _ = load_images("hub", args, root=root, max_gib=1, cache_dir=tmp_path / "cache")
+        train = load_images("hub", args, root=root, max_gib=1, cache_dir=tmp_path / "cache").train
         return sorted(train.pixels[:, 0, 0, 0].tolist())
 
     return load
@@ -233,5 +233,5 @@ def test_the_two_splits_count(
 def test_a_folder_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write_pictures(tmp_path / "data", CLASSES)
-    train, _, _ = load_images("hub", {"id": "~/data"}, root=None, max_gib=1, cache_dir=tmp_path / "cache")
+    train = load_images("hub", {"id": "~/data"}, root=None, max_gib=1, cache_dir=tmp_path / "cache").train
     assert train.classes == ("a", "b")

@@ -115,7 +115,7 @@ def test_data_that_do_not_fit(tmp_path, capsys):
     assert main([recipe, "--run-dir", str(tmp_path / "run"), "data.max_gib=0.05"]) == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert "4,000 training and 1,000 test pictures of 64 x 64 pixels take 0.06 GiB" in message
+    assert "5,000 pictures of 64 x 64 pixels take 0.06 GiB" in message
     assert "more than data.max_gib=0.05: raise it" in message
     assert RunDir(tmp_path / "run").status().reason == message.strip()
 

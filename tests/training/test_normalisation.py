@@ -48,9 +48,9 @@ def prepared(mapping: dict[str, Any]) -> Numbers:
     """What a start of the recipe normalises by."""
     recipe = parse_recipe(mapping)
     data = recipe.data
-    train, _, whole = load_images(data.name, data.args, root=None, max_gib=1)
-    ids, _ = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
-    found = Preparation.from_recipe(recipe, train.subset(ids), whole)
+    loaded = load_images(data.name, data.args, root=None, max_gib=1)
+    ids, _ = split_ids(loaded.train.labels, loaded.train.num_classes, data.val_size, data.limit)
+    found = Preparation.from_recipe(recipe, loaded.train.subset(ids), loaded.sums)
     return found.mean, found.std
 
 
@@ -77,13 +77,13 @@ def test_the_data_s_are_those_of_the_pictures_that_are_trained_on():
     for changes in ({}, {"data__limit": 50}, {"data__val_size": 0}):
         mapping = small(**changes)
         data = parse_recipe(mapping).data
-        train, _, whole = load_images(data.name, data.args, root=None, max_gib=1)
-        ids, _ = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
-        pixels = train.images[ids].double() / 255
+        loaded = load_images(data.name, data.args, root=None, max_gib=1)
+        ids, _ = split_ids(loaded.train.labels, loaded.train.num_classes, data.val_size, data.limit)
+        pixels = loaded.train.images[ids].double() / 255
         mean, std = prepared(mapping)
         torch.testing.assert_close(torch.tensor(mean, dtype=torch.double), pixels.mean((0, 2, 3)))
         torch.testing.assert_close(torch.tensor(std, dtype=torch.double), pixels.std((0, 2, 3), correction=0))
-        assert (mean_std(train, whole) == (mean, std)) == (data.val_size == 0)
+        assert (mean_std(loaded.train, loaded.sums) == (mean, std)) == (data.val_size == 0)
     assert told(saved_run("vit").path) == prepared(RECIPES["vit"])
 
 

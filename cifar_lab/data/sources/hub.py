@@ -28,25 +28,32 @@ def load(
         str | None, Field(description="Column of the labels; null: by its type, then name.")
     ] = None,
     train_split: Annotated[str, Field(description="Split to train on.")] = "train",
+    val_split: Annotated[
+        str | None, Field(description="Split to validate on; null: held out of the training pictures.")
+    ] = None,
     test_split: Annotated[str, Field(description="Split to test on.")] = "test",
     size: Annotated[
         PositiveInt | None,
         Field(description="Resize the shorter side to this, keep the centre square; needed if sizes differ."),
     ] = None,
-) -> RawSplit:
+) -> RawSplit | None:
     """`split` of the data set `id`.
 
     Raises DataError for what is missing or ambiguous, naming the argument to set.
     """
-    if train_split == test_split:
-        raise DataError(f"data.args.train_split and data.args.test_split are both {train_split!r}: they must differ")
-    place = find(root, id=id, config=config, train_split=train_split, test_split=test_split)
+    names = {"train": train_split, "val": val_split, "test": test_split}
+    if len({*names.values()}) < 3:
+        raise DataError(f"data.args.train_split, val_split and test_split are {[*names.values()]}: they must differ")
+    if (name := names[split]) is None:
+        return None
+    place = find(root, id=id, config=config, **{f"{key}_split": value for key, value in names.items()})
     tables = _splits_in(place, config) if place else {}
     if not root and not {train_split, test_split} <= tables.keys():
         tables = _hub_splits(id, config)  # which knows more forms of folders, but follows no links
-    _check_splits(root or id, tables, train_split, test_split)
-    wanted = tables[train_split if split == "train" else test_split]
-    return to_raw(wanted, tables[train_split], images=image_column, labels=label_column, size=size)
+    _check_splits(root or id, tables, train_split, val_split, test_split)
+    if name not in tables:  # the test split, which nobody named
+        return None
+    return to_raw(tables[name], tables[train_split], images=image_column, labels=label_column, size=size)
 
 
 def cache_key(*, root: str | None, **args: Any) -> str:
@@ -57,10 +64,10 @@ def cache_key(*, root: str | None, **args: Any) -> str:
         return f"{root or 'hub'} {about}"
     if _is_saved(place):
         return f"{place} {about}\n{stamp(files_below(place, ('.arrow', '.json')))}"
-    splits = args.get("train_split", "train"), args.get("test_split", "test")
+    splits = args.get("train_split", "train"), args.get("val_split"), args.get("test_split", "test")
     found = parquet_files(place, args.get("config")) or picture_files(place)
-    read = [file for split in splits for file in found.get(split, ())]
-    by_datasets = not root and not set(splits) <= found.keys()  # in its own way
+    read = [file for split in splits if split for file in found.get(split, ())]
+    by_datasets = not root and not {splits[0], splits[2]} <= found.keys()  # in its own way
     return f"{place} {about}\n{stamp(files_below(place) if by_datasets else read)}"
 
 
@@ -87,10 +94,15 @@ def find(root: str | None, **args: Any) -> Path | None:
 
 
 def _check_splits(
-    place: str, found: Collection[str], train_split: str = "train", test_split: str = "test", **others: object
+    place: str,
+    found: Collection[str],
+    train_split: str = "train",
+    val_split: str | None = None,
+    test_split: str = "test",
+    **others: object,
 ) -> None:
-    for argument, name in (("train_split", train_split), ("test_split", test_split)):
-        if name not in found:
+    for argument, name in (("train_split", train_split), ("val_split", val_split), ("test_split", test_split)):
+        if name not in found and (name, argument) not in {(None, "val_split"), ("test", "test_split")}:
             raise DataError(f"{place} has no split {name!r}; data.args.{argument} can be: {', '.join(sorted(found))}")
 
 
