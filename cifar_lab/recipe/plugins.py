@@ -72,13 +72,7 @@ class Kind:
         definition = next((n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == self.function), None)
         if definition is None:
             return None
-        aliases = {
-            target.id: node.value
-            for node in module.body
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
+        aliases = _aliases(module)
         given = definition.args
         positional = [*given.posonlyargs, *given.args]
         defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults))
@@ -112,6 +106,17 @@ def _default(node: ast.expr | None) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
+
+
+def _aliases(module: ast.Module) -> dict[str, ast.expr]:
+    """What names of a module stand for; those of shared arguments count where any of them is imported."""
+    found: dict[str, ast.expr] = {}
+    for node in module.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "cifar_lab.data.arguments":
+            found |= _aliases(ast.parse((_PACKAGE / "data" / "arguments.py").read_bytes()))
+        elif isinstance(node, ast.Assign):
+            found |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
+    return found
 
 
 def _type(node: ast.expr | None, aliases: dict[str, ast.expr]) -> Any:

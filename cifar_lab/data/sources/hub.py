@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from cifar_lab.data.arguments import ImageColumn, LabelColumn, Size, TestSplit, TrainSplit, ValSplit
 from cifar_lab.data.on_disk import files_below, stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.tables import Table, folder_splits, parquet_files, parquet_splits, picture_files, to_raw
-from cifar_lab.recipe.section import PositiveInt
 
 
 def load(
@@ -23,32 +23,25 @@ def load(
     root: str | None,
     id: Annotated[str, Field(description="Name of the data set on the hub (owner/name), or a folder.")],
     config: Annotated[str | None, Field(description="Configuration of the data set, where it has several.")] = None,
-    image_column: Annotated[str | None, Field(description="Column of the pictures; null: the only one.")] = None,
-    label_column: Annotated[
-        str | None, Field(description="Column of the labels; null: by its type, then name.")
-    ] = None,
-    train_split: Annotated[str, Field(description="Split to train on.")] = "train",
-    val_split: Annotated[
-        str | None, Field(description="Split to validate on; null: held out of the training pictures.")
-    ] = None,
-    test_split: Annotated[str, Field(description="Split to test on.")] = "test",
-    size: Annotated[
-        PositiveInt | None,
-        Field(description="Resize the shorter side to this, keep the centre square; needed if sizes differ."),
-    ] = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    train_split: TrainSplit = "train",
+    val_split: ValSplit = None,
+    test_split: TestSplit = "test",
+    size: Size = None,
 ) -> RawSplit | None:
     """`split` of the data set `id`.
 
     Raises DataError for what is missing or ambiguous, naming the argument to set.
     """
     names = {"train": train_split, "val": val_split, "test": test_split}
-    if len({*names.values()}) < 3:
+    if len({*names.values()} - {None}) < len([name for name in names.values() if name]):
         raise DataError(f"data.args.train_split, val_split and test_split are {[*names.values()]}: they must differ")
     if (name := names[split]) is None:
         return None
     place = find(root, id=id, config=config, **{f"{key}_split": value for key, value in names.items()})
     tables = _splits_in(place, config) if place else {}
-    if not root and not {train_split, test_split} <= tables.keys():
+    if not root and not {train_split, test_split} - {None} <= tables.keys():
         tables = _hub_splits(id, config)  # which knows more forms of folders, but follows no links
     _check_splits(root or id, tables, train_split, val_split, test_split)
     if name not in tables:  # the test split, which nobody named
@@ -67,7 +60,7 @@ def cache_key(*, root: str | None, **args: Any) -> str:
     splits = args.get("train_split", "train"), args.get("val_split"), args.get("test_split", "test")
     found = parquet_files(place, args.get("config")) or picture_files(place)
     read = [file for split in splits if split for file in found.get(split, ())]
-    by_datasets = not root and not {splits[0], splits[2]} <= found.keys()  # in its own way
+    by_datasets = not root and not {splits[0], splits[2]} - {None} <= found.keys()  # in its own way
     return f"{place} {about}\n{stamp(files_below(place) if by_datasets else read)}"
 
 
@@ -98,11 +91,11 @@ def _check_splits(
     found: Collection[str],
     train_split: str = "train",
     val_split: str | None = None,
-    test_split: str = "test",
+    test_split: str | None = "test",
     **others: object,
 ) -> None:
     for argument, name in (("train_split", train_split), ("val_split", val_split), ("test_split", test_split)):
-        if name not in found and (name, argument) not in {(None, "val_split"), ("test", "test_split")}:
+        if name is not None and name not in found and (name, argument) != ("test", "test_split"):
             raise DataError(f"{place} has no split {name!r}; data.args.{argument} can be: {', '.join(sorted(found))}")
 
 

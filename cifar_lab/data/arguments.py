@@ -1,0 +1,19 @@
+"""Arguments that sources of pictures in files share; `recipe/plugins.py` reads them from here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cifar_lab.recipe.section import PositiveInt
+
+TrainSplit = Annotated[str, Field(description="Split to train on.")]
+ValSplit = Annotated[str | None, Field(description="Split to validate on; null: held out of the training pictures.")]
+TestSplit = Annotated[str | None, Field(description="Split to test on; null: it has none.")]
+ImageColumn = Annotated[str | None, Field(description="Column of the pictures; null: by its type, then name.")]
+LabelColumn = Annotated[str | None, Field(description="Column of the labels; null: by its type, then name.")]
+Size = Annotated[
+    PositiveInt | None,
+    Field(description="Resize the shorter side to this, keep the centre square; needed if sizes differ."),
+]
