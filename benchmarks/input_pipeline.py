@@ -5,12 +5,17 @@
 The pictures are random bytes: the time does not depend on what they show. Prints JSON on its last line.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+
+from cifar_lab.runtime import host
+
+host.settle()  # as `cifar-lab train` does, before torch is loaded
 
 import numpy as np
 import torch
@@ -24,6 +29,17 @@ from cifar_lab.recipe.augment import Augment
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CROP_FLIP = {"crop_padding": 4, "flip": True}
+
+BOX = {"random_resized_crop": (0.08, 1.0), "flip": True}
+COLORS = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+OTHERS = {
+    "vertical_flip": {**CROP_FLIP, "vertical_flip": True},
+    "rotation": {**CROP_FLIP, "rotation": 15.0},
+    **{name: {**CROP_FLIP, name: amount} for name, amount in COLORS.items()},
+    "colors": {**CROP_FLIP, **COLORS},
+    "box": BOX,
+    "box_colors": {**BOX, **COLORS},
+}
 
 
 def rates_of(runs: dict[str, Callable[[], int]], repeats: int) -> dict[str, float]:
@@ -101,11 +117,14 @@ def steady_rate(loader, batch: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def torchvision_rate(data: ImageSet, batch: int, size: int, strong: bool = False) -> float:
+def torchvision_rate(data: ImageSet, batch: int, size: int, strong: bool = False, boxed: bool = False) -> float:
     """Steady rate of the usual PIL transforms in a DataLoader with two workers."""
     from torchvision import transforms as T
 
     steps: list[object] = [T.RandomCrop(32, padding=4), T.RandomHorizontalFlip()]
+    if boxed:
+        bicubic = T.InterpolationMode.BICUBIC
+        steps = [T.RandomResizedCrop(32, interpolation=bicubic), T.RandomHorizontalFlip(), T.ColorJitter(**COLORS)]
     if strong:
         steps.append(T.RandAugment(2, 9))
     if size != 32:
@@ -169,6 +188,7 @@ def main() -> None:
         "ours_32_cutmix": ours(data, 32, batch, n, cutmix_alpha=1.0, **CROP_FLIP),
         "ours_32_cutout": ours(data, 32, batch, n, cutout=12, **CROP_FLIP),
         "ours_32_randaugment_erasing": ours(data, 32, batch, n, **strong),
+        **{f"ours_32_{name}": ours(data, 32, batch, n, **augment) for name, augment in OTHERS.items()},
         "ours_224": ours(data, 224, 128, 8, **CROP_FLIP),
         "ours_224_channels_last": ours(data, 224, 128, 8, channels_last=True, **CROP_FLIP),
         "ours_224_mixup": ours(data, 224, 128, 8, mixup_alpha=0.2, **CROP_FLIP),
@@ -188,6 +208,7 @@ def main() -> None:
         "224 / fill": rates["ours_224"] / rates["fill_224"],
         "224 / interpolate": rates["ours_224"] / rates["interpolate_224"],
     }
+    ratios |= {f"{name} / plain": rates[f"ours_32_{name}"] / rates["ours_32"] for name in OTHERS}
     if args.peers:
         few = data.subset(data.ids[:4096])
         for peer, rate in (("torchvision", torchvision_rate), ("timm", timm_rate)):
@@ -196,6 +217,8 @@ def main() -> None:
             rates[f"{peer}_224"] = rate(few, 128, 224)
             for case in ("32", "32_randaugment_erasing", "224"):
                 ratios[f"{case} / {peer}"] = rates[f"ours_{case}"] / rates[f"{peer}_{case}"]
+        rates["torchvision_32_box_colors"] = torchvision_rate(data, batch, 32, boxed=True)
+        ratios["32_box_colors / torchvision"] = rates["ours_32_box_colors"] / rates["torchvision_32_box_colors"]
     for name, value in rates.items():
         print(f"{name:40s} {value:12,.0f} pictures/s")
     for name, value in ratios.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +28,14 @@ class CropDraws:
     index: Tensor
     starts: Tensor
     num_plain: list[int]
+
+
+def draw_flips(flip: bool | Literal["alternating"], ids: Tensor, seed: int, epoch: int) -> Tensor:
+    """int64 (N,): 1 where the picture is mirrored, else 0."""
+    if flip == "alternating":
+        # A fixed half is mirrored in even epochs and the other half in odd ones (arXiv 2404.00498).
+        return (integers(draw(ids, seed, 0, Purpose.FLIP), 2) + epoch) % 2
+    return integers(draw(ids, seed, epoch, Purpose.FLIP), 2) if flip else torch.zeros_like(ids)
 
 
 class CropFlip:
@@ -67,18 +76,9 @@ class CropFlip:
     def draw(self, rows: Tensor, ids: Tensor, seed: int, epoch: int) -> CropDraws:
         """Draws for the samples `ids` (N,) of an epoch, whose pictures lie in `rows`, on the host."""
 
-        def integer(n: int, purpose: Purpose, of_epoch: int = epoch) -> Tensor:
-            return integers(draw(ids, seed, of_epoch, purpose), n)
-
-        mirrored = dy = dx = torch.zeros_like(ids)
-        if self.padding:
-            dy, dx = (integer(2 * self.padding + 1, purpose) for purpose in (Purpose.CROP_Y, Purpose.CROP_X))
-        if self.flip == "alternating":
-            # A fixed half is mirrored in even epochs and the other half in odd ones (arXiv 2404.00498).
-            mirrored = (integer(2, Purpose.FLIP, 0) + epoch) % 2
-        elif self.flip:
-            mirrored = integer(2, Purpose.FLIP)
-        return self.arrange(rows, dy, dx, mirrored)
+        places = 2 * self.padding + 1
+        dy, dx = (integers(draw(ids, seed, epoch, purpose), places) for purpose in (Purpose.CROP_Y, Purpose.CROP_X))
+        return self.arrange(rows, dy, dx, draw_flips(self.flip, ids, seed, epoch))
 
     def arrange(self, index: Tensor, dy: Tensor, dx: Tensor, mirrored: Tensor) -> CropDraws:
         """Host work, all int64 (N,): pictures, offsets in [0, 2 * padding], 0 or 1; crop first, then mirror."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar_lab.data.augment import CropDraws
+from cifar_lab.data.distortion import Draws
 from cifar_lab.data.mixing import PairDraws
 from cifar_lab.data.randaugment import RandAugmentDraws
 from cifar_lab.data.rectangles import NoiseDraws
@@ -23,7 +23,8 @@ class EpochDraws:
     index: Tensor  # int64 (N,): row of the ImageSet's pixels
     ids: Tensor  # int64 (N,)
     labels: Tensor  # int64 (N,)
-    crop: CropDraws | None
+    crop: Any  # what the crop itself drew
+    distortion: Draws
     blanks: tuple[Tensor, ...]  # int64 (N, 4) each: rectangles of cutout and random erasing that become the mean
     noise: NoiseDraws | None
     mix: PairDraws | None  # of the N / 2 pairs

@@ -1,6 +1,6 @@
-"""RandAugment's operations on uint8 (n, 3, H, W), as torchvision.transforms.v2.functional defines them.
+"""Operations on uint8 (n, 3, H, W), as torchvision.transforms.v2.functional defines them.
 
-The geometric ones are index maps: for each output pixel the source pixel that it shows. In the others `own` and
+RandAugment's geometric ones are index maps: for each output pixel the source pixel that it shows. Of blends `own` and
 `other`, float32 (n, 1, 1, 1), are the factor and 1 - factor of each picture.
 """
 
@@ -85,7 +85,39 @@ def adjust_saturation(x: Tensor, own: Tensor, other: Tensor) -> Tensor:
 
 def adjust_contrast(x: Tensor, own: Tensor, other: Tensor) -> Tensor:
     """Blend with the mean of the picture in grey."""
-    return _to_uint8((x * own).add_(_grayscale(x).mean(dim=(1, 2, 3), keepdim=True).mul_(other)))
+    # Whole numbers, so that the sum of a large picture does not depend on how it is split over threads either.
+    total = _grayscale(x).sum(dim=-1, keepdim=True).long().sum(dim=-2, keepdim=True)
+    return _to_uint8((x * own).add_((total / (x.shape[-2] * x.shape[-1])).mul_(other)))
+
+
+def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
+    """Move the hue of HSV by a part of the colour circle, float32 (n, 1, 1, 1) of -0.5 to 0.5."""
+    values = x.float()
+    high, low = values.amax(dim=1, keepdim=True), values.amin(dim=1, keepdim=True)
+    chroma = high - low
+    red, green, blue = values.chunk(3, dim=1)
+    sixth = torch.where(high == red, green - blue, torch.where(high == green, blue - red, red - green))
+    sixth.div_(chroma.clamp(min=1)).add_(torch.where(high == red, 0.0, torch.where(high == green, 2.0, 4.0)))
+    # Each channel falls from the highest value to the lowest and rises again, a third of the circle after the other.
+    k = (sixth.add_(6 * shift) + torch.arange(5, 0, -2, device=x.device).view(1, 3, 1, 1)).remainder_(6)
+    part = torch.minimum(k, 4 - k).clamp_(0, 1)
+    return _to_uint8((high - chroma * part).mul_(255.999 / 255))  # what torchvision's `to_dtype` multiplies by
+
+
+def flip_rows(x: Tensor, flipped: Tensor) -> Tensor:
+    """Upside down where `flipped`, (n, 1, 1, 1), is not 0."""
+    return torch.where(flipped != 0, x.flip(-2), x)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn around the middle by angles, float32 (n, 1, 1, 1) each: the nearest pixels, black outside."""
+    height, width = x.shape[-2:]
+    ys, xs = (torch.arange(side, device=x.device) - (side - 1) / 2 for side in (height, width))
+    column = (cos * xs - sin * ys[:, None]).add_((width - 1) / 2).round_().long()
+    row = (sin * xs + cos * ys[:, None]).add_((height - 1) / 2).round_().long()
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    source = (row * width + column).mul_(inside)
+    return sample_nearest(x, source.flatten(1), inside.to(torch.uint8).flatten(1))
 
 
 def adjust_sharpness(x: Tensor, own: Tensor, other: Tensor) -> Tensor:

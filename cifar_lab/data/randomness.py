@@ -41,6 +41,11 @@ class Purpose(IntEnum):
     RANDAUGMENT_APPLY = 20  # with the index of the operation
     RANDAUGMENT_LEVEL = 21
     ERASE_VALUE = 22  # one key per pixel is derived from it
+    BOX_AREA = 23  # with the index of the attempt
+    BOX_RATIO = 24
+    VERTICAL_FLIP = 25
+    ROTATION = 26
+    COLOR = 27  # with the index of the adjustment
 
 
 def _signed(value: int) -> int:

@@ -1,8 +1,9 @@
-"""Rectangles drawn per sample: cutout, random erasing, and the boxes of CutMix."""
+"""Rectangles drawn per sample: random resized crops, cutout, random erasing, and the boxes of CutMix."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 from cifar_lab.data.randomness import Purpose, draw, hash64, integers, uniform
 from cifar_lab.recipe.augment import Augment
 
+Range = tuple[float, float]
 ERASE_AREA = (0.02, 1 / 3)
 ERASE_ASPECT = (0.3, 3.3)
-ERASE_ATTEMPTS = 10
+ATTEMPTS = 10
 
 
 def around(center: tuple[Tensor, Tensor], sides: tuple[int | Tensor, int | Tensor], size: tuple[int, int]) -> Tensor:
@@ -58,18 +60,48 @@ def draw_erasing(ids: Tensor, seed: int, epoch: int, probability: float, height:
     box_height = torch.zeros_like(ids)
     box_width = torch.zeros_like(ids)
     open_ = uniform(draw(ids, seed, epoch, Purpose.ERASE)) < probability
-    log_aspect = (math.log(ERASE_ASPECT[0]), math.log(ERASE_ASPECT[1]))
-    for attempt in range(ERASE_ATTEMPTS):
-        area = torch.lerp(*_range(ERASE_AREA), uniform(draw(ids, seed, epoch, Purpose.ERASE_AREA, attempt)))
-        aspect = torch.lerp(*_range(log_aspect), uniform(draw(ids, seed, epoch, Purpose.ERASE_ASPECT, attempt))).exp()
-        area = area * (height * width)
-        h, w = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
+    purposes = Purpose.ERASE_AREA, Purpose.ERASE_ASPECT
+    for h, w in _proposals((ids, seed, epoch), purposes, ERASE_AREA, ERASE_ASPECT, height * width):
         fits = open_ & (h < height) & (w < width)
         box_height, box_width = torch.where(fits, h, box_height), torch.where(fits, w, box_width)
         open_ = open_ & ~fits
     top = integers(draw(ids, seed, epoch, Purpose.ERASE_Y), height - box_height + 1)
     left = integers(draw(ids, seed, epoch, Purpose.ERASE_X), width - box_width + 1)
     return torch.stack((top, top + box_height, left, left + box_width), dim=1)
+
+
+def draw_crops(augment: Augment, size: tuple[int, int], ids: Tensor, seed: int, epoch: int) -> Tensor:
+    """Boxes of torchvision's RandomResizedCrop, int64 (N, 4): the first of ten proposals that fits.
+
+    If none does it is the middle of the picture, as much of it as `crop_ratio` allows.
+    """
+    assert augment.random_resized_crop is not None
+    (height, width), (low, high) = size, augment.crop_ratio
+    box_height = torch.full_like(ids, min(height, round(width / low)))
+    box_width = torch.full_like(ids, min(width, round(height * high)))
+    open_ = torch.ones_like(ids, dtype=torch.bool)
+    purposes = Purpose.BOX_AREA, Purpose.BOX_RATIO
+    for w, h in _proposals((ids, seed, epoch), purposes, augment.random_resized_crop, (low, high), height * width):
+        fits = open_ & (h > 0) & (w > 0) & (h <= height) & (w <= width)
+        box_height, box_width = torch.where(fits, h, box_height), torch.where(fits, w, box_width)
+        open_ = open_ & ~fits
+    top, left = (
+        torch.where(open_, room // 2, integers(draw(ids, seed, epoch, purpose), room + 1))
+        for room, purpose in ((height - box_height, Purpose.CROP_Y), (width - box_width, Purpose.CROP_X))
+    )
+    return torch.stack((top, top + box_height, left, left + box_width), dim=1)
+
+
+def _proposals(
+    key: tuple[Tensor, int, int], purposes: tuple[Purpose, ...], area: Range, aspect: Range, pixels: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Sides of boxes, int64 (N,) each: uniform areas, as parts of `pixels`, and log-uniform quotients of the sides."""
+    ends = torch.tensor((area, (math.log(aspect[0]), math.log(aspect[1]))), dtype=torch.float64)
+    for attempt in range(ATTEMPTS):
+        at = torch.stack([uniform(draw(*key, purpose, attempt)) for purpose in purposes])
+        share, log_aspect = torch.lerp(ends[:, :1], ends[:, 1:], at)
+        share, quotient = share * pixels, log_aspect.exp()
+        yield (share * quotient).sqrt().round().long(), (share / quotient).sqrt().round().long()
 
 
 @dataclass(frozen=True)
@@ -114,10 +146,6 @@ def fill_noise_(x: Tensor, draws: NoiseDraws, start: int, stop: int) -> None:
 def _areas(rectangles: Tensor) -> Tensor:
     top, bottom, left, right = rectangles.unbind(1)
     return (bottom - top) * (right - left)
-
-
-def _range(ends: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    return torch.tensor(ends[0], dtype=torch.float64), torch.tensor(ends[1], dtype=torch.float64)
 
 
 def inside(rectangles: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,9 @@
 """The streams: micro-batch m of global batch k as a pure function, augmented on the device, and a split to evaluate.
 
-In training the order is crop, flip, RandAugment, random bytes of erasing (uint8), cutout, erasing, mixing (float32 of
-0..255; CutMix on uint8 where nothing is blanked), normalise, resize. All but the resize run at the source's resolution:
-it is linear, and comes last because it makes the pictures larger. So cutout, erasing and CutMix are in source pixels.
+In training the order is crop, flips, rotation, colours, RandAugment, random bytes of erasing (uint8), cutout, erasing,
+mixing (float32 of 0..255; CutMix on uint8 where nothing is blanked), normalise, resize. All but the resize run at the
+source's resolution: it is linear, and comes last because it makes the pictures larger. So cutout, erasing and CutMix
+are in source pixels. A random resized crop makes pictures of the model's size at once; then all runs at that.
 On a CPU the work is done in chunks that stay in the cache, and what is float32 in blocks of these; on an accelerator on
 the whole micro-batch.
 """
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cifar_lab.data.augment import CropFlip
+from cifar_lab.data.distortion import distort_, draw_distortion
 from cifar_lab.data.epoch_draws import DrawsAhead, EpochDraws
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.mixing import PairMixer, draw_pairs
@@ -24,6 +26,7 @@ from cifar_lab.data.randaugment import RandAugment
 from cifar_lab.data.randomness import epoch_order
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.rectangles import draw_blanks, draw_noise, fill_noise_, mask_sides
+from cifar_lab.data.resized_crop import ResizedCrop
 from cifar_lab.recipe.augment import Augment
 
 
@@ -75,7 +78,12 @@ class Stream:
         self._ids, self._labels = images.ids.cpu(), images.labels.cpu()
         held = images.to(device)
         self._pixels, self._rows_of = held.pixels, held.rows_of
-        self._size = size = (self._pixels.shape[-2], self._pixels.shape[-1])
+        size = (self._pixels.shape[-2], self._pixels.shape[-1])
+        self._crop: CropFlip | ResizedCrop | None = None
+        if augment.random_resized_crop:
+            size = (preparation.image_size, preparation.image_size)
+            self._crop = ResizedCrop(self._pixels, augment, size[0], preparation.interpolation)
+        self._size = size
         self._finish = Finish(
             preparation,
             size,
@@ -85,8 +93,7 @@ class Stream:
             mixed=augment.mixup_alpha > 0,
         )
         chunk = self._finish.chunk
-        self._crop: CropFlip | None = None
-        if augment.crop_padding or augment.flip:
+        if self._crop is None and (augment.crop_padding or augment.flip):
             self._crop = CropFlip(self._pixels, augment, micro_batch=micro_batch, chunk=chunk)
         self._randaugment: RandAugment | None = None
         if augment.randaugment_ops:
@@ -142,11 +149,12 @@ class Stream:
         )
 
     def _gather(self, draws: EpochDraws, start: int, stop: int) -> Tensor:
-        """uint8 pictures of the epoch's positions [start, stop), one chunk, cropped and flipped."""
+        """uint8 pictures of the epoch's positions [start, stop), one chunk, cropped, flipped and distorted."""
         if self._crop is None:
-            return self._pixels.index_select(0, draws.index[start:stop])
-        assert draws.crop is not None
-        return self._crop(draws.crop, start, stop)
+            pixels = self._pixels.index_select(0, draws.index[start:stop])
+        else:
+            pixels = self._crop(draws.crop, start, stop)
+        return distort_(pixels, draws.distortion, start, stop)
 
     def _draw(self, epoch: int) -> EpochDraws:
         """All draws of epoch number `epoch` (from 0), on the host: a pure function."""
@@ -159,6 +167,7 @@ class Stream:
             ids=ids,
             labels=self._labels[order],
             crop=None if self._crop is None else self._crop.draw(rows, ids, *key),
+            distortion=draw_distortion(self._augment, ids, *key),
             blanks=tuple(draw_blanks(self._augment, self._size, ids, *key)),
             noise=draw_noise(self._augment, self._size, ids, *key),
             mix=mix,

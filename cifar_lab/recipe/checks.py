@@ -14,6 +14,7 @@ from cifar_lab.recipe.schema import Recipe
 # A key has an effect only where another one has one of these values (None: any but 0 and false).
 NEEDS: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
     ("data.augment.padding_mode", "data.augment.crop_padding", None),
+    ("data.augment.crop_ratio", "data.augment.random_resized_crop", None),
     ("data.augment.erase_value", "data.augment.erase_prob", None),
     ("data.augment.randaugment_magnitude", "data.augment.randaugment_ops", None),
     ("data.augment.randaugment_prob", "data.augment.randaugment_ops", None),
@@ -36,6 +37,7 @@ NEEDS: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
 )
 # Two ways to say one thing.
 EXCLUSIVE = (
+    ("data.augment.random_resized_crop", "data.augment.crop_padding"),
     ("train.steps", "train.epochs"),
     ("checkpoint.every_steps", "checkpoint.every_epochs"),
     ("model.weights", "model.pretrained"),

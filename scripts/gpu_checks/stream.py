@@ -24,6 +24,10 @@ BYTES: dict[str, dict[str, Any]] = {
     "RandAugment": {"crop_padding": 4, "flip": True, "randaugment_ops": 3, "randaugment_std": 0.5},
     "noise, CutMix": {"crop_padding": 2, "erase_prob": 0.5, "erase_value": "random", "cutmix_alpha": 1.0},
 }
+BYTES["random resized crop, distortion"] = {
+    "random_resized_crop": [0.08, 1.0], "flip": True, "vertical_flip": True, "rotation": 30.0, "brightness": 0.4,
+    "contrast": 0.4, "saturation": 0.4, "hue": 0.1,
+}  # fmt: skip
 FLOATS: dict[str, dict[str, Any]] = {
     "mixup": {"flip": True, "mixup_alpha": 0.4},
     "everything": {

@@ -28,7 +28,11 @@ ALL = {
 }
 NOISE = {**ALL, "cutout": 0, "erase_value": "random", "randaugment_prob": 0.5, "randaugment_std": 0.5}
 # CutMix is of bytes where nothing is blanked.
-WAYS = {"blanks": ALL, "noise": NOISE, "bytes": {**ALL, "cutout": 0, "erase_prob": 0.0}}
+BOXED = {
+    "random_resized_crop": (0.2, 1.0), "flip": True, "vertical_flip": True, "rotation": 20.0, "brightness": 0.4,
+    "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "cutmix_alpha": 1.0,
+}  # fmt: skip
+WAYS = {"blanks": ALL, "noise": NOISE, "bytes": {**ALL, "cutout": 0, "erase_prob": 0.0}, "boxes": BOXED}
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -7,9 +7,10 @@ import torch
 from support.pictures import random_pictures
 
 from cifar_lab.data.augment import CropFlip
+from cifar_lab.data.distortion import draw_distortion
 from cifar_lab.data.mixing import draw_pairs
 from cifar_lab.data.randaugment import RandAugment
-from cifar_lab.data.rectangles import draw_cutout, draw_erasing
+from cifar_lab.data.rectangles import draw_crops, draw_cutout, draw_erasing
 from cifar_lab.recipe.augment import Augment
 
 IDS = 3 * torch.arange(400) + 5
@@ -33,6 +34,18 @@ def test_crops_and_flips() -> None:
 def test_rectangles() -> None:
     assert digest(draw_cutout(IDS, SEED, EPOCH, 8, *SIZE)) == [13524, 25297, 17233, 29212]
     assert digest(draw_erasing(IDS, SEED, EPOCH, 0.75, *SIZE)) == [11655, 25997, 17916, 32950]
+    boxed = Augment(random_resized_crop=(0.2, 1.0))
+    assert digest(draw_crops(boxed, SIZE, IDS, SEED, EPOCH)) == [3857, 34404, 10014, 41649]
+
+
+def test_distortion() -> None:
+    recipe = Augment(vertical_flip=True, rotation=30, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+    draws = draw_distortion(recipe, IDS, SEED, EPOCH)
+    assert digest(draws[0][0].long()) == [768]
+    first = [draws[1][1], *(parts[0] for parts in draws[2:])]
+    assert [float((values * WEIGHT).sum()) for values in first] == pytest.approx(
+        [39.08119, 1621.86926, 1596.81824, 1608.8894, 0.68657], rel=1e-5
+    )
 
 
 def test_pairs() -> None:

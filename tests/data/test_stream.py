@@ -26,13 +26,25 @@ ALL = {
     "randaugment_ops": 2,
 }
 NOISE = {**ALL, "cutout": 0, "erase_value": "random", "randaugment_prob": 0.5, "randaugment_std": 0.5}
+BOXED = {
+    **NOISE,
+    "crop_padding": 0,
+    "padding_mode": "zero",
+    "random_resized_crop": (0.2, 1.0),
+    "vertical_flip": True,
+    "rotation": 20.0,
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+}
 
 
 def same(a: Any, b: Any) -> bool:
     return all(x is y or torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("augment", [{}, CROP_FLIP, ALL, NOISE])
+@pytest.mark.parametrize("augment", [{}, CROP_FLIP, ALL, NOISE, BOXED])
 @pytest.mark.parametrize("image_size", [32, 48])
 def test_the_same_pictures_in_every_layout(augment: dict[str, Any], image_size: int) -> None:
     reference = whole_batch(make_stream(DATA, augment, image_size=image_size, micro_batch=12), 6)
@@ -76,7 +88,7 @@ def test_an_epoch_visits_every_sample_once_and_drops_the_remainder() -> None:
         assert torch.equal(torch.cat([p[1] for p in parts]), (ids - 5) // 3 % 10)
 
 
-@pytest.mark.parametrize("settings", [ALL, NOISE])
+@pytest.mark.parametrize("settings", [ALL, NOISE, BOXED])
 def test_draws_belong_to_ids_not_to_positions(settings: dict[str, Any]) -> None:
     augment = {**settings, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
     half = DATA.subset(DATA.ids[1::2].clone())
