@@ -110,3 +110,9 @@ def test_the_stream_feeds_boxes_at_the_models_size() -> None:
         expected = TF.resized_crop(data.images[(i - 5) // 3], *box, [20, 20], interpolation=mode, antialias=True)
         assert (255 * image - expected).abs().max() < 1.001
     assert not torch.equal(whole_batch(stream, 1)[0][ids.argsort()], images[ids.argsort()])
+
+
+@pytest.mark.parametrize("wrong", [{"random_resized_crop": (0.8, 0.2)}, {"crop_ratio": (2.0, 1.0)}])
+def test_a_range_the_wrong_way_round_is_refused(wrong: dict[str, tuple[float, float]]) -> None:
+    with pytest.raises(ValueError, match="give the smaller end first"):
+        Augment(**wrong)

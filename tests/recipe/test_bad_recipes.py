@@ -137,7 +137,6 @@ BAD_LINES = [
     (9, "    randaugment_std: 0.5", "9: data.augment.randaugment_std", "`data.augment.randaugment_ops` is 0"),
     (9, "    crop_ratio: [0.5, 2]", "9: data.augment.crop_ratio", "`data.augment.random_resized_crop` is None"),
     (9, "    random_resized_crop: [0.2, 1]", "9: data.augment.random_resized_crop", "`data.augment.crop_padding` and"),
-    (9, "    random_resized_crop: [0.8, 0.2]", "9: data.augment.random_resized_crop", "give the smaller end first"),
     (9, "    cutout: 1", "9: data.augment.cutout", "1 erases nothing, since an odd side counts as one less; give"),
     (9, "    erase_value: random", "9: data.augment.erase_value", "`data.augment.erase_prob` is 0"),
     (16, "  lr: 0.1\n  warmup_epochs: 3", "17: optim.warmup_epochs", "longer than the run (`train.epochs` is 2)"),
