@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cifar_lab.cli.argument_types import check_new_file
 from cifar_lab.cli.command import answer, is_main, make_parser
+from cifar_lab.cli.printable import shown
+from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
 from cifar_lab.runtime.launcher import check_launch
-from cifar_lab.trained.model import open_saved
+from cifar_lab.trained.model import SavedModel, open_saved
+
+logger = logging.getLogger("cifar_lab")
 
 TTA = {"off": "false", "mirror": "true", "translate": "translate"}
 
@@ -36,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("evaluate", about, EPILOG)
     parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the data, such as data.root=DIR")
-    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
+    parser.add_argument("--split", choices=("test", "val", "train"), help="default: test")
     parser.add_argument(
         "--tta", choices=tuple(TTA), nargs="?", const="mirror", help="test-time augmentation (no value: mirror)"
     )
@@ -53,13 +59,48 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.mistakes is not None:
         check_new_file("--mistakes", options.mistakes, (".csv",))
     short = {"eval.batch": options.batch, "eval.tta": options.tta and TTA[options.tta]}
-    overrides = [f"{key}={value}" for key, value in short.items() if value is not None]
-    saved = open_saved(options.run, [*overrides, *options.overrides], data=options.data)
+    overrides = [f"{key}={value}" for key, value in short.items() if value is not None] + options.overrides
+    files = _npy_files(Path(options.data)) if options.data else []
+    closed = [text for text in overrides if text.startswith("data.")] + ["--split"] * bool(options.split)
+    if files and (closed := closed + ["--mistakes"] * (bool(options.mistakes) and len(files) > 1)):
+        raise UsageError(f"{closed[0]} does not go with --data {options.data} ({len(files)} npy files): leave it out")
+    saved = open_saved(options.run, overrides, data=None if files else options.data)
     check_launch(os.environ, saved.recipe)
     with host.loading():
         from cifar_lab.trained.measure import measure
-        from cifar_lab.trained.scores import as_text
-    measured = measure(saved, options.split, options.mistakes)
-    if is_main():
-        print(json.dumps(atomic.finite(measured), indent=2, allow_nan=False) if options.json else as_text(measured))
+        from cifar_lab.trained.scores import as_table, as_text
+    measured = measure(saved, options.split or "test", options.mistakes, files)
+    if not is_main():
+        return 0
+    if options.json:
+        told = [{key: value for key, value in one.items() if key != "wrong"} for one in measured]
+        print(json.dumps(atomic.finite(told if len(told) > 1 else told[0]), indent=2, allow_nan=False))
+    else:
+        print(as_text(measured[0]) if len(measured) == 1 else shown(saved.path))
+        print("\n" + as_table(measured) if files else "", end="\n" * bool(files))
+    if files:
+        _keep(saved, measured)
     return 0
+
+
+def _npy_files(place: Path) -> list[Path]:
+    """The file, or those of pictures in the folder, whose labels lie beside them."""
+    found = [place] if place.suffix == ".npy" else sorted(place.glob("*.npy"))
+    return [path for path in found if path == place or not path.stem.endswith("labels")]
+
+
+def _keep(saved: SavedModel, measured: Sequence[Mapping[str, Any]]) -> None:
+    """Write what other test sets gave into evaluations/ of the run, in place of what the same sets gave before."""
+    if saved.run is None or saved.recipe.eval.tta != saved.run.recipe().eval.tta:
+        logger.info("not kept for the report: not measured as the test error of a run is (with its eval.tta)")
+        return
+    folder = saved.run.path / "evaluations"
+    try:
+        folder.mkdir(exist_ok=True)
+        for one in measured:
+            which = hashlib.sha256(f"{one['data']} {one['split']}".encode()).hexdigest()[:8]
+            name = "".join(c if c.isalnum() else "_" for c in one["set"][-80:])
+            atomic.write_text(folder / f"{name}-{which}.json", json.dumps(atomic.finite(one), allow_nan=False) + "\n")
+        logger.info("kept for `cifar-lab report` in %s", folder)
+    except OSError as error:
+        logger.warning("not kept for the report: %s cannot be written (%s)", folder, error.strerror)

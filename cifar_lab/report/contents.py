@@ -12,6 +12,7 @@ from cifar_lab.report.calibration import Calibration, calibration
 from cifar_lab.report.claims import CONTRADICTED, HOLDS, NOT_SHOWN, OPEN, TITLES, Cast, Claim, check_claims
 from cifar_lab.report.figure import Figure
 from cifar_lab.report.groups import Experiment, Ranked, Table, labels, ranked, tables
+from cifar_lab.report.other_sets import other_sets
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.study import comparison, study_figures
 
@@ -87,6 +88,11 @@ class Contents:
         told = labels([Experiment(runs) for runs in groups.values()])
         experiments = [one if isinstance(one, Experiment) else None for one in groups]
         return list(zip(told, experiments, groups.values(), strict=True))
+
+    @cached_property
+    def other_sets(self) -> list[list[str]]:
+        """What was measured on other test sets; the headings first."""
+        return other_sets(self.groups, [ranked for section in self.sections for ranked in section.ranked])
 
     @property
     def ordered(self) -> list[RunRecord]:

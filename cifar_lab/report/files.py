@@ -11,6 +11,7 @@ from pathlib import Path
 from cifar_lab.cli.table import table
 from cifar_lab.files import atomic
 from cifar_lab.report.contents import COLUMNS, NOTES, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.other_sets import HEADINGS, NOTE
 from cifar_lab.report.page import page
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.svg import RANKING, draw, draw_ranking, draw_reliability, standalone, templates
@@ -71,6 +72,9 @@ def told(contents: Contents, *, claims: bool = False) -> str:
         if claims and section.claims:
             heads = ("claim", "verdict", "difference in points (95 % interval)", "why")
             parts += [table(section.told_claims, heads), *([_lines(section.missing)] if section.missing else [])]
+    if contents.other_sets:
+        headings, *rows = contents.other_sets
+        parts.append(table(rows, headings, numbers=HEADINGS[2:]))
     if claims and contents.verdicts:
         parts.append(_lines(*contents.verdicts))
     lines = [f"{r.label}: {r.state}{f', {r.reason}' if r.reason else ''}" for r in contents.attention]
@@ -90,9 +94,10 @@ def markdown(contents: Contents) -> str:
         .render(
             contents=contents,
             columns=list(COLUMNS),
-            numbers=set(COLUMNS) - set(TEXT_COLUMNS),
+            numbers={*COLUMNS, *HEADINGS[2:]} - set(TEXT_COLUMNS),
             notes=[*NOTES, *contents.verdicts],
             reliability=RELIABILITY,
+            other_note=NOTE,
             separate=SEPARATE.format(count=len(contents.sections)),
         )
     )

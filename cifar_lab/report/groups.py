@@ -12,7 +12,7 @@ import numpy as np
 from cifar_lab.recipe import defaults
 from cifar_lab.report.curves import number
 from cifar_lab.report.record import RunRecord, differing
-from cifar_lab.report.stats import Sample, difference, pooled_spread, ranks
+from cifar_lab.report.stats import Sample, intervals, pooled_spread, ranks
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ def tables(records: Sequence[RunRecord]) -> list[Table]:
     found = [
         Table(
             protocol,
-            sorted(map(_experiment, groups.values()), key=lambda e: (e.sample.mean, e.name, e.runs[0].identity)),
+            sorted(map(latest, groups.values()), key=lambda e: (e.sample.mean, e.name, e.runs[0].identity)),
         )
         for protocol, groups in by_protocol.items()
     ]
     return sorted(found, key=lambda table: -sum(len(e.runs) for e in table.experiments))
 
 
-def _experiment(runs: Sequence[RunRecord]) -> Experiment:
+def latest(runs: Sequence[RunRecord]) -> Experiment:
     """One run a seed, the latest repeat of each."""
     latest = {run.seed: run for run in sorted(runs, key=lambda run: (run.seed, run.updated))}
     counted = list(latest.values())
@@ -132,13 +132,11 @@ def ranked(experiments: Sequence[Experiment]) -> list[Ranked]:
     samples = [experiment.sample for experiment in experiments]
     pooled = pooled_spread(samples)
     found = []
-    for rank, label, experiment in zip(ranks(samples), labels(experiments), experiments, strict=True):
-        interval = difference([(1, experiment.sample)], pooled)
-        # An error lies between 0 and 1, whatever two seeds make of the interval.
-        low, high = max(interval.low, 0.0), min(interval.high, 1.0)
+    columns = ranks(samples), labels(experiments), experiments, intervals(samples)
+    for rank, label, experiment, ends in zip(*columns, strict=True):
         borrows = pooled is not None and experiment.sample.deviation is None
         marks = ("*" if borrows else "") + ("†" if experiment.sample.rates is None else "")
-        found.append(Ranked(rank, label, experiment, low, high, marks))
+        found.append(Ranked(rank, label, experiment, *ends, marks))
     return found
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from cifar_lab.recipe.yaml_text import parse_yaml
 from cifar_lab.report.curves import Metrics, read_metrics
-from cifar_lab.report.record import Predictions, RunRecord
+from cifar_lab.report.other_sets import evaluation
+from cifar_lab.report.record import Evaluations, Predictions, RunRecord
 
 T = TypeVar("T")
 
@@ -36,6 +37,9 @@ def read_run(path: Path) -> RunRecord:
     if metrics.unreadable:
         lines = f"{len(metrics.unreadable):,} line{'s are' if len(metrics.unreadable) > 1 else ' is'}"
         problems.append(f"metrics.jsonl: {lines} unreadable, line {metrics.unreadable[0]:,} first")
+    evaluations: Evaluations = {}
+    for kept in sorted(path.glob("evaluations/*.json")):
+        evaluations |= attempt(f"evaluations/{kept.name}", lambda file: evaluation(_json(file)), Evaluations())
     return RunRecord(
         path=path.absolute(),
         recipe=attempt("recipe.yaml", _recipe, {}),
@@ -46,6 +50,7 @@ def read_run(path: Path) -> RunRecord:
         metrics=metrics,
         predictions=attempt("predictions.npz", _predictions, None),
         fingerprint=_fingerprint(path / "checkpoints"),
+        evaluations=evaluations,
         problems=problems,
     )
 

@@ -31,6 +31,10 @@ class Predictions:
     confidences: NDArray[np.float64] | None = None
 
 
+# Name and fingerprint of another test set, and which of its pictures were wrong: (severities or 1, pictures), 0 to 1.
+Evaluations = dict[tuple[str, str], NDArray[Any]]
+
+
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """One run directory; what is missing is empty, what is damaged is empty and named in `problems`."""
@@ -44,6 +48,7 @@ class RunRecord:
     metrics: Metrics = field(default_factory=Metrics)
     predictions: Predictions | None = None
     fingerprint: str | None = None
+    evaluations: Evaluations = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property

@@ -23,11 +23,13 @@ class Sample:
     """Test errors of one experiment, one a seed, each measured on the same `count` pictures.
 
     `rates` (count,): the share of its seeds that were wrong, of each picture; None where predictions are missing.
+    `square`: mean square of one seed's answers to a picture; None where each is either right (0) or wrong (1).
     """
 
     errors: tuple[float, ...]
     count: int
     rates: NDArray[np.float64] | None = None
+    square: float | None = None
 
     @property
     def mean(self) -> float:
@@ -55,7 +57,7 @@ class Sample:
         seeds, count = len(self.errors), self.count
         if self.rates is None or self.deviation is None or count < 2:
             return 0.0
-        total = self.mean * (1 - self.mean)  # of answers that are 0 or 1
+        total = (self.mean if self.square is None else self.square) - self.mean**2
         left = total - (seeds - 1) / seeds * self.deviation**2 - float(np.var(self.rates))
         return max(left, 0.0) * seeds / (seeds - 1) * count / (count - 1)
 
@@ -140,6 +142,14 @@ def difference(
     half = float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2)) * error
     p = 2 * float(stdtr(degrees_of_freedom, -abs(value) / error))
     return Difference(value, value - half, value + half, p, len(spreads) == len(parts), pictures, tuple(spreads))
+
+
+def intervals(samples: Sequence[Sample]) -> list[tuple[float, float]]:
+    """The ends of the 95 % interval of each mean; a single seed borrows the spread pooled over all."""
+    pooled = pooled_spread(samples)
+    found = [difference([(1, sample)], pooled) for sample in samples]
+    # An error lies between 0 and 1, whatever two seeds make of the interval.
+    return [(max(one.low, 0.0), min(one.high, 1.0)) for one in found]
 
 
 def _picture_variance(parts: Sequence[tuple[int, Sample]]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cifar_lab.data.images import ImageSet, Splits, load_images
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.splits import split_ids
 from cifar_lab.data.stream import EvalStream
+from cifar_lab.data.test_sets import by_name, read_npy
 from cifar_lab.errors import UsageError
 from cifar_lab.runtime import device
 from cifar_lab.runtime.start import start_world
@@ -22,28 +24,49 @@ from cifar_lab.training.evaluation import evaluate
 from cifar_lab.training.sheets import write_mistakes
 
 
-def measure(saved: SavedModel, split: str, mistakes: Path | None = None) -> dict[str, Any]:
+def measure(
+    saved: SavedModel, split: str, mistakes: Path | None = None, files: Sequence[Path] = ()
+) -> list[dict[str, Any]]:
     """Every sample of `split` (test, val or train) exactly once, as the run itself measures. Collective.
 
-    A CSV of what it gets wrong goes to `mistakes`.
+    Of npy `files`, if any, each is measured instead. A CSV of what it gets wrong goes to `mistakes`.
 
     `same_data`: whether its run trained on these pictures, None unknown; `recorded`: what its summary.json says of the
-    same measurement. Raises UserError.
+    same measurement; `severities`: the error at each, None where there are none; `wrong`: the places of the mistakes.
+    Raises UserError.
     """
     with start_world() as world:
-        return _measure(saved, world, split, mistakes)
+        network = world.everyone(lambda: SavedNetwork(saved, world.device))
+        sets = _npy_sets(saved, files) if files else [_own_set(saved, split)]
+        return [about | _measure(saved, network, world, images, mistakes, parts) for about, images, parts in sets]
 
 
-def _measure(saved: SavedModel, world: World, split: str, mistakes: Path | None) -> dict[str, Any]:
+Set = tuple[dict[str, Any], ImageSet, int]  # what is said of it, its pictures, and in how many severities these are
+
+
+def _own_set(saved: SavedModel, split: str) -> Set:
+    data = saved.recipe.data
+    loaded = load_images(data.name, data.args, root=data.root, max_gib=data.max_gib)
+    images = by_name(_choose(saved, split, loaded), saved.description.classes, data.name)
+    about = {"same_data": _same_data(saved, loaded.train), "recorded": _recorded(saved, split)}
+    return about | {"data": data.name, "split": split, "set": f"{data.name}, {split} split"}, images, 1
+
+
+def _npy_sets(saved: SavedModel, files: Sequence[Path]) -> Iterator[Set]:
+    for path in files:
+        images, parts = read_npy(path, saved.description.classes, saved.description.source_size)
+        about = {"data": str(path.resolve()), "split": None, "set": f"{path.absolute().parent.name}/{path.stem}"}
+        about |= {"fingerprint": images.fingerprint, "same_data": None, "recorded": None}
+        yield about, by_name(images, saved.description.classes, str(path)), parts
+
+
+def _measure(
+    saved: SavedModel, network: SavedNetwork, world: World, images: ImageSet, mistakes: Path | None, parts: int
+) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import track
 
-    recipe, data = saved.recipe, saved.recipe.data
-    loaded = load_images(data.name, data.args, root=data.root, max_gib=data.max_gib)
-    train = loaded.train
-    _check_classes(saved, train.classes)
-    images = _choose(saved, split, loaded)
-    network = world.everyone(lambda: SavedNetwork(saved, world.device))
+    recipe = saved.recipe
     stream = EvalStream(
         images,
         network.preparation,
@@ -66,23 +89,22 @@ def _measure(saved: SavedModel, world: World, split: str, mistakes: Path | None)
     if mistakes is not None:
         world.from_main(lambda: write_mistakes(mistakes, images, kept))
     labels, predictions = kept.labels.numpy(), kept.predictions.numpy()
+    wrong = labels != predictions
     return {
         "model": str(saved.path),
-        "data": data.name,
-        "split": split,
         "world_size": world.world_size,
         "device": device.name(world.device),
         "batch": stream.batch,
         "precision": recipe.train.precision,
         "tf32": recipe.train.tf32,
         "tta": recipe.eval.tta,
-        "same_data": _same_data(saved, train),
-        "recorded": _recorded(saved, split),
         "count": result.count,
         "accuracy": result.accuracy,
         "loss": result.loss,
-        **calibration(kept.confidences.numpy(), labels == predictions),
+        "severities": wrong.reshape(parts, -1).mean(axis=1).tolist() if parts > 1 else None,
+        **calibration(kept.confidences.numpy(), ~wrong),
         **class_scores(labels, predictions, images.classes),
+        "wrong": wrong.nonzero()[0].tolist(),
     }
 
 
@@ -99,19 +121,6 @@ def _choose(saved: SavedModel, split: str, loaded: Splits) -> ImageSet:
     if split == "val" and not len(val_ids):
         raise UsageError("nothing was held out (data.val_size is 0), so there is no val split; use --split test")
     return train.subset(train_ids if split == "train" else val_ids)
-
-
-def _check_classes(saved: SavedModel, classes: tuple[str, ...]) -> None:
-    """Raise UsageError where the labels of the data mean something else to the model."""
-    own, data = saved.description.classes, saved.recipe.data.name
-    if own == classes:
-        return
-    if len(own) != len(classes):
-        problem = f"{data} has {len(classes)} classes, the model {len(own)}"
-    else:
-        place = next(i for i, (ours, theirs) in enumerate(zip(own, classes, strict=True)) if ours != theirs)
-        problem = f"class {place} of {data} is {classes[place]!r}, of the model {own[place]!r}"
-    raise UsageError(f"{saved.path} was trained on other classes: {problem}; name its data with --data")
 
 
 def _same_data(saved: SavedModel, train: ImageSet) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from cifar_lab.cli.printable import error_rate, percent, shown
 from cifar_lab.cli.table import table
 from cifar_lab.report.calibration import BINS, binned
+from cifar_lab.report.other_sets import HEADINGS, evaluation, other_sets
+from cifar_lab.report.record import RunRecord
 
 WIDEST = 20  # classes of which the confusion matrix still fits a terminal
 
@@ -64,7 +67,7 @@ def as_text(measured: Mapping[str, Any]) -> str:
     ece, confidence, recorded = measured["ece"], measured["mean_confidence"], measured["recorded"]
     lines = [
         shown(measured["model"]),
-        f"{measured['data']}, {measured['split']} split: {measured['count']:,} pictures{tta[measured['tta']]}",
+        f"{shown(measured['set'])}: {measured['count']:,} pictures{tta[measured['tta']]}",
         f"  error        {percent(1 - measured['accuracy'])} (accuracy {percent(measured['accuracy'])})",
         f"  loss         {measured['loss']:.4f}",
         f"  calibration  {percent(ece)} (ECE, {BINS} bins; mean confidence {percent(confidence)})",
@@ -78,6 +81,14 @@ def as_text(measured: Mapping[str, Any]) -> str:
     if measured["same_data"] is False:
         lines.append("  these are not the pictures of the training: val and train contain others")
     return "\n".join([*lines, "", _classes(measured), "", _confusion(measured)])
+
+
+def as_table(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Other test sets in a line each, with intervals, and the means of folders of corruptions."""
+    sets = {key: wrong for one in measured for key, wrong in evaluation(one).items()}
+    rows = other_sets([("", None, [RunRecord(Path(), evaluations=sets)])], [])
+    headings, *rows = ([*row[1:3], *row[4:]] for row in rows)
+    return table(rows, headings, numbers=HEADINGS[2:])
 
 
 def _classes(measured: Mapping[str, Any]) -> str:

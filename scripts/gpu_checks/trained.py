@@ -35,7 +35,7 @@ def trained(place: Place, found: Found) -> None:
     done = run(mapping, run_dir=str(place.folder / "run")).run_dir
     summary = done.summary()
     assert summary is not None
-    measured = measure(open_saved(done.path), "test")
+    (measured,) = measure(open_saved(done.path), "test")
     found.at_most("pictures counted otherwise", abs(measured["count"] - summary["test"]["count"]), 0)
     found.at_most("accuracy off by", abs(measured["accuracy"] - summary["test"]["accuracy"]), 0.0)
     found.at_most("loss off by", abs(measured["loss"] - summary["test"]["loss"]), 1e-6)
