@@ -16,6 +16,7 @@ from cifar_lab.cli.command import answer, is_main, make_parser
 from cifar_lab.cli.printable import shown
 from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
+from cifar_lab.recipe.plugins import SOURCES
 from cifar_lab.runtime import host
 from cifar_lab.runtime.launcher import check_launch
 from cifar_lab.trained.model import SavedModel, open_saved
@@ -64,12 +65,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     closed = [text for text in overrides if text.startswith("data.")] + ["--split"] * bool(options.split)
     if files and (closed := closed + ["--mistakes"] * (bool(options.mistakes) and len(files) > 1)):
         raise UsageError(f"{closed[0]} does not go with --data {options.data} ({len(files)} npy files): leave it out")
-    saved = open_saved(options.run, overrides, data=None if files else options.data)
+    split = options.split or "test"
+    source, other = None if files else options.data, None
+    if source and (Path(source).exists() or "/" in source) and source not in SOURCES.names():
+        other = str(Path(source).resolve()) if Path(source).exists() else source
+        size = open_saved(options.run).description.source_size
+        source, own = _reader(Path(source), split)
+        overrides = [*own, f"data.args.size={json.dumps(size)}", *overrides]
+    saved = open_saved(options.run, overrides, data=source, other=other is not None)
     check_launch(os.environ, saved.recipe)
     with host.loading():
         from cifar_lab.trained.measure import measure
         from cifar_lab.trained.scores import as_table, as_text
-    measured = measure(saved, options.split or "test", options.mistakes, files)
+    measured = measure(saved, split, options.mistakes, files=files, other=other)
     if not is_main():
         return 0
     if options.json:
@@ -77,8 +85,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(json.dumps(atomic.finite(told if len(told) > 1 else told[0]), indent=2, allow_nan=False))
     else:
         print(as_text(measured[0]) if len(measured) == 1 else shown(saved.path))
-        print("\n" + as_table(measured) if files else "", end="\n" * bool(files))
-    if files:
+        print("\n" + as_table(measured) if files or other else "", end="\n" * bool(files))
+    if files or other:
         _keep(saved, measured)
     return 0
 
@@ -87,6 +95,19 @@ def _npy_files(place: Path) -> list[Path]:
     """The file, or those of pictures in the folder, whose labels lie beside them."""
     found = [place] if place.suffix == ".npy" else sorted(place.glob("*.npy"))
     return [path for path in found if path == place or not path.stem.endswith("labels")]
+
+
+def _reader(place: Path, split: str) -> tuple[str, list[str]]:
+    """The source that reads a set which --data names by its place, and the settings by which it reads `split` alone."""
+    own = [f"data.args.train_split={split}", "data.args.test_split=null"]
+    if not place.exists():
+        return "hub", [*own, f"data.args.id={json.dumps(str(place))}"]
+    root = json.dumps(str(place.resolve()))
+    if place.is_file():
+        return "table", [*own, f"data.root={root}"]
+    if any(place.glob("*.json")) or any(place.rglob("*.parquet")):  # by save_to_disk, or the files of a hub set
+        return "hub", [*own, f"data.root={root}", f"data.args.id={root}"]
+    return "folder", [*own, f"data.root={root}"]
 
 
 def _keep(saved: SavedModel, measured: Sequence[Mapping[str, Any]]) -> None:

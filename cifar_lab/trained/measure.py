@@ -25,11 +25,12 @@ from cifar_lab.training.sheets import write_mistakes
 
 
 def measure(
-    saved: SavedModel, split: str, mistakes: Path | None = None, files: Sequence[Path] = ()
+    saved: SavedModel, split: str, mistakes: Path | None = None, *, files: Sequence[Path] = (), other: str | None = None
 ) -> list[dict[str, Any]]:
     """Every sample of `split` (test, val or train) exactly once, as the run itself measures. Collective.
 
-    Of npy `files`, if any, each is measured instead. A CSV of what it gets wrong goes to `mistakes`.
+    Of npy `files`, if any, each is measured instead; `other` names a set whose training split is all there is of it.
+    A CSV of what it gets wrong goes to `mistakes`.
 
     `same_data`: whether its run trained on these pictures, None unknown; `recorded`: what its summary.json says of the
     same measurement; `severities`: the error at each, None where there are none; `wrong`: the places of the mistakes.
@@ -37,19 +38,25 @@ def measure(
     """
     with start_world() as world:
         network = world.everyone(lambda: SavedNetwork(saved, world.device))
-        sets = _npy_sets(saved, files) if files else [_own_set(saved, split)]
+        sets = _npy_sets(saved, files) if files else [_set(saved, split, other)]
         return [about | _measure(saved, network, world, images, mistakes, parts) for about, images, parts in sets]
 
 
 Set = tuple[dict[str, Any], ImageSet, int]  # what is said of it, its pictures, and in how many severities these are
 
 
-def _own_set(saved: SavedModel, split: str) -> Set:
+def _set(saved: SavedModel, split: str, other: str | None) -> Set:
     data = saved.recipe.data
     loaded = load_images(data.name, data.args, root=data.root, max_gib=data.max_gib)
-    images = by_name(_choose(saved, split, loaded), saved.description.classes, data.name)
-    about = {"same_data": _same_data(saved, loaded.train), "recorded": _recorded(saved, split)}
-    return about | {"data": data.name, "split": split, "set": f"{data.name}, {split} split"}, images, 1
+    images = by_name(_choose(saved, split, loaded, other), saved.description.classes, other or data.name)
+    about: dict[str, Any] = {
+        "data": other or data.name,
+        "split": split,
+        "set": f"{Path(other or data.name).name}, {split} split",
+    }
+    if other:
+        return about | {"fingerprint": images.fingerprint, "same_data": None, "recorded": None}, images, 1
+    return about | {"same_data": _same_data(saved, loaded.train), "recorded": _recorded(saved, split)}, images, 1
 
 
 def _npy_sets(saved: SavedModel, files: Sequence[Path]) -> Iterator[Set]:
@@ -108,12 +115,12 @@ def _measure(
     }
 
 
-def _choose(saved: SavedModel, split: str, loaded: Splits) -> ImageSet:
+def _choose(saved: SavedModel, split: str, loaded: Splits, other: str | None) -> ImageSet:
     """The pictures that the recipe trains on, holds out or tests on. Raises UsageError."""
     data = saved.recipe.data
     train = loaded.train
-    if split == "test":
-        test = loaded.tested
+    if other or split == "test":
+        test = train if other else loaded.tested
         return test.subset(split_ids(test.labels, test.num_classes, 0, data.test_limit)[0])
     if saved.run is None:
         raise UsageError(f"what {saved.path} was trained on is not known: only --split test can be measured")

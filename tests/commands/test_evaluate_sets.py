@@ -1,21 +1,17 @@
 """`evaluate --data` on labelled sets without a training split, and what the run and the report keep of them."""
 
 import json
-import os
 import re
 import shutil
 
 import numpy as np
 import pytest
-from support.commands import PYTHON, completed
 from support.saved_runs import bare, pictures_of, predictions, saved_run
-from support.small import small
 
 from cifar_lab.commands import evaluate, report
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.sources.cifar10 import CLASSES
 from cifar_lab.data.test_sets import by_name, read_npy
-from cifar_lab.train import run as train
 
 SIDE = 16
 
@@ -200,7 +196,7 @@ def test_labels_of_cifar10_are_matched_by_name(tmp_path):
     assert by_name(images, turned, "it").labels.tolist() == [9, 0, 6] and severities == 1
     own = ("one", "two", *"3456789", "ten")
     assert by_name(read_npy(tmp_path / "data.npy", own, 8)[0], own, "it").labels.tolist() == [0, 9, 3]
-    with pytest.raises(DataError, match="1 classes that the model does not know .truck."):
+    with pytest.raises(DataError, match=r"know \(truck\)"):
         by_name(images, CLASSES[:9], "it")
 
 
