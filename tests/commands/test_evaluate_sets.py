@@ -1,17 +1,23 @@
 """`evaluate --data` on labelled sets without a training split, and what the run and the report keep of them."""
 
 import json
+import os
 import re
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
+from support.commands import PYTHON, completed
 from support.saved_runs import bare, pictures_of, predictions, saved_run
+from support.small import small
 
 from cifar_lab.commands import evaluate, report
+from cifar_lab.data.images import load_images
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.sources.cifar10 import CLASSES
 from cifar_lab.data.test_sets import by_name, read_npy
+from cifar_lab.train import run as train
 
 SIDE = 16
 
@@ -213,3 +219,80 @@ def test_severities_are_seen_by_labels_that_repeat(tmp_path, name, labels, expec
     np.save(tmp_path / "data.npy", np.zeros((15, 8, 8, 3), np.uint8))
     np.save(tmp_path / name, labels)
     assert read_npy(tmp_path / "data.npy", CLASSES, 8)[1] == expected
+
+
+def saved_copy(folder, classes, *, split="test", num=40):
+    """The run's first test pictures as `save_to_disk` writes them, labels numbered in the order of `classes`."""
+    datasets = pytest.importorskip("datasets")
+    pixels, labels = own_pictures()
+    names = pictures_of("vit").classes
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=classes)})
+    rows = {
+        "image": [Image.fromarray(picture) for picture in pixels[:num]],
+        "label": [classes.index(names[label]) for label in labels[:num]],
+    }
+    datasets.DatasetDict({split: datasets.Dataset.from_dict(rows, features=features)}).save_to_disk(str(folder))
+    return folder
+
+
+def test_a_hub_copy_with_labels_in_another_order(run, measured, tmp_path):
+    names = list(pictures_of("vit").classes)
+    found = measured(run, "--data", saved_copy(tmp_path / "copy", names[::-1]))
+    arrays = predictions("vit")
+    right = arrays["labels"][:40] == arrays["predictions"][:40]
+    assert (found["count"], found["accuracy"]) == (40, right.mean())
+    assert [one["name"] for one in found["classes"]] == names
+    (one,) = kept(run)
+    assert one["set"] == "copy, test split" and one["wrong"] == np.flatnonzero(~right).tolist()
+
+
+def test_a_class_that_the_run_does_not_know_and_one_that_is_missing(run, measured, capsys, caplog, tmp_path):
+    names = list(pictures_of("vit").classes)
+    saved_copy(tmp_path / "fewer", names, num=9)
+    assert measured(run, "--data", tmp_path / "fewer")["count"] == 9
+    assert f"has no pictures of {names[9]}" in caplog.text
+    datasets = pytest.importorskip("datasets")
+    renamed = datasets.load_from_disk(str(saved_copy(tmp_path / "renamed", names)))
+    names[2:4] = ["zebra", "yak"]
+    renamed.cast_column("label", datasets.ClassLabel(names=names)).save_to_disk(str(tmp_path / "other"))
+    capsys.readouterr()  # the progress of `datasets`
+    assert evaluate.main([str(run), "--data", str(tmp_path / "other")]) == 1
+    said = capsys.readouterr().err
+    assert "2 classes that the model does not know (zebra, yak)" in said and said.count("\n") == 1
+
+
+def test_another_split_of_a_copy_is_named(run, measured, capsys, tmp_path):
+    names = list(pictures_of("vit").classes)
+    saved_copy(tmp_path / "copy", names, split="val")
+    assert evaluate.main([str(run), "--data", str(tmp_path / "copy")]) == 1
+    assert "has no split 'test'; data.args.train_split can be: val" in capsys.readouterr().err
+    assert measured(run, "--data", tmp_path / "copy", "--split", "val")["count"] == 40
+    assert measured(run, "--data", tmp_path / "copy", "--split", "val", "data.test_limit=20")["count"] == 20
+    assert [one["count"] for one in kept(run)] == [20]
+
+
+@pytest.mark.skipif("CIFAR_LAB_DATA" not in os.environ, reason="needs CIFAR-10")
+def test_pictures_of_cifar10_in_npy_files_give_the_test_error_of_the_run(measured, tmp_path):
+    """All of the test split, as the files of CIFAR-10.1 would hold it."""
+    changes = {"data__name": "cifar10", "data__args": {}, "data__limit": 160, "data__test_limit": 300}
+    done = train(small(**changes, train__steps=4, train__epochs=None), run_dir=str(tmp_path / "run")).run_dir
+    test = load_images("cifar10", {}, root=None, max_gib=1).tested
+    np.save(tmp_path / "cifar10.1_v6_data.npy", test.images.permute(0, 2, 3, 1).numpy())
+    np.save(tmp_path / "cifar10.1_v6_labels.npy", test.labels.numpy().astype(np.int32))
+    found = measured(done.path, "--data", tmp_path / "cifar10.1_v6_data.npy")
+    own = measured(done.path, "data.test_limit=null")
+    assert found["count"] == own["count"] == 10_000
+    assert found["confusion"] == own["confusion"]
+
+
+@pytest.mark.launch
+def test_two_processes_keep_each_set_once(run, tmp_path):
+    folder = corruptions(tmp_path / "C", "fog", "noise")
+    two = [PYTHON, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cifar_lab"]
+    done = completed([*two, "evaluate", str(run), "--data", str(folder), "--batch", "7"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("C: plain mean of 2") == 1 and done.stderr.count("kept for") == 1
+    first = kept(run)
+    assert [one["world_size"] for one in first] == [2, 2]
+    assert evaluate.main([str(run), "--data", str(folder)]) == 0
+    assert [one["wrong"] for one in first] == [one["wrong"] for one in kept(run)]
