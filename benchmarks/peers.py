@@ -67,13 +67,13 @@ def recipe(network: str, images: int, test_images: int) -> dict[str, Any]:
 def write_pictures(folder: Path, images: int, test_images: int) -> None:
     """The pictures that ours takes too, in the files of torchvision's CIFAR10."""
     from cifar_lab.data.images import load_images
-    from cifar_lab.data.splits import split_ids
+    from cifar_lab.data.splits import cut_off
 
     loaded = load_images("cifar10", {}, root=None, max_gib=16.0)
-    train, test = loaded.train, loaded.tested
+    train, test = loaded.train, loaded.test
     ids = {
-        "data_batch_1": (train, split_ids(train.labels, 10, 0, images)[0]),
-        "test_batch": (test, split_ids(test.labels, 10, 0, test_images)[0]),
+        "data_batch_1": (train, cut_off(train, images)[0].ids),
+        "test_batch": (test, cut_off(test, test_images)[0].ids),
     }
     batches = folder / "cifar-10-batches-py"
     batches.mkdir(parents=True)

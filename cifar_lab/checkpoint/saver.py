@@ -54,6 +54,7 @@ class TrainingState:
     loss_sum: float = 0.0
     loss_steps: int = 0
     data_fingerprint: str
+    num_val: int | None = None  # None: of a version that did not say
     normalisation: Sequence[Sequence[float]]
     micro_batch: int
     micro_batches: list[str] = field(default_factory=list)  # all that shaped the result, if any does

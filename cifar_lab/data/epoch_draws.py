@@ -30,6 +30,7 @@ class EpochDraws:
     mix: PairDraws | None  # of the N / 2 pairs
     own_weight: Tensor | None  # float32 (N,)
     randaugment: RandAugmentDraws | None
+    class_weights: Tensor | None  # float32 (steps, classes): see Batch
 
 
 class DrawsAhead:

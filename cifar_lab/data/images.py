@@ -91,13 +91,6 @@ class Splits:
     test: ImageSet | None
     sums: cache.SplitMeta
 
-    @property
-    def tested(self) -> ImageSet:
-        """The test split. Raises DataError where there is none."""
-        if self.test is None:
-            raise DataError("there is no test split; data.args.test_split can name one")
-        return self.test
-
 
 def load_images(
     name: str, args: dict[str, Any], *, root: str | None, max_gib: float, cache_dir: Path | None = None

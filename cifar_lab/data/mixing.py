@@ -8,7 +8,7 @@ of 1 is an exchange of bytes, for which a quarter of the memory traffic does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -171,15 +171,22 @@ class PairMixer:
 
 
 def soft_cross_entropy(
-    logits: Tensor, labels: Tensor, own_weight: Tensor | None = None, label_smoothing: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    own_weight: Tensor | None = None,
+    smoothing: float = 0.0,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Mean over (b, classes) logits of own_weight * CE(label) + (1 - own_weight) * CE(partner's label); a scalar.
 
-    `own_weight` (b,) or None for unmixed samples; the partner of position 2i is 2i+1 and the reverse.
+    `own_weight` (b,) or None for unmixed samples; the partner of position 2i is 2i+1 and the reverse. Of
+    `weight` (classes,), as torch's CrossEntropyLoss takes it, the divisor is in it already (see `Batch`).
     """
-    if own_weight is None:
-        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    partner = labels.view(-1, 2).flip(1).reshape(-1)
-    own = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
-    other = F.cross_entropy(logits, partner, label_smoothing=label_smoothing, reduction="none")
-    return torch.lerp(other, own, own_weight.to(own.dtype)).mean()
+    if own_weight is None and weight is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    cross_entropy = partial(F.cross_entropy, weight=weight, label_smoothing=smoothing, reduction="none")
+    own = cross_entropy(logits, labels)
+    if own_weight is not None:
+        other = cross_entropy(logits, labels.view(-1, 2).flip(1).reshape(-1))
+        own = torch.lerp(other, own, own_weight.to(own.dtype))
+    return own.mean()

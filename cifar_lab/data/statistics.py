@@ -1,10 +1,13 @@
-"""Mean and standard deviation of the pictures that are trained on."""
+"""Of the pictures that are trained on: mean and standard deviation, and weights of their classes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cifar_lab.data.cache import SplitMeta, channel_sums
 from cifar_lab.data.images import ImageSet
@@ -39,3 +42,16 @@ def mean_std(images: ImageSet, whole: SplitMeta) -> tuple[tuple[float, ...], tup
             "give data.mean and data.std"
         )
     return tuple(total / count / 255 for total in totals), tuple(math.sqrt(v) / count / 255 for v in variances)
+
+
+def class_weights(wanted: str | Sequence[float] | None, images: ImageSet) -> Tensor | None:
+    """Weights float64 (classes,) as `train.class_weights` says; of a class without a picture 0 under `balanced`.
+
+    `balanced` is N / (K * count) for N pictures of K classes (King and Zeng 2001). Raises DataError.
+    """
+    if wanted is None or wanted == "balanced":
+        counts = torch.bincount(images.labels.cpu(), minlength=images.num_classes).double()
+        return None if wanted is None else torch.where(counts > 0, len(images) / ((counts > 0).sum() * counts), 0.0)
+    if len(wanted) != images.num_classes:
+        raise DataError(f"train.class_weights has {len(wanted)} numbers, but there are {images.num_classes} classes")
+    return torch.tensor(wanted, dtype=torch.float64)

@@ -36,13 +36,16 @@ class Batch:
 
     `own_weight` float32 (b,) is the share of a sample's own label, 1 - that of its partner's (positions 2i and 2i+1);
     None without mixing. The images are a kept buffer, overwritten by the next micro-batch: ask for that after the
-    backward pass, which may still read them.
+    backward pass, which may still read them. `class_weights` float32 (classes,) or None are divided by their mean over
+    the labels of the *global* batch, so that the mean loss of its micro-batches is the weighted mean. Mixing does not
+    change that divisor, since the two of a pair exchange their shares.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
     own_weight: Tensor | None
+    class_weights: Tensor | None = None
 
 
 class Stream:
@@ -63,6 +66,7 @@ class Stream:
         device: torch.device,
         channels_last: bool = False,
         num_epochs: int = 0,
+        class_weights: Tensor | None = None,
     ) -> None:
         assert global_batch % micro_batch == 0
         mixes = augment.mixup_alpha > 0 or augment.cutmix_alpha > 0
@@ -74,7 +78,7 @@ class Stream:
         if not self.steps_per_epoch:
             raise DataError(f"train.global_batch {global_batch} exceeds the {len(images)} training images: lower it")
         self.global_batch, self.micro_batch_size = global_batch, micro_batch
-        self._augment, self._seed = augment, seed
+        self._augment, self._seed, self._class_weights = augment, seed, class_weights
         self._ids, self._labels = images.ids.cpu(), images.labels.cpu()
         held = images.to(device)
         self._pixels, self._rows_of = held.pixels, held.rows_of
@@ -146,6 +150,7 @@ class Stream:
             labels=draws.labels[own],
             ids=draws.ids[own],
             own_weight=None if draws.own_weight is None else draws.own_weight[own],
+            class_weights=None if draws.class_weights is None else draws.class_weights[k],
         )
 
     def _gather(self, draws: EpochDraws, start: int, stop: int) -> Tensor:
@@ -159,13 +164,16 @@ class Stream:
     def _draw(self, epoch: int) -> EpochDraws:
         """All draws of epoch number `epoch` (from 0), on the host: a pure function."""
         order = epoch_order(self._ids, self._seed, epoch)[: self.steps_per_epoch * self.global_batch]
-        ids, rows = self._ids[order], self._rows_of(order)
+        ids, rows, labels = self._ids[order], self._rows_of(order), self._labels[order]
+        weights = self._class_weights
+        if weights is not None:
+            weights = (weights / weights[labels].view(-1, self.global_batch).mean(dim=1, keepdim=True)).float()
         key = self._seed, epoch
         mix = None if self._mixer is None else draw_pairs(self._augment, self._size, ids[::2], *key)
         return EpochDraws(
             index=rows,
             ids=ids,
-            labels=self._labels[order],
+            labels=labels,
             crop=None if self._crop is None else self._crop.draw(rows, ids, *key),
             distortion=draw_distortion(self._augment, ids, *key),
             blanks=tuple(draw_blanks(self._augment, self._size, ids, *key)),
@@ -173,6 +181,7 @@ class Stream:
             mix=mix,
             own_weight=None if mix is None else mix.own_weight.repeat_interleave(2),
             randaugment=None if self._randaugment is None else self._randaugment.draw(ids, *key),
+            class_weights=weights,
         )
 
 

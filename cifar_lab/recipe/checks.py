@@ -60,6 +60,10 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
     if recipe.data.augment.cutout == 1:
         message = "1 erases nothing, since an odd side counts as one less; give an even side, or 0"
         yield Problem(("data.augment.cutout",), message)
+    for split in ("val", "test"):
+        key, named = f"data.{split}_size", f"data.args.{split}_split"
+        if values.get(named) is not None and values[key] != default[key]:
+            yield Problem((key, named), f"has no effect, since `{named}` names these pictures; delete one of them")
     yield from _length(recipe)
     yield from _batches(recipe)
     yield from _normalisation(recipe)

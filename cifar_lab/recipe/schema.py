@@ -20,6 +20,7 @@ from cifar_lab.recipe.section import (
     NonNegativeInt,
     Part,
     PositiveFloat,
+    PositiveFloats,
     PositiveInt,
     Rate,
     Section,
@@ -39,7 +40,12 @@ class Data(Section):
     name: str = identity("cifar10", "Source: a file of cifar_lab/data/sources.")
     args: dict[str, Any] = identity({}, "Keyword arguments of that source.")
     root: str | None = operational(None, "Folder or archive of the data; null: $CIFAR_LAB_DATA, ./data, the hub.")
-    val_size: NonNegativeInt = identity(5000, "Training images held out for validation, balanced over classes.")
+    val_size: NonNegativeInt | InnerFraction = identity(
+        0.1, "Training images held out for validation, of each class in proportion: a number, or a part of them."
+    )
+    test_size: NonNegativeInt | InnerFraction | None = identity(
+        None, "Training images that are the test split (a number, or a part); 0: there is none; null: the data's own."
+    )
     limit: PositiveInt | None = identity(None, "Use only this many training images, balanced over classes.")
     test_limit: PositiveInt | None = identity(None, "Use only this many test images, balanced over classes.")
     image_size: PositiveInt | None = identity(None, "Side in pixels of the model's input; null: as the source.")
@@ -105,6 +111,9 @@ class Train(Section):
         False, "TF32 (11 of 24 bits) in fp32 matrix products and convolutions on GPUs that have it; false: all bits."
     )
     label_smoothing: Rate = identity(0.0, "Probability that is spread over all classes.")
+    class_weights: Literal["balanced"] | PositiveFloats | None = identity(
+        None, "Weights of the classes in the loss, a weighted mean over the global batch; balanced: N / (K * count)."
+    )
     grad_clip: PositiveFloat | None = identity(None, "Largest norm of the gradient; null: no clipping.")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = identity(
         None, "Decay of the weights' moving average; in step t (from 0) at most (1 + t) / (10 + t), as in TensorFlow."

@@ -15,7 +15,7 @@ InnerFraction = Annotated[float, Field(gt=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 # YAML has lists only; `strict` would refuse them for a tuple.
-Floats = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+PositiveFloats = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]
 
 
 def per_channel(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -128,6 +128,7 @@ def _row(run: RunRecord, rank: str | None, protocol: str | None) -> dict[str, Va
         "state": run.state,
         "test_error": run.test_error,
         "test_count": run.test_count or None,
+        **{key: run.balanced.get(key) for key in ("balanced_accuracy", "macro_f1")},
         "val_error": run.val_error,
         **{key: run.figure(key) for key in NUMBERS},
         "micro_batch": run.micro_batches or run.figure("micro_batch"),

@@ -169,6 +169,8 @@ def _protocol(record: RunRecord) -> Protocol:
     # `limit` and `val_size` say which pictures, num_train how many these were.
     num_train = number(record.summary.get("num_train"))
     val_size = number(data.get("val_size"))
+    if 0 < val_size < 1:  # a part, of which the summary has the number
+        val_size = record.of("val", "count")
     return Protocol(
         source=str(data.get("name", "unknown data")),
         args=", ".join(f"{key}={value}" for key, value in sorted(args.items())),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_lab.recipe import Recipe, experiment_id, identity_fields
+from cifar_lab.report.balance import balanced_scores
 from cifar_lab.report.curves import Metrics, number
 
 NOT_A_DIFFERENCE = ("name", "seed")
@@ -131,18 +132,18 @@ class RunRecord:
     @property
     def test_error(self) -> float | None:
         """Share of wrong test pictures, by the summary."""
-        return _error(self._of("test", "accuracy"))
+        return _error(self.of("test", "accuracy"))
 
     @property
     def val_error(self) -> float | None:
         """Share of wrong validation pictures: the summary's, else the latest in metrics.jsonl."""
-        error = _error(self._of("val", "accuracy"))
+        error = _error(self.of("val", "accuracy"))
         return _error(self.metrics.last("val", "accuracy")) if error is None else error
 
     @property
     def test_count(self) -> int:
         """Number of test pictures."""
-        count = self._of("test", "count")
+        count = self.of("test", "count")
         return int(count) if count > 0 else 0
 
     @property
@@ -155,12 +156,21 @@ class RunRecord:
         return wrong if (len(wrong), int(np.count_nonzero(wrong))) == (self.test_count, expected) else None
 
     @property
+    def balanced(self) -> dict[str, float]:
+        """Balanced accuracy and macro F1 on test pictures that are not equally many, to within 1, of each class."""
+        of = self.predictions
+        if of is None or not len(of.labels) or np.ptp(np.unique(of.labels, return_counts=True)[1]) <= 1:
+            return {}
+        return balanced_scores(of.labels, of.predictions)
+
+    @property
     def reason(self) -> str | None:
         """Why the run has no final numbers, as far as it is known."""
         if self.problems:
             return "; ".join(self.problems)
         if self.status.get("state") == "completed":
-            return None if self.counts else "summary.json has no test result"
+            untested = self.summary.get("test", missing := "summary.json has no test result") is None
+            return None if self.counts else "no test split (data.test_size is 0)" if untested else missing
         reason = self.status.get("reason")
         return f"{self.progress}: {reason}" if reason else self.progress
 
@@ -201,7 +211,8 @@ class RunRecord:
         value = self.summary.get(key)
         return value if isinstance(value, str) else None
 
-    def _of(self, split: str, key: str) -> float:
+    def of(self, split: str, key: str) -> float:
+        """A number of the summary's result on a split, NaN without one."""
         section = self.summary.get(split)
         return number(section.get(key)) if isinstance(section, dict) else np.nan
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cifar_lab.data.mixing import soft_cross_entropy
 from cifar_lab.data.stream import Batch
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.batchnorm import RunningStatistics
 from cifar_lab.runtime.world import World
@@ -89,9 +90,15 @@ class Engine(ABC):
         """Mean loss of micro-batch `index` of accumulation_steps, ready for a backward pass."""
         seed_generators(self.world.device, torch_seed)
         self.running_statistics.before(index)
-        logits = self.model(batch.images)
+        try:
+            logits = self.model(batch.images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError("batch norm needs 2 pictures: raise train.micro_batch, or train.global_batch") from None
         self.running_statistics.after(index)
-        return soft_cross_entropy(logits.float(), batch.labels, batch.own_weight, self.label_smoothing)
+        own, smoothing = batch.own_weight, self.label_smoothing
+        return soft_cross_entropy(logits.float(), batch.labels, own, smoothing, batch.class_weights)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 
 from cifar_lab.checkpoint.files import CheckpointError, list_checkpoints, read_state
 from cifar_lab.data.images import ImageSet, Splits, load_images
-from cifar_lab.data.raw import DataError
-from cifar_lab.data.splits import split_ids
+from cifar_lab.data.sizes import shares
+from cifar_lab.data.splits import cut_off, divide
 from cifar_lab.data.stream import EvalStream
 from cifar_lab.data.test_sets import by_name, read_npy
 from cifar_lab.errors import UsageError
@@ -48,7 +48,13 @@ Set = tuple[dict[str, Any], ImageSet, int]  # what is said of it, its pictures, 
 def _set(saved: SavedModel, split: str, other: str | None) -> Set:
     data = saved.recipe.data
     loaded = load_images(data.name, data.args, root=data.root, max_gib=data.max_gib)
-    images = by_name(_choose(saved, split, loaded, other), saved.description.classes, other or data.name)
+    if other:
+        shares(data, len(loaded.train), 0, len(loaded.train))
+        images = cut_off(loaded.train, data.test_limit or len(loaded.train))[0]
+    else:
+        splits = divide(loaded, data)
+        images = _choose(saved, split, splits)
+    images = by_name(images, saved.description.classes, other or data.name)
     about: dict[str, Any] = {
         "data": other or data.name,
         "split": split,
@@ -56,7 +62,7 @@ def _set(saved: SavedModel, split: str, other: str | None) -> Set:
     }
     if other:
         return about | {"fingerprint": images.fingerprint, "same_data": None, "recorded": None}, images, 1
-    return about | {"same_data": _same_data(saved, loaded.train), "recorded": _recorded(saved, split)}, images, 1
+    return about | {"same_data": _same_data(saved, splits.train.fingerprint), "recorded": _recorded(saved, split)}, images, 1
 
 
 def _npy_sets(saved: SavedModel, files: Sequence[Path]) -> Iterator[Set]:
@@ -115,33 +121,27 @@ def _measure(
     }
 
 
-def _choose(saved: SavedModel, split: str, loaded: Splits, other: str | None) -> ImageSet:
+def _choose(saved: SavedModel, split: str, splits: Splits) -> ImageSet:
     """The pictures that the recipe trains on, holds out or tests on. Raises UsageError."""
-    data = saved.recipe.data
-    train = loaded.train
-    if other or split == "test":
-        test = train if other else loaded.tested
-        return test.subset(split_ids(test.labels, test.num_classes, 0, data.test_limit)[0])
-    if saved.run is None:
+    if split != "test" and saved.run is None:
         raise UsageError(f"what {saved.path} was trained on is not known: only --split test can be measured")
-    train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
-    if split == "val" and not len(val_ids):
-        raise UsageError("nothing was held out (data.val_size is 0), so there is no val split; use --split test")
-    return train.subset(train_ids if split == "train" else val_ids)
+    images: ImageSet | None = getattr(splits, split)
+    if images is None:
+        other = "val" if split == "test" else "test"
+        raise UsageError(f"there is no {split} split, since data.{split}_size is 0; use --split {other}")
+    return images
 
 
-def _same_data(saved: SavedModel, train: ImageSet) -> bool | None:
-    """Whether the training pictures are those of the run's newest checkpoint, None where nothing tells."""
+def _same_data(saved: SavedModel, fingerprint: str) -> bool | None:
+    """Whether these are the training pictures of the run's newest checkpoint, None where nothing tells."""
     found = list_checkpoints(saved.run.checkpoints) if saved.run is not None else []
     if not found:
         return None
     try:
         trained_on = read_state(found[-1]).get("data_fingerprint")
-        data = saved.run.recipe().data  # as it was trained, whatever is asked for now
-        ids, _ = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
-    except (CheckpointError, DataError):
+    except CheckpointError:
         return None
-    return None if trained_on is None else train.subset(ids).fingerprint == trained_on
+    return None if trained_on is None else fingerprint == trained_on
 
 
 def _recorded(saved: SavedModel, split: str) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ WEIGHTS, RECIPE = "model.safetensors", "recipe.yaml"
 # What another use of a model may change: the pictures and how they are run through it. The rest is what it is, and
 # with another val_size or limit, pictures that it was trained on would count as held out.
 OPEN_SECTIONS = ("data.", "eval.")
-CLOSED_KEYS = re.compile(r"data\.(image_size|interpolation|mean|std|augment|val_size|limit)\b|eval\.every_epochs\b")
+CLOSED_KEYS = re.compile(r"data\.(\w+_size|interpolation|mean|std|augment|limit)\b|eval\.every_epochs\b")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def open_saved(
         recipe = _bare_recipe(folder / DESCRIPTION, description, [*named, *overrides])
         return SavedModel(weights, description, recipe, None)
     if data is not None and (other or data != run.recipe().data.name):
-        forgotten = ("args={}", "root=null", "limit=null", "test_limit=null")
+        forgotten = ("args={}", "root=null", "val_size=0", "test_size=null", "limit=null", "test_limit=null")
         overrides = [f"data.name={data}", *(f"data.{text}" for text in forgotten), *overrides]
     return SavedModel(weights, description, load_recipe(folder / RECIPE, overrides, check_files=False), run)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cifar_lab.cli.printable import error_rate, percent, shown
 from cifar_lab.cli.table import table
+from cifar_lab.report.balance import balanced_scores
 from cifar_lab.report.calibration import BINS, binned
 from cifar_lab.report.other_sets import HEADINGS, evaluation, other_sets
 from cifar_lab.report.record import RunRecord
@@ -21,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 def class_scores(labels: Array, predictions: Array, names: Sequence[str]) -> dict[str, Any]:
-    """`confusion`: how often truth (row) was taken for prediction (column); `classes`: one for each, in their order.
+    """`confusion`: how often truth (row) was taken for prediction (column); `classes` in order; `balanced_scores`.
 
     A class's accuracy is the share of its pictures that were found (recall), None without pictures; its precision that
     of the pictures taken for it that are of it, None if none was.
@@ -33,7 +34,7 @@ def class_scores(labels: Array, predictions: Array, names: Sequence[str]) -> dic
         count, correct, predicted = int(confusion[i].sum()), int(confusion[i, i]), int(confusion[:, i].sum())
         one = {"name": name, "count": count, "correct": correct, "predicted": predicted}
         classes.append(one | {"accuracy": _share(correct, count), "precision": _share(correct, predicted)})
-    return {"classes": classes, "confusion": confusion.tolist()}
+    return {"classes": classes, "confusion": confusion.tolist(), **balanced_scores(labels, predictions)}
 
 
 def calibration(confidences: Array, right: Array) -> dict[str, Any]:
@@ -72,6 +73,9 @@ def as_text(measured: Mapping[str, Any]) -> str:
         f"  loss         {measured['loss']:.4f}",
         f"  calibration  {percent(ece)} (ECE, {BINS} bins; mean confidence {percent(confidence)})",
     ]
+    if len({one["count"] for one in measured["classes"]}) > 1:
+        balanced, f1 = percent(measured["balanced_accuracy"]), percent(measured["macro_f1"])
+        lines.append(f"  classes      {balanced} balanced accuracy, {f1} macro F1")
     if recorded is not None and all(recorded[key] == measured[key] for key in ("accuracy", "count")):
         lines.append("  equal to the run's summary.json")
     elif recorded is not None:

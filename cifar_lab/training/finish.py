@@ -14,7 +14,7 @@ from torch import Tensor
 from cifar_lab.files.atomic import replacing
 from cifar_lab.models.size import model_size
 from cifar_lab.runtime.device import peak_memory
-from cifar_lab.training.evaluation import Evaluation, Predictions
+from cifar_lab.training.evaluation import Evaluation
 from cifar_lab.training.loop import measure, stop, write_status
 from cifar_lab.training.session import Session
 from cifar_lab.training.sheets import draw_mistakes, write_mistakes
@@ -23,14 +23,16 @@ MODEL_FORMAT = 1
 
 
 def finish(session: Session) -> bool:
-    """Measure the test split and write what a completed run leaves; False if asked to stop meanwhile. Collective."""
+    """Measure the test split, if any, and write what a completed run leaves; False if asked to stop. Collective."""
     session.heartbeat.phase("save")
     session.saver.wait()
     session.heartbeat.phase("test")
     session.validation = None  # whose batch of pictures would lie beside that of the test split
-    result = measure(session, session.eval_stream(session.test), keep=True)
-    if result is None:
-        return stop(session)
+    test, result = session.splits.test, None
+    if test is not None:
+        result = measure(session, session.eval_stream(test), keep=True)
+        if result is None:
+            return stop(session)
     session.heartbeat.phase("end")
     weights = _final_weights(session)
     peaks = session.world.gather_objects(peak_memory(session.world.device))
@@ -38,27 +40,36 @@ def finish(session: Session) -> bool:
     return True
 
 
-def _write(session: Session, result: Evaluation, weights: dict[str, Tensor], peaks: list[int]) -> None:
+def _write(session: Session, result: Evaluation | None, weights: dict[str, Tensor], peaks: list[int]) -> None:
     """All files of a completed run; status.json comes last."""
-    run_dir, step = session.run_dir, session.state.step
-    epoch = session.schedule.epoch_at(step)
-    assert result.predictions is not None
-    if not any(line["split"] == "test" for line in run_dir.metrics()):  # else an earlier end was cut off after it
-        session.tracker.log("test", step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
+    run_dir = session.run_dir
     with replacing(run_dir.path / "model.safetensors") as path:
         path.write_bytes(save(weights))  # `save_file` makes a file for its owner alone, and hides a full disk
     with replacing(run_dir.path / "model.json") as path:
         path.write_text(json.dumps(_description(session), indent=2) + "\n", encoding="utf-8")
-    with replacing(run_dir.path / "predictions.npz") as path:
-        _write_predictions(path, result.predictions)
-    with replacing(run_dir.path / "mistakes.png") as path:
-        draw_mistakes(path, session.test, result.predictions)
-    with replacing(run_dir.path / "mistakes.csv") as path:
-        write_mistakes(path, session.test, result.predictions)
+    if result is not None:
+        _write_result(session, result)
     # The files above take memory too, a copy of the weights among it.
     run_dir.write_summary(_summary(session, result, max(*peaks, peak_memory(session.world.device))))
     write_status(session, "completed")
-    session.progress.message(f"test {result}")
+    session.progress.message(f"test {result}" if result else "no test split (data.test_size is 0)")
+
+
+def _write_result(session: Session, result: Evaluation) -> None:
+    """Of the test split: a line of metrics, predictions and mistakes."""
+    run_dir, test, found = session.run_dir, session.splits.test, result.predictions
+    assert test is not None and found is not None
+    if not any(line["split"] == "test" for line in run_dir.metrics()):  # else an earlier end was cut off after it
+        step, epoch = session.state.step, session.schedule.epoch_at(session.state.step)
+        session.tracker.log("test", step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
+    arrays = {name: tensor.numpy() for name, tensor in vars(found).items()}
+    arrays |= {name: arrays[name].astype(np.int16) for name in ("labels", "predictions")}
+    with replacing(run_dir.path / "predictions.npz") as path:
+        np.savez_compressed(path, **arrays)
+    with replacing(run_dir.path / "mistakes.png") as path:
+        draw_mistakes(path, test, found)
+    with replacing(run_dir.path / "mistakes.csv") as path:
+        write_mistakes(path, test, found)
 
 
 def _final_weights(session: Session) -> dict[str, Tensor]:
@@ -79,27 +90,17 @@ def _description(session: Session) -> dict[str, Any]:
         "format": MODEL_FORMAT,
         "name": model.name,
         "args": model.args,
-        "num_classes": session.test.num_classes,
-        "classes": list(session.test.classes),
+        "num_classes": session.splits.train.num_classes,
+        "classes": list(session.splits.train.classes),
         "image_size": preparation.image_size,
-        "source_size": session.test.image_size,
+        "source_size": session.splits.train.image_size,
         "interpolation": preparation.interpolation,
         "mean": list(preparation.mean),
         "std": list(preparation.std),
     }
 
 
-def _write_predictions(path: Any, predictions: Predictions) -> None:
-    np.savez_compressed(
-        path,
-        ids=predictions.ids.numpy(),
-        labels=predictions.labels.numpy().astype(np.int16),
-        predictions=predictions.predictions.numpy().astype(np.int16),
-        confidences=predictions.confidences.numpy(),
-    )
-
-
-def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str, Any]:
+def _summary(session: Session, result: Evaluation | None, peak_memory: int) -> dict[str, Any]:
     """summary.json; `images_per_second` is the median over log lines, `wall_seconds` adds up all attempts."""
     schedule = session.schedule
     lines = session.run_dir.metrics()
@@ -107,7 +108,7 @@ def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str
     validations = [line for line in lines if line["split"] == "val"]
     keys = ("loss", "accuracy", "count")
     return {
-        "test": {key: getattr(result, key) for key in keys},
+        "test": {key: getattr(result, key) for key in keys} if result else None,
         "val": {key: validations[-1][key] for key in keys} if validations else None,
         "steps": session.state.step,
         "epochs": schedule.epoch_at(session.state.step),
@@ -126,7 +127,7 @@ def _summary(session: Session, result: Evaluation, peak_memory: int) -> dict[str
 
 def _size(session: Session) -> dict[str, int | None]:
     """Parameters, and FLOPs of an image; None where they cannot be counted, which is no reason to lose a run."""
-    image_size, num_classes = session.preparation.image_size, session.test.num_classes
+    image_size, num_classes = session.preparation.image_size, session.splits.train.num_classes
     try:
         return asdict(model_size(session.recipe.model, num_classes, image_size))
     except Exception as error:  # anything that a model's code says to tensors without memory

@@ -187,12 +187,13 @@ def _check(session: Session, health: Health) -> None:
         return
     session.saver.wait()
     kept = [path.name for path in list_checkpoints(session.run_dir.checkpoints)]
+    more = "" if train.on_nonfinite == "skip" else ", or train.on_nonfinite=skip"
     raise NonFiniteError(
         f"step {health.first_bad_step}: the gradient of {health.first_bad_tensor} is not finite "
         + ("at a loss scale of 1 either. " if scaled else f"({health.skipped} such steps, {allowed} allowed). ")
         + (f"The last good checkpoint is {kept[-1]}. " if kept else "There is no checkpoint yet. ")
-        + "Lower optim.lr, set train.grad_clip, or train."
-        + ("precision=fp32, or bf16 where the GPU has it" if scaled else "on_nonfinite=skip")
+        + "What may help: a lower optim.lr, a longer optim.warmup_epochs, a lower train.grad_clip"
+        + (", or train.precision=fp32, or bf16 where the GPU has it" if scaled else more)
     )
 
 

@@ -13,10 +13,11 @@ from torch import nn
 from cifar_lab.checkpoint import saver as checkpoint
 from cifar_lab.checkpoint.files import CheckpointError
 from cifar_lab.checkpoint.saver import Saver, TrainingState
-from cifar_lab.data.images import ImageSet, load_images
+from cifar_lab.data.images import ImageSet, Splits, load_images
 from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.preparation import Preparation
-from cifar_lab.data.splits import split_ids
+from cifar_lab.data.splits import divide
+from cifar_lab.data.statistics import class_weights
 from cifar_lab.data.stream import EvalStream, Stream
 from cifar_lab.files.cache import cache_root
 from cifar_lab.models.coupling import coupling_layers
@@ -51,12 +52,8 @@ class Session:
         loaded = load_images(
             data.name, data.args, root=data.root, max_gib=data.max_gib, cache_dir=cache_root(run_dir.path)
         )
-        train, test = loaded.train, loaded.tested
-        train_ids, val_ids = split_ids(train.labels, train.num_classes, data.val_size, data.limit)
-        training, held_out = train.subset(train_ids), train.subset(val_ids)
-        if data.test_limit is not None:
-            test = test.subset(split_ids(test.labels, test.num_classes, 0, data.test_limit)[0])
-        self.test = test
+        self.splits = splits = divide(loaded, data)
+        training = splits.train
         self.schedule = schedule = Schedule.make(recipe, len(training), world.world_size)
         found = world.from_main(lambda: checkpoint.newest(run_dir.checkpoints))
         kept = found[1].normalisation if found is not None else None
@@ -65,7 +62,7 @@ class Session:
         self.channels_last = uses_channels_last(model, recipe)
         coupling = coupling_layers(model)  # by the names that they have before the engine sets them up
         self.engine = engine = make_engine(world, recipe, model, schedule.accumulation_steps)
-        self.state = self._starting_state(found, training.fingerprint, coupling)
+        self.state = self._starting_state(found, splits, coupling)
         stream = Stream(
             training,
             preparation,
@@ -77,13 +74,14 @@ class Session:
             channels_last=self.channels_last,
             # A CPU that computes gains nothing by another thread.
             num_epochs=0 if world.device.type == "cpu" else -(-schedule.total_steps // schedule.steps_per_epoch),
+            class_weights=class_weights(recipe.train.class_weights, training),
         )
         self.stream: Stream | IndexLog = stream
-        self.validation = self.eval_stream(held_out) if len(held_out) else None
+        self.validation = self.eval_stream(splits.val) if splits.val else None
         # Before the tracker, which follows these files and sends the sheet.
         begin_records(presence, world, schedule, engine, self.state)
         sheet = run_dir.path / "augmented.png"
-        world.from_main(lambda: draw_augmented(sheet, stream, preparation, test.classes))
+        world.from_main(lambda: draw_augmented(sheet, stream, preparation, training.classes))
         self.progress = Progress(schedule.total_steps, self.state.step, enabled=world.is_main)
         self.saver = Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last, presence.attempt.check)
         self.tracker = Tracker(run_dir, recipe, world.is_main, message=self.progress.message)
@@ -92,14 +90,16 @@ class Session:
         self._started = started - self.state.seconds
 
     def _starting_state(
-        self, found: tuple[Path, TrainingState] | None, fingerprint: str, coupling: list[str]
+        self, found: tuple[Path, TrainingState] | None, splits: Splits, coupling: list[str]
     ) -> TrainingState:
         """The state of the checkpoint `found`, put into the engine, or step 0. Collective."""
         path, state = found or (None, None)
-        if state and state.data_fingerprint != fingerprint:
+        fingerprint, num_val = splits.train.fingerprint, len(splits.val or ())
+        if state and (state.data_fingerprint != fingerprint or state.num_val not in (num_val, None)):
+            counts = "" if state.num_val in (num_val, None) else f" ({state.num_val} held out then, {num_val} now)"
             raise CheckpointError(
-                f"{path} was trained on other data than are found now: set data.root (or CIFAR_LAB_DATA) to the data "
-                "of the first start, or start a new run with --fresh"
+                f"{path} was trained on other data than are found now{counts}: set data.root (or CIFAR_LAB_DATA) to "
+                "the data of the first start, or start a new run with --fresh"
             )
         schedule, accepted = self.schedule, self.presence.accept_micro_batch
         layout: dict[str, Any] = {
@@ -107,6 +107,7 @@ class Session:
             "micro_batches": micro_batches(state, self.recipe, schedule, coupling, accepted=accepted),
             "world_size": schedule.world_size,
             "strategy": self.engine.strategy,
+            "num_val": num_val,
         }
         if path is None or state is None:
             normalisation = self.preparation.mean, self.preparation.std

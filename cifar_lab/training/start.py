@@ -108,6 +108,9 @@ def _introduce(session: Session) -> None:
         session.heartbeat.phase("compile")  # the first step will be long
     if not world.is_main:
         return
+    splits = {"training": session.splits.train, "held-out": session.splits.val, "test": session.splits.test}
+    told = ", ".join(f"{len(split or ()):,} {name}" for name, split in splits.items())
+    session.progress.message(f"{session.run_dir.path}: {told} pictures")
     session.progress.message(_headline(session))
     if engine.config is not None:
         session.progress.message(f"DeepSpeed: {json.dumps(engine.config)}")

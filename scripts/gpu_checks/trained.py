@@ -46,7 +46,7 @@ def trained(place: Place, found: Found) -> None:
 def _predict(folder: Path, found: Found, mapping: dict[str, Any]) -> None:
     """Files of test pictures, asked one by one, against predictions.npz of a run that measured without views."""
     done = run(small(**{**_without_views(mapping), "name": "plain"}), run_dir=str(folder / "plain")).run_dir
-    test = load_images("shapes", mapping["data"]["args"], root=None, max_gib=1.0).tested
+    test = load_images("shapes", mapping["data"]["args"], root=None, max_gib=1.0).test
     with np.load(done.path / "predictions.npz") as arrays:
         recorded = dict(arrays)
     files = []

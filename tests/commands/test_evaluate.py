@@ -10,8 +10,8 @@ from support.saved_runs import bare, predictions, saved_run
 
 from cifar_lab.commands import evaluate
 from cifar_lab.data.images import load_images
-from cifar_lab.data.splits import split_ids
-from cifar_lab.trained.scores import calibration, class_scores
+from cifar_lab.data.splits import divide
+from cifar_lab.trained.scores import as_text, calibration, class_scores
 
 TWO = [
     PYTHON,
@@ -86,6 +86,20 @@ def test_a_class_without_pictures_or_predictions():
     found = class_scores(np.array([0, 0, 1]), np.array([0, 1, 1]), ("a", "b", "c"))
     assert found["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert [(one["accuracy"], one["precision"]) for one in found["classes"]] == [(0.5, 1.0), (1.0, 0.5), (None, None)]
+    # Recalls 1/2 and 1; F1 is 2/3 of both.
+    assert (found["balanced_accuracy"], found["macro_f1"]) == pytest.approx((0.75, 2 / 3))
+
+
+@pytest.mark.parametrize(("labels", "shown"), [([0, 0, 0, 1], True), ([0, 0, 1, 1], False)])
+def test_classes_count_alike_where_they_are_not_equally_frequent(labels, shown):
+    labels, predictions = np.array(labels), np.array([0, 0, 1, 1])
+    measured = {
+        **{"model": "m", "data": "d", "split": "test", "count": 4, "tta": False, "accuracy": 0.75, "loss": 1.0},
+        **{"recorded": None, "same_data": None, **calibration(np.ones(4), labels == predictions)},
+        **class_scores(labels, predictions, ("a", "b")),
+    }
+    # Recalls 2/3 and 1; F1 is 2*2/(4+0+1) and 2*1/(2+1+0).
+    assert (" 83.33 % balanced accuracy, 73.33 % macro F1" in as_text(measured)) == shown
 
 
 def test_augmentation_at_test_time_is_the_run_s_own_unless_told(measured):
@@ -157,8 +171,8 @@ def test_the_list_of_mistakes_is_the_run_s_and_that_of_another_split_has_its_ids
     assert (tmp_path / "test.csv").read_text() == (path / "mistakes.csv").read_text()
     _, *rows = (tmp_path / "val.csv").read_text().splitlines()
     data = saved_run("vit").recipe().data
-    train = load_images(data.name, data.args, root=None, max_gib=1).train
-    held_out = set(split_ids(train.labels, train.num_classes, data.val_size, data.limit)[1].tolist())
+    loaded = load_images(data.name, data.args, root=None, max_gib=1)
+    train, held_out = loaded.train, set(divide(loaded, data).val.ids.tolist())
     found = {int(row.split(",")[0]): row.split(",")[1] for row in rows}
     assert len(found) == len(rows) > 5 and found.keys() <= held_out
     assert all(train.classes[train.labels[sample]] == name for sample, name in found.items())

@@ -12,8 +12,9 @@ from support.pictures import random_pictures
 
 from cifar_lab.data.images import ImageSet, Splits, load_images
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.splits import split_ids
+from cifar_lab.data.splits import divide
 from cifar_lab.data.statistics import mean_std
+from cifar_lab.recipe.schema import Data
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def real(cifar10_root: Path) -> Splits:
 
 
 def test_both_splits_with_their_ids(small: Splits) -> None:
-    train, test = small.train, small.tested
+    train, test = small.train, small.test
     assert small.val is None
     assert (len(train), len(test), train.num_classes, train.image_size) == (300, 50, 10, 32)
     assert train.images.dtype == torch.uint8
@@ -85,7 +86,7 @@ def test_too_large_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
 
 
 def test_real_cifar10(real: Splits) -> None:
-    train, test = real.train, real.tested
+    train, test = real.train, real.test
     assert (len(train), len(test)) == (50_000, 10_000)
     assert torch.bincount(train.labels).tolist() == [5000] * 10
     assert torch.bincount(test.labels).tolist() == [1000] * 10
@@ -96,10 +97,11 @@ def test_real_cifar10(real: Splits) -> None:
 
 
 def test_real_cifar10_is_held_out_evenly(real: Splits) -> None:
-    train = real.train
-    train_ids, val_ids = split_ids(train.labels, 10, 5000, None)
-    assert torch.bincount(train.labels[val_ids]).tolist() == [500] * 10
-    assert len(train.subset(train_ids)) == 45_000
+    splits = divide(real, Data())
+    assert torch.bincount(splits.val.labels).tolist() == [500] * 10
+    assert len(splits.train) == 45_000
+    # A tenth and 5,000 are the same pictures, so checkpoints of either go on.
+    assert splits.train.fingerprint == divide(real, Data(val_size=5000)).train.fingerprint
 
 
 def test_a_second_load_maps_the_files(real: Splits, cifar10_root: Path) -> None:

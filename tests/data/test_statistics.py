@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cifar_lab.data import statistics
 from cifar_lab.data.cache import SplitMeta, decode_split
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.raw import DataError, RawSplit
-from cifar_lab.data.statistics import mean_std
+from cifar_lab.data.statistics import class_weights, mean_std
 
 
 def decoded(pictures: np.ndarray) -> tuple[ImageSet, SplitMeta]:
@@ -55,3 +56,16 @@ def test_a_channel_with_one_value_names_the_way_out(split: tuple[ImageSet, Split
     pictures[..., 1] = 7
     with pytest.raises(DataError, match=r"channel 1 has one value in all training pictures.*give data.mean"):
         mean_std(*decoded(pictures))
+
+
+def test_balanced_weights_give_each_class_the_same_sum() -> None:
+    images = decoded(np.zeros((12, 4, 4, 3), np.uint8))[0]
+    labels = torch.tensor([0] * 6 + [1] * 4 + [3] * 2)  # none of the third of four classes
+    uneven = replace(images, labels=labels, classes=("a", "b", "c", "d"))
+    weights = class_weights("balanced", uneven)
+    assert weights.tolist() == pytest.approx([12 / (3 * 6), 12 / (3 * 4), 0, 12 / (3 * 2)])
+    assert float(weights[labels].mean()) == pytest.approx(1)
+    assert class_weights((1.0, 2.0, 3.0, 4.0), uneven).tolist() == [1, 2, 3, 4]
+    assert class_weights(None, uneven) is None
+    with pytest.raises(DataError, match=r"train\.class_weights has 2 numbers, but there are 4 classes"):
+        class_weights((1.0, 2.0), uneven)

@@ -61,6 +61,10 @@ def test_what_does_not_change_the_experiment(changes: dict[str, Any]) -> None:
         {"model": {"args": {"depth": 18}}},
         {"model": {"args": {"depth": 34, "width": 8}}},
         {"data": {"val_size": 0}},
+        {"data": {"val_size": 0.2}},
+        {"data": {"test_size": 0}},
+        {"data": {"test_size": 0.1}},
+        {"train": {"class_weights": "balanced"}},
         {"data": {"augment": {"flip": "alternating"}}},
         {"model": {"weights": "start.safetensors"}},
     ],
@@ -77,3 +81,14 @@ def test_the_id_is_eight_hex_digits_and_stable() -> None:
     # Arguments of a family of one's own may be lists.
     lists = [recipe().model_dump() | {"model": {"name": "mine", "args": {"sizes": s}}} for s in ([[4], 2], [[4.0], 2])]
     assert len({experiment_id(Recipe.model_validate(fields)) for fields in lists}) == 1
+
+
+def test_a_tenth_of_cifar10_is_what_was_the_default_and_of_other_data_it_is_not() -> None:
+    ids = [experiment_id(recipe(data={"val_size": size})) for size in (0.1, 5000)]
+    assert ids == [experiment_id(recipe())] * 2
+    drawn, tenth, old = (
+        recipe(data={"name": "shapes", **size}) for size in ({}, {"val_size": 0.1}, {"val_size": 5000})
+    )
+    assert experiment_id(drawn) == experiment_id(tenth) != experiment_id(old)
+    assert "data.val_size" not in identity_fields(old)  # so runs of earlier versions keep their names
+    assert identity_fields(drawn)["data.val_size"] == 0.1

@@ -207,8 +207,11 @@ def test_a_run_that_overflows_at_a_scale_of_1_has_diverged(tmp_path, capsys):
     # Steps until the weights are too large, 16 in which the scale falls from 65536 to 1, and one more.
     assert 17 <= session.state.step <= 40
     message = str(error.value)
-    assert " is not finite at a loss scale of 1 either. There is no checkpoint yet. Lower optim.lr, " in message
-    assert message.endswith("or train.precision=fp32, or bf16 where the GPU has it")
+    assert (
+        " is not finite at a loss scale of 1 either. There is no checkpoint yet. What may help: a lower optim.lr, "
+        in message
+    )
+    assert message.endswith(", or train.precision=fp32, or bf16 where the GPU has it")
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(recipe))
     session.presence.attempt.release()

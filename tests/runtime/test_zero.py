@@ -17,6 +17,7 @@ from cifar_lab.runtime.world import World
 # Every parameter is split under stage 3 at 0; a few stay whole at 500.
 SPLIT = {1: {}, 2: {}, 3: {"persistence": 0}}
 PLAIN = recipe()
+WEIGHTED = recipe(train__class_weights=[0.1, 0.3, 1, 2, 5, 8, 0.2, 1, 3, 10])
 SGD = recipe(optim__name="sgd", optim__lr=0.05)
 BATCH_NORM = with_batch_norm(**{**RECIPE, "train__micro_batch": 8})
 BF16 = recipe(train__precision="bf16")
@@ -30,7 +31,7 @@ def runs(tmp_path_factory):
     """All runs of this file, in one launch for each layout."""
     runs = Runs(tmp_path_factory.mktemp("zero"))
     world = World.start()
-    alone = {"one": PLAIN, "one_sgd": SGD, "one_norm": BATCH_NORM, "one_bf16": BF16}
+    alone = {"one": PLAIN, "one_sgd": SGD, "one_weighted": WEIGHTED, "one_norm": BATCH_NORM, "one_bf16": BF16}
     for name, mapping in alone.items():
         run_job(world, runs.job(name, mapping))
     run_job(world, runs.job("one_skipping", SKIPPING, bad_steps=BAD_STEPS))
@@ -45,6 +46,7 @@ def runs(tmp_path_factory):
         ]
     jobs += [
         runs.job("zero1_sgd", SGD, stage=1),
+        runs.job("zero2_weighted", WEIGHTED, stage=2),
         runs.job("zero3_sgd", SGD, stage=3, persistence=500),
         runs.job("zero2_norm", BATCH_NORM, stage=2),
         runs.job("zero3_norm", BATCH_NORM, stage=3, persistence=500),
@@ -77,6 +79,7 @@ def test_losses_are_those_of_one_process(runs):
         assert (runs.report(name)["strategy"], runs.report(name)["world_size"]) == (name, 2)
     for name in ("zero1_sgd", "zero3_sgd"):
         assert runs.losses(name) == pytest.approx(runs.losses("one_sgd"), rel=1e-5)
+    assert runs.losses("zero2_weighted") == pytest.approx(runs.losses("one_weighted"), rel=1e-5)
     for name in ("zero2_norm", "zero3_norm"):
         # Batch norm over eight pictures enlarges the 1e-6 by which DeepSpeed's clipping differs.
         assert runs.losses(name) == pytest.approx(runs.losses("one_norm"), rel=3e-5)

@@ -62,7 +62,7 @@ def bare(name: str, folder: Path) -> Path:
 def pictures_of(name: str) -> ImageSet:
     """The test split of a run."""
     data = RECIPES[name]["data"]
-    return load_images(data["name"], data["args"], root=None, max_gib=1).tested
+    return load_images(data["name"], data["args"], root=None, max_gib=1).test
 
 
 def picture(pixels: torch.Tensor) -> Image.Image:

@@ -33,7 +33,7 @@ def by_hand(session):
         for name, average in session.engine.named_state("ema"):
             module.get_parameter(name).copy_(average)
         module.eval()
-        pictures = [(picture.float() / 255 - mean) / std for picture in session.test.images]
+        pictures = [(picture.float() / 255 - mean) / std for picture in session.splits.test.images]
         logits = [torch.cat([module(x[None]) for x in xs]) for xs in (pictures, [x.flip(-1) for x in pictures])]
         module.train()
         for name, tensor in live.items():
@@ -42,7 +42,7 @@ def by_hand(session):
 
 
 def stream(session, batch, **ranks):
-    return EvalStream(session.test, session.preparation, batch=batch, device=torch.device("cpu"), **ranks)
+    return EvalStream(session.splits.test, session.preparation, batch=batch, device=torch.device("cpu"), **ranks)
 
 
 def measured(session, pictures, **how):
@@ -54,7 +54,7 @@ def measured(session, pictures, **how):
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_any_batch_equals_a_plain_loop(session, by_hand, batch):
-    logits, labels = by_hand[0], session.test.labels
+    logits, labels = by_hand[0], session.splits.test.labels
     correct = int((logits.argmax(1) == labels).sum())
     assert 0 < correct < 60
     found = measured(session, stream(session, batch), keep=True)
@@ -106,7 +106,7 @@ def test_ranks_share_the_samples(session, batch):
 
 def test_predictions_are_in_the_order_of_ids_and_agree_with_the_accuracy(session):
     # Ids with gaps, in an order of batches that is not theirs: two ranks' batches one after the other.
-    some = session.test.subset(torch.arange(1, 60, 3))
+    some = session.splits.test.subset(torch.arange(1, 60, 3))
     streams = [
         EvalStream(some, session.preparation, batch=3, device=torch.device("cpu"), rank=rank, world_size=2)
         for rank in (1, 0)
@@ -129,10 +129,12 @@ def detached(batches):
 def test_tta_is_the_mean_of_a_picture_and_its_mirror_image(session, by_hand):
     mean = (by_hand[0] + by_hand[1]) / 2
     found = measured(session, stream(session, 13), tta=True, keep=True)
-    assert found.loss == pytest.approx(float(F.cross_entropy(mean.double(), session.test.labels)), rel=1e-6)
-    assert found.accuracy == int((mean.argmax(1) == session.test.labels).sum()) / 60
+    assert found.loss == pytest.approx(float(F.cross_entropy(mean.double(), session.splits.test.labels)), rel=1e-6)
+    assert found.accuracy == int((mean.argmax(1) == session.splits.test.labels).sum()) / 60
     assert torch.equal(found.predictions.predictions, mean.argmax(1))
-    assert found.loss != pytest.approx(float(F.cross_entropy(by_hand[0].double(), session.test.labels)), rel=1e-5)
+    assert found.loss != pytest.approx(
+        float(F.cross_entropy(by_hand[0].double(), session.splits.test.labels)), rel=1e-5
+    )
 
 
 def test_translated_views_of_test_time_augmentation(session):

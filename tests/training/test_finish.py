@@ -90,7 +90,7 @@ def test_the_files_of_a_completed_run(runs, name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_model_built_again_predicts_the_same(runs, name):
     model, told = rebuilt(runs[name])
-    test = load_images("shapes", RECIPES[name]["data"]["args"], root=None, max_gib=1).tested
+    test = load_images("shapes", RECIPES[name]["data"]["args"], root=None, max_gib=1).test
     assert told["classes"] == list(test.classes)
     mean, std = (torch.tensor(told[key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():

@@ -10,6 +10,12 @@ import pytest
 from support.small import small, with_batch_norm
 
 WORKER = Path(__file__).parents[1] / "workers" / "layouts.py"
+# Mixed, smoothed, and weighted by more than any class is frequent.
+WEIGHTED = {
+    "data__augment__mixup_alpha": 0.4,
+    "train__label_smoothing": 0.1,
+    "train__class_weights": [0.1, 0.3, 1, 2, 5, 8, 0.2, 1, 3, 10],
+}
 FP16 = small(train__precision="fp16", train__ema_decay=0.9, train__grad_clip=0.5)
 
 
@@ -33,13 +39,15 @@ def launch(folder, world_size, recipes):
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("layouts")
-    two = launch(folder, 2, {"vit": small(), "norm": with_batch_norm(), "fp16": FP16})
+    two = launch(folder, 2, {"vit": small(), "norm": with_batch_norm(), "fp16": FP16, "weighted": small(**WEIGHTED)})
     one = launch(
         folder,
         1,
         {
             "vit_whole": small(),
             "vit_twice": small(train__micro_batch=8),
+            "weighted_whole": small(**WEIGHTED),
+            "weighted_twice": small(**WEIGHTED, train__micro_batch=8),
             "norm_twice": with_batch_norm(train__micro_batch=8),
             "fp16_twice": {**FP16, "train": {**FP16["train"], "micro_batch": 8}},
         },
@@ -80,6 +88,10 @@ def test_losses_are_equal_without_batch_norm(records):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[2] == pytest.approx(losses[0], rel=1e-5)
     assert min(losses[0]) < losses[0][0]
+    weighted = [records[name][0]["train"] for name in ("weighted_whole", "weighted_twice", "weighted")]
+    assert weighted[1] == pytest.approx(weighted[0], rel=1e-5)
+    assert weighted[2] == pytest.approx(weighted[0], rel=1e-5)
+    assert weighted[0] != pytest.approx(losses[0], rel=0.01)
 
 
 @pytest.mark.launch

@@ -98,6 +98,17 @@ def test_the_advice_fits_the_recipe():
     assert "while the data and the model were loaded" in out_of_memory_advice(error, recipe, None)
 
 
+def test_batch_norm_of_one_picture_names_the_key(tmp_path, capsys):
+    """The last features of this net are one pixel, of which a micro-batch of 1 has one value a channel."""
+    model = {"name": "timm_zoo", "args": {"arch": "test_efficientnet"}}
+    recipe, place = write_recipe(tmp_path, small(model=model, train__micro_batch=1)), tmp_path / "run"
+    assert main([recipe, "--run-dir", str(place)]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == "batch norm needs 2 pictures: raise train.micro_batch, or train.global_batch"
+    assert (RunDir(place).status().reason, RunDir(place).status().step) == (message, 0)
+    assert main([recipe, "--run-dir", str(tmp_path / "two"), "train.micro_batch=2"]) == 0
+
+
 def test_out_of_memory_in_an_evaluation_names_its_own_batch(tmp_path, monkeypatch, capsys):
     def exhausted(*_, **__):
         raise torch.OutOfMemoryError("no room")

@@ -38,7 +38,7 @@ def test_the_mistakes_are_a_picture(runs, name):
 
 
 def test_the_most_confident_mistake_comes_first(tmp_path):
-    test = load_images("shapes", {"num_train": 400, "num_test": 60, "image_size": 16}, root=None, max_gib=1).tested
+    test = load_images("shapes", {"num_train": 400, "num_test": 60, "image_size": 16}, root=None, max_gib=1).test
     confidences = torch.linspace(0.2, 0.8, 60)
     wrong = torch.zeros(60, dtype=torch.bool)
     wrong[[3, 40, 17]] = True
@@ -72,7 +72,7 @@ def test_the_mistakes_are_a_list_of_all_the_surest_first(runs, name):
 
 def test_mistakes_of_a_folder_of_pictures_name_its_files(tmp_path):
     shapes = load_images("shapes", {"num_train": 40, "num_test": 30, "image_size": 16}, root=None, max_gib=1)
-    for split, pictures in (("train", shapes.train), ("test", shapes.tested)):
+    for split, pictures in (("train", shapes.train), ("test", shapes.test)):
         for number, (picture, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
             folder = tmp_path / "data" / split / pictures.classes[label]
             folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def test_mistakes_of_a_folder_of_pictures_name_its_files(tmp_path):
     recipe = small(data__name="hub", data__args=args, data__val_size=20, train__epochs=1, train__global_batch=4)
     for start in ("decoded", "from the cache"):
         path = run(recipe, run_dir=str(tmp_path / start)).run_dir.path
-        read = load_images("hub", args, root=None, max_gib=1).tested
+        read = load_images("hub", args, root=None, max_gib=1).test
         with open(path / "mistakes.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) > 5
@@ -92,7 +92,7 @@ def test_mistakes_of_a_folder_of_pictures_name_its_files(tmp_path):
 
 
 def test_no_mistakes_are_said(tmp_path):
-    test = load_images("shapes", {"num_train": 400, "num_test": 60, "image_size": 16}, root=None, max_gib=1).tested
+    test = load_images("shapes", {"num_train": 400, "num_test": 60, "image_size": 16}, root=None, max_gib=1).test
     draw_mistakes(tmp_path / "m.png", test, Predictions(test.ids, test.labels, test.labels, torch.ones(60)))
     with Image.open(tmp_path / "m.png") as sheet:
         assert len(set(sheet.tobytes())) > 1

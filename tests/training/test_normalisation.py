@@ -20,7 +20,7 @@ from cifar_lab.commands import evaluate, export, predict, status
 from cifar_lab.data.images import load_images
 from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.splits import split_ids
+from cifar_lab.data.splits import divide
 from cifar_lab.data.statistics import mean_std
 from cifar_lab.models.factory import ModelError
 from cifar_lab.recipe import RecipeError, parse_recipe
@@ -48,9 +48,8 @@ def prepared(mapping: dict[str, Any]) -> Numbers:
     """What a start of the recipe normalises by."""
     recipe = parse_recipe(mapping)
     data = recipe.data
-    loaded = load_images(data.name, data.args, root=None, max_gib=1)
-    ids, _ = split_ids(loaded.train.labels, loaded.train.num_classes, data.val_size, data.limit)
-    found = Preparation.from_recipe(recipe, loaded.train.subset(ids), loaded.sums)
+    splits = divide(load_images(data.name, data.args, root=None, max_gib=1), data)
+    found = Preparation.from_recipe(recipe, splits.train, splits.sums)
     return found.mean, found.std
 
 
@@ -78,8 +77,7 @@ def test_the_data_s_are_those_of_the_pictures_that_are_trained_on():
         mapping = small(**changes)
         data = parse_recipe(mapping).data
         loaded = load_images(data.name, data.args, root=None, max_gib=1)
-        ids, _ = split_ids(loaded.train.labels, loaded.train.num_classes, data.val_size, data.limit)
-        pixels = loaded.train.images[ids].double() / 255
+        pixels = loaded.train.images[divide(loaded, data).train.ids].double() / 255
         mean, std = prepared(mapping)
         torch.testing.assert_close(torch.tensor(mean, dtype=torch.double), pixels.mean((0, 2, 3)))
         torch.testing.assert_close(torch.tensor(std, dtype=torch.double), pixels.std((0, 2, 3), correction=0))

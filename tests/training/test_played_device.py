@@ -83,7 +83,7 @@ def test_a_whole_run_equals_the_hosts(tmp_path, monkeypatch, recipe, heedless):
         session, found = whole_run(RECIPES[recipe], tmp_path / "played", monkeypatch, device)
         assert all(isinstance(p.data, Played) for p in session.engine.module.parameters())
         network = SavedNetwork(open_saved(session.run_dir.path), device)
-        asked = evaluate(network, session.world, session.eval_stream(session.test), tta=session.recipe.eval.tta)
+        asked = evaluate(network, session.world, session.eval_stream(session.splits.test), tta=session.recipe.eval.tta)
     assert host.state.skipped == session.state.skipped == 1
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, **SAME)
