@@ -46,9 +46,9 @@ def test_a_set_without_a_test_split_names_the_key(tmp_path, data, capsys):
     )
     assert main([recipe, "--run-dir", str(run), "data.test_size=0.2"]) == 0
     told = capsys.readouterr().err
-    assert f"{run}: 22 training, 3 held-out, 6 test pictures\n" in told
+    assert f"{run}: 23 training, 2 held-out, 6 test pictures\n" in told
     summary = RunDir(run).summary()
-    assert (summary["num_train"], summary["val"]["count"], summary["test"]["count"]) == (22, 3, 6)
+    assert (summary["num_train"], summary["val"]["count"], summary["test"]["count"]) == (23, 2, 6)
     assert evaluate.main([str(run), "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert (measured["count"], measured["loss"]) == (6, summary["test"]["loss"])
