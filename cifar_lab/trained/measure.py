@@ -62,7 +62,11 @@ def _set(saved: SavedModel, split: str, other: str | None) -> Set:
     }
     if other:
         return about | {"fingerprint": images.fingerprint, "same_data": None, "recorded": None}, images, 1
-    return about | {"same_data": _same_data(saved, splits.train.fingerprint), "recorded": _recorded(saved, split)}, images, 1
+    return (
+        about | {"same_data": _same_data(saved, splits.train.fingerprint), "recorded": _recorded(saved, split)},
+        images,
+        1,
+    )
 
 
 def _npy_sets(saved: SavedModel, files: Sequence[Path]) -> Iterator[Set]:

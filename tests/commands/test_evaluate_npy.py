@@ -204,7 +204,7 @@ def test_pictures_of_cifar10_in_npy_files_give_the_test_error_of_the_run(measure
     """All of the test split, as the files of CIFAR-10.1 would hold it."""
     changes = {"data__name": "cifar10", "data__args": {}, "data__limit": 160, "data__test_limit": 300}
     done = train(small(**changes, train__steps=4, train__epochs=None), run_dir=str(tmp_path / "run")).run_dir
-    test = load_images("cifar10", {}, root=None, max_gib=1).tested
+    test = load_images("cifar10", {}, root=None, max_gib=1).test
     np.save(tmp_path / "cifar10.1_v6_data.npy", test.images.permute(0, 2, 3, 1).numpy())
     np.save(tmp_path / "cifar10.1_v6_labels.npy", test.labels.numpy().astype(np.int32))
     found = measured(done.path, "--data", tmp_path / "cifar10.1_v6_data.npy")
