@@ -73,7 +73,7 @@ def as_text(measured: Mapping[str, Any]) -> str:
         f"  loss         {measured['loss']:.4f}",
         f"  calibration  {percent(ece)} (ECE, {BINS} bins; mean confidence {percent(confidence)})",
     ]
-    if len({one["count"] for one in measured["classes"]}) > 1:
+    if np.ptp([one["count"] for one in measured["classes"]]) > 1:
         balanced, f1 = percent(measured["balanced_accuracy"]), percent(measured["macro_f1"])
         lines.append(f"  classes      {balanced} balanced accuracy, {f1} macro F1")
     if recorded is not None and all(recorded[key] == measured[key] for key in ("accuracy", "count")):

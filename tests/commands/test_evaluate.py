@@ -94,7 +94,7 @@ def test_a_class_without_pictures_or_predictions():
 def test_classes_count_alike_where_they_are_not_equally_frequent(labels, shown):
     labels, predictions = np.array(labels), np.array([0, 0, 1, 1])
     measured = {
-        **{"model": "m", "data": "d", "split": "test", "count": 4, "tta": False, "accuracy": 0.75, "loss": 1.0},
+        **{"model": "m", "set": "d, test split", "count": 4, "tta": False, "accuracy": 0.75, "loss": 1.0},
         **{"recorded": None, "same_data": None, **calibration(np.ones(4), labels == predictions)},
         **class_scores(labels, predictions, ("a", "b")),
     }
