@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_lab.cli.argument_types import at_least_one, check_new_file
 from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import shown
+from cifar_lab.cli.table import table
 from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
 from cifar_lab.runtime import host
@@ -69,7 +70,7 @@ def _predict(options: argparse.Namespace) -> int:
             tiles.append(_tile(file, *top[0]))
         if not options.json:
             ranked = ", ".join(f"{name} {probability:.1%}" for name, probability in top)
-            print(f"{shown(file.path)}: {ranked}", flush=True)
+            print(table([[f"{shown(file.path)}:", ranked]], gap=1), flush=True)
     if not answers and not problems:
         raise UsageError(f"there are no pictures in {', '.join(shown(path) for path in options.pictures)}")
     if options.json:

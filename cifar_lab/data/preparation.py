@@ -13,7 +13,7 @@ from cifar_lab.data.augment import Normalize, write_channels_last
 from cifar_lab.data.cache import SplitMeta
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.resize import Interpolation, Resize
-from cifar_lab.data.statistics import mean_std
+from cifar_lab.data.statistics import constant_channels, mean_std
 from cifar_lab.models.factory import own_normalisation
 from cifar_lab.recipe import Recipe
 
@@ -66,6 +66,8 @@ class Preparation:
                     *(", ".join(f"{value:.4g}" for value in values) for values in (mean, std)),
                     source,
                 )
+        for channel in constant_channels(whole):
+            logger.info("channel %d has one value in all training pictures: a model learns nothing from it", channel)
         return cls(data.image_size or images.image_size, data.interpolation, mean, std)
 
 

@@ -16,6 +16,13 @@ from cifar_lab.data.raw import DataError
 _CHUNK_BYTES = 1 << 18  # whose floats stay in a cache
 
 
+def constant_channels(whole: SplitMeta) -> list[int]:
+    """Channels that have one value in all pictures of a split."""
+    num, _, height, width = whole.shape
+    sums = zip(whole.sums, whole.square_sums, strict=True)
+    return [channel for channel, (total, square) in enumerate(sums) if num * height * width * square == total**2]
+
+
 def mean_std(images: ImageSet, whole: SplitMeta) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation of `images` per channel on the 0..1 scale, from exact sums.
 

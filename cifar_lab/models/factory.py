@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import logging
 from types import ModuleType
 
 import torch
@@ -15,6 +17,8 @@ from cifar_lab.models.weights import load_weights, read_weights, weights_file
 from cifar_lab.recipe.schema import Model
 
 __all__ = ["ModelError", "build_meta", "build_model", "num_parameters", "own_normalisation"]
+
+logger = logging.getLogger("cifar_lab")
 
 
 def build_model(model: Model, num_classes: int, image_size: int, *, seed: int, pretrained_ok: bool = True) -> nn.Module:
@@ -49,7 +53,8 @@ def num_parameters(model: nn.Module) -> int:
 def own_normalisation(model: Model) -> tuple[tuple[float, ...], tuple[float, ...], str] | None:
     """Mean and standard deviation a channel that the initial weights expect, and who says so; None if nobody does.
 
-    That is the model.json beside `weights`, as a run has it, else the family for published weights. Raises UserError.
+    That is the model.json beside `weights`, as a run has it, or timm's config.json, as an export has it, else the
+    family for published weights. Raises UserError.
     """
     family = _family(model)
     if not (model.pretrained or model.weights):
@@ -63,6 +68,13 @@ def own_normalisation(model: Model) -> tuple[tuple[float, ...], tuple[float, ...
         return description.mean, description.std, str(folder / DESCRIPTION)
     if not hasattr(family, "normalisation"):
         return None
+    if folder is not None and (config := folder / "config.json").exists():
+        try:
+            found = json.loads(config.read_bytes())
+            numbers = found.get("pretrained_cfg", found)
+            return tuple(numbers["mean"]), tuple(numbers["std"]), str(config)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            logger.warning("initial weights: %s tells no normalisation", config)
     return *family.normalisation(model.args["arch"]), f"the weights published of {model.args['arch']}"
 
 

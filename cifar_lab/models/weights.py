@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import re
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -46,11 +49,22 @@ def _finite(tensor: Tensor) -> bool:
     return math.isfinite(tensor.sum()) or bool(tensor.isfinite().all())
 
 
+def without_prefix(weights: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """The weights without what DataParallel, the compiler or a wrapper put in front of every name; `own`: a model's."""
+    shared = (os.path.commonprefix(list(names)) for names in (weights, own))  # noqa: RUF071 (of characters)
+    front, expected = (re.findall(r"^(?:(?:module|model|_orig_mod)\.)*", text)[0] for text in shared)
+    front = front.removesuffix(expected)
+    if front:
+        logger.info("initial weights: `%s` in front of every name is left out", front)
+    return {name.removeprefix(front): tensor for name, tensor in weights.items()}
+
+
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """Load by name, strictly, but for the classifier `head`, which stays as it is where its shape differs.
 
     A model may offer `adapt_weights(weights) -> weights`, for instance to resize a position embedding.
     """
+    weights = without_prefix(weights, model.state_dict())
     adapt = getattr(model, "adapt_weights", None)
     weights = adapt(weights) if adapt else weights
     weights = keep_own_classifier(weights, classifier_tensors(model, ("head",)))

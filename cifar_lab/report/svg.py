@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -134,7 +134,7 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
     left = max(text_width(y.text(tick)) for tick in y.ticks) + (30 if figure.y_title else 12)
     right, bottom = size[0] - 18.0, size[1] - 44.0
     split = any(line.dashed for line in figure.lines)
-    curves = []
+    curves: list[dict[str, Any]] = []
     for line in figure.lines:
         across = x.place(line.x, left, right).tolist()
         points = list(zip(across, y.place(line.y, bottom, top).tolist(), strict=True))
@@ -154,6 +154,9 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
                 "markers": "" if line.faint else _markers(marked, line.look),
             }
         )
+    lowest = 0.0
+    for curve in sorted((one for one in curves if len(one["line"].x) == 1), key=lambda one: one["values"][0][1]):
+        lowest = curve["text"] = max(curve["values"][0][1] + 4.5, lowest + TEXT)
     return templates().get_template("chart.svg.j2").render(
         figure=figure, title=title, size=size, x=x, y=y, left=left, top=top, right=right, bottom=bottom, curves=curves,
         legend=legend, markers=MARKERS,
@@ -184,7 +187,7 @@ def _markers(points: Sequence[tuple[float, float]], look: int) -> str:
     return "".join(f"M{x:.1f} {y:.1f}{MARKERS[look % LOOKS]}" for x, y in points)
 
 
-def draw_ranking(ranked: Sequence[Ranked], title: str = RANKING, width: int = 520) -> str:
+def draw_ranking(ranked: Sequence[Ranked], title: str = RANKING, width: int = 390) -> str:
     """The best `SHOWN`, every seed a dot, the mean a diamond, its whole interval a line, as an <svg> element."""
     shown = ranked[:SHOWN]
     ends = [value for row in shown for value in (row.low, row.high, *row.experiment.sample.errors)]
@@ -199,9 +202,11 @@ def draw_ranking(ranked: Sequence[Ranked], title: str = RANKING, width: int = 52
     # A number at every so many ticks, where they stand too close together for one at each.
     needed = sum(text_width(scale.text(tick)) + 6 for tick in scale.ticks)
     every = math.ceil(needed / (width - 66 - left))
+    names = [wrapped(one.label, left - 12, 1 if text_width(one.label) <= left - 12 else 4, 11) for one in shown]
+    row = max(ROW, 2 + 12 * max(map(len, names)))
     return templates().get_template("ranking.svg.j2").render(
-        shown=shown, title=title, scale=scale, place=place, left=left, width=width, every=every, row=ROW, top=TOP,
-        bottom=TOP + ROW * len(shown), height=TOP + ROW * len(shown) + BOTTOM, wrapped=wrapped, text_width=text_width,
+        shown=shown, title=title, scale=scale, place=place, left=left, width=width, every=every, row=row, top=TOP,
+        bottom=TOP + row * len(shown), height=TOP + row * len(shown) + BOTTOM, names=names,
     )  # fmt: skip
 
 

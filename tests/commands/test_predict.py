@@ -1,7 +1,12 @@
 """Picture files are seen as the pictures of the data set were, and what is none costs only its own line."""
 
+import fcntl
 import json
 import os
+import struct
+import subprocess
+import sys
+import termios
 
 import numpy as np
 import pytest
@@ -54,6 +59,26 @@ def test_test_pictures_from_files_get_the_run_s_own_predictions(answer, tmp_path
     assert firsts_shared >= 57
     assert told["prepared"]["source_size"] == 16
     assert told["prepared"]["image_size"] == {"vit": 16, "net": 32}[run]
+
+
+def test_long_class_names_fit_the_terminal(tmp_path):
+    weights = bare("vit", tmp_path / "copy")
+    description = weights.with_name("model.json")
+    fields = json.loads(description.read_text())
+    fields["classes"] = [f"{'very ' * 4}{name} with_a_name_of_its_own" for name in fields["classes"]]
+    description.write_text(json.dumps(fields))
+    noise(16, 16).save(tmp_path / "noise.png")
+    command = [sys.executable, "-m", "cifar_lab", "predict", str(weights), str(tmp_path / "noise.png")]
+    screen, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(terminal, "wb") as stdout:
+        subprocess.run(command, stdout=stdout, check=True)
+    shown = os.read(screen, 1 << 16).decode().splitlines()
+    os.close(screen)
+    assert len(shown) > 3 and max(map(len, shown)) <= 80
+    whole = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert whole.count("\n") == 1, "in a pipe a picture is a line"
+    assert all(part in " ".join(" ".join(shown).split()) for part in fields["classes"][0].split())
 
 
 def test_equally_likely_classes_come_in_their_order(tmp_path, capsys):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from support.small import small
 
 from cifar_lab.data import statistics
 from cifar_lab.data.cache import SplitMeta, decode_split
 from cifar_lab.data.images import ImageSet
+from cifar_lab.data.preparation import Preparation
 from cifar_lab.data.raw import DataError, RawSplit
 from cifar_lab.data.statistics import class_weights, mean_std
+from cifar_lab.data.stream import Stream
+from cifar_lab.recipe import parse_recipe
+from cifar_lab.recipe.augment import Augment
 
 
 def decoded(pictures: np.ndarray) -> tuple[ImageSet, SplitMeta]:
@@ -69,3 +75,26 @@ def test_balanced_weights_give_each_class_the_same_sum() -> None:
     assert class_weights(None, uneven) is None
     with pytest.raises(DataError, match=r"train\.class_weights has 2 numbers, but there are 4 classes"):
         class_weights((1.0, 2.0), uneven)
+
+
+def test_with_numbers_given_it_is_trained_on_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    pictures[..., 1] = 7
+    images, meta = decoded(pictures)
+    recipe = parse_recipe(small(data__mean=[0.5], data__std=[0.25]))
+    with caplog.at_level(logging.INFO, "cifar_lab"):
+        preparation = Preparation.from_recipe(recipe, images, meta)
+    assert (preparation.mean, preparation.std) == ((0.5,) * 3, (0.25,) * 3)
+    assert [r.getMessage() for r in caplog.records] == [
+        "channel 1 has one value in all training pictures: a model learns nothing from it"
+    ]
+    stream = Stream(images, preparation, Augment(), seed=0, global_batch=4, micro_batch=4, device=torch.device("cpu"))
+    fed = stream.micro_batch(0, 0).images
+    assert torch.isfinite(fed).all()
+    assert torch.equal(fed[:, 1], torch.full_like(fed[:, 1], float(fed[0, 1, 0, 0])))
+
+
+def test_of_other_pictures_nothing_is_said(split: tuple[ImageSet, SplitMeta], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "cifar_lab"):
+        Preparation.from_recipe(parse_recipe(small(data__mean=[0.5], data__std=[0.25])), *split)
+    assert not caplog.records

@@ -213,10 +213,24 @@ def test_names_of_a_ranking_are_told_apart_whole(tmp_path: Path) -> None:
     for rate in (0.05, 0.2):
         written(tmp_path, "resnet18_ms", overrides=[f"optim.lr={rate}", f"data.augment.cutout={100 * rate:.0f}"])
     ranked = sections(tmp_path)[0].ranked
-    rows = ElementTree.fromstring(draw_ranking(ranked, "Test error")).findall("g")
+    root = ElementTree.fromstring(draw_ranking(ranked, "Test error"))
+    rows = root.findall("g")
     told = [" ".join(text.text or "" for text in row.findall("text[@class='name']")[:-1]) for row in rows]
     assert told == [row.label for row in ranked]
-    assert len(rows[0].findall("text[@class='name']")) == 3, "two lines and the error"
+    lines = [[float(text.get("y") or 0) for text in row.findall("text[@class='name']")[:-1]] for row in rows]
+    assert len(lines[0]) == 3
+    assert min(lines[1]) - max(lines[0]) > 11, "names do not touch each other"
+    # A phone of 390 px leaves 358 to a picture in Markdown.
+    small = [float(size) for size in re.findall(r"font-size: (\d+)px", ElementTree.tostring(root, "unicode"))]
+    assert min(small) * 358 / float((root.get("viewBox") or "").split()[2]) >= 10
+
+
+def test_a_curve_of_one_point_tells_its_value() -> None:
+    lines = [curve([0.5]), curve([0.501], look=1), curve([2.0], look=2), curve([0.1, 0.2], look=3)]
+    root = ElementTree.fromstring(draw(Figure("loss", "Loss", lines)))
+    told = {text.text: float(text.get("y") or 0) for text in root.findall("text[@text-anchor='end']")}
+    assert {"0.5", "0.501", "2"} <= told.keys()
+    assert abs(told["0.5"] - told["0.501"]) >= 15
 
 
 def test_long_texts_are_shortened_to_their_room() -> None:

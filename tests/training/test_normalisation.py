@@ -106,6 +106,21 @@ def test_weights_of_a_run_bring_its_own(tmp_path, caplog):
         prepared(timm(alone))
 
 
+def test_weights_of_an_export_bring_its_own(tmp_path, caplog):
+    source, caplog.handler.level = saved_run("net").path, logging.INFO
+    assert export.main([str(source), "--format", "timm", "--out", str(tmp_path / "timm")]) == 0
+    for weights in (tmp_path / "timm", tmp_path / "timm" / "model.safetensors"):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "cifar_lab"):
+            assert prepared(timm(weights)) == told(source) != IMAGENET
+        assert f"of {tmp_path}/timm/config.json (data.mean" in caplog.text
+    for text in ("{}", "[]", "{", '{"pretrained_cfg": {"mean": 1, "std": 2}}'):
+        (tmp_path / "timm" / "config.json").write_text(text)
+        assert prepared(timm(weights)) == IMAGENET
+        assert f"{tmp_path}/timm/config.json tells no normalisation" in caplog.text
+        caplog.clear()
+
+
 def test_so_do_those_of_a_family_of_ours(caplog):
     source = saved_run("vit").path
     model = {"name": "vit", "args": small()["model"]["args"], "weights": str(source)}

@@ -11,7 +11,7 @@ from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import Tensor, nn
 
 from cifar_lab.models import ModelError
-from cifar_lab.models.weights import classifier_tensors, describe_mismatch, keep_own_classifier
+from cifar_lab.models.weights import classifier_tensors, describe_mismatch, keep_own_classifier, without_prefix
 from cifar_lab.recipe.section import PositiveInt, Rate
 
 HUB_TIMEOUT = 10.0  # seconds
@@ -44,6 +44,7 @@ def build_with_weights(
     """
     fresh = build(num_classes, image_size, arch=arch, **args)
     modules = fresh.pretrained_cfg.get("classifier") or ()
+    weights = without_prefix(weights, fresh.state_dict())
     own = classifier_tensors(fresh, (modules,) if isinstance(modules, str) else tuple(modules))
     del fresh
     # With the classifier's shapes made equal, timm loads strictly and through the architecture's own filter.
