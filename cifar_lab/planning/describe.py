@@ -11,7 +11,7 @@ from typing import Any
 from cifar_lab.cli.printable import duration
 from cifar_lab.cli.table import table
 from cifar_lab.planning.hardware import FILL, GIB
-from cifar_lab.planning.make import HOST_MEMORY, Option, Plan
+from cifar_lab.planning.make import HOST_MEMORY, Option, Plan, fastest
 from cifar_lab.planning.memory import CUDA_CONTEXT, FRAGMENTATION, NCCL_BUFFERS, checkpoint_bytes
 from cifar_lab.recipe.nvidia import PYPI, findings
 
@@ -36,7 +36,7 @@ SENDING = "GB sent, s sending: by each process in a step; a part overlaps with c
 
 def describe(plan: Plan, path: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The whole plan of the recipe at `path`. Bytes, seconds, FLOPs; `choice` is an index, null where nothing fits."""
-    best, setup, schedule = plan.fastest, plan.setup, plan.schedule
+    best, setup, schedule = fastest(plan.options), plan.setup, plan.schedule
     cuda = setup.device == "cuda"
     return {
         "recipe": plan.recipe.name,
@@ -117,10 +117,10 @@ def _command(plan: Plan, option: Option, path: str, overrides: Sequence[str]) ->
     if name != "single_gpu":
         words += ["--num_processes", str(setup.world_size)]
     prefix = "ACCELERATE_USE_CPU=true " if name == "cpu" else ""
-    return prefix + shlex.join([*words, "-m", "cifar_lab.train", path, *overrides, *_changes(plan, option)])
+    return prefix + shlex.join([*words, "-m", "cifar_lab.train", path, *overrides, *changes(plan, option)])
 
 
-def _changes(plan: Plan, option: Option) -> list[str]:
+def changes(plan: Plan, option: Option) -> list[str]:
     """What the recipe does not say yet, as overrides."""
     recipe, layout = plan.recipe, option.layout
     values = {

@@ -1,4 +1,4 @@
-"""What helps where a recipe does not fit: the nearest set-up that works."""
+"""What helps where a recipe does not fit: the nearest set-up that works, and what a run that starts is told."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UserError
+from cifar_lab.planning.describe import changes
 from cifar_lab.planning.footprint import Footprint
-from cifar_lab.planning.hardware import GIB, GPUS, Setup
-from cifar_lab.planning.make import Option, fastest, options
+from cifar_lab.planning.hardware import GIB, GPUS, Gpu, Setup
+from cifar_lab.planning.make import Option, fastest, make_plan, options
 from cifar_lab.recipe import Recipe
 
 MAX_GPUS_OF_A_NODE = 8
@@ -44,3 +45,20 @@ def _neighbours(setup: Setup) -> Iterator[Setup]:
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.memory):
         if gpu.memory > setup.gpu.memory:
             yield replace(setup, gpu=gpu, device="cuda")
+
+
+def fits(recipe: Recipe, num_gpus: int, gpu_bytes: int, strategy: str) -> str | None:
+    """A warning when the plan says that `recipe` will not fit into `gpu_bytes` of each of `num_gpus` processes.
+
+    None when it fits, or when `cifar-lab plan` has not measured this model yet: nothing is measured here.
+    """
+    gpu = Gpu("this GPU", gpu_bytes / GIB, bf16=None, fp32=1.0, bandwidth=1.0, link="pcie3")
+    try:
+        plan = make_plan(recipe, Setup(gpu, num_gpus), strategy, measure=False)
+    except UserError:
+        return None  # what cannot be planned is said elsewhere, with the place in the recipe
+    for option in plan.options:
+        advice = option.problem or " ".join(["set", *changes(plan, option)])
+        if option.layout.checkpointing == recipe.train.grad_checkpointing and advice != "set":
+            return f"the plan says that this will not fit under {strategy}: {advice}; `cifar-lab plan` tells more"
+    return None

@@ -15,6 +15,7 @@ import torch
 from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.stream import Stream
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule, layout, mixes
 from cifar_lab.rundir.attempt import Attempt, claim, read_attempt
@@ -111,6 +112,10 @@ def _introduce(session: Session) -> None:
     splits = {"training": session.splits.train, "held-out": session.splits.val, "test": session.splits.test}
     told = ", ".join(f"{len(split or ()):,} {name}" for name, split in splits.items())
     session.progress.message(f"{session.run_dir.path}: {told} pictures")
+    if world.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(world.device).total_memory
+        if warning := fits(session.recipe, world.world_size, memory, engine.strategy):
+            session.progress.message(warning)
     session.progress.message(_headline(session))
     if engine.config is not None:
         session.progress.message(f"DeepSpeed: {json.dumps(engine.config)}")

@@ -24,7 +24,7 @@ ROOMS: dict[str, str] = {
     "runtime": "recipe models optim data",
     "checkpoint": "files runtime",
     "doctor": "files recipe models data planning cluster tracking runtime",
-    "training": "files cli recipe models rundir data tracking runtime checkpoint",
+    "training": "files cli recipe models rundir data planning tracking runtime checkpoint",
     "status": "files cli recipe rundir checkpoint",
     "trained": "cli recipe models rundir data report runtime checkpoint training",
     "profiling": "files cli recipe rundir runtime training",
