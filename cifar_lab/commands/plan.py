@@ -9,11 +9,12 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.errors import UsageError
 from cifar_lab.planning.describe import describe, render
 from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GPUS, LINKS, UTILISATION
-from cifar_lab.planning.make import make_plan, make_setup
+from cifar_lab.planning.make import fastest, make_plan, make_setup
 from cifar_lab.planning.memory import STRATEGIES
 from cifar_lab.planning.remedy import nearest_that_works
 from cifar_lab.recipe import load_recipe
@@ -33,15 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     about = "Plan a run: memory on each GPU, time, and the command that starts it. Needs no GPU."
     parser = make_parser("plan", about, EPILOG, recipe=True)
-    parser.add_argument("--gpus", metavar="N", type=int, default=1, help="GPUs in one node (default: 1)")
+    parser.add_argument("--gpus", metavar="N", type=at_least_one, default=1, help="GPUs in one node (default: 1)")
     parser.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="GPU type, see below (default: h100-80gb)")
-    parser.add_argument("--nodes", metavar="N", type=int, default=1, help="number of nodes (default: 1)")
+    parser.add_argument("--nodes", metavar="N", type=at_least_one, default=1, help="number of nodes (default: 1)")
     parser.add_argument(
         "--link", metavar="NAME", default=DEFAULT_NODE_LINK, help=f"link between nodes (default: {DEFAULT_NODE_LINK})"
     )
     strategies = ["all", *STRATEGIES]
     parser.add_argument("--strategy", metavar="NAME", choices=strategies, default="all", help=", ".join(strategies))
-    parser.add_argument("--micro-batch", metavar="N", type=int, help="micro-batch (default: the largest that fits)")
     parser.add_argument(
         "--mfu", metavar="PART", type=float, default=UTILISATION, help=f"part of peak FLOP/s (default: {UTILISATION})"
     )
@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     setup = make_setup(arguments.gpus, arguments.gpu, arguments.nodes, arguments.link, arguments.mfu)
     recipe = load_recipe(arguments.recipe, arguments.overrides, check_files=False)
-    plan = make_plan(recipe, setup, arguments.strategy, arguments.micro_batch)
-    if plan.fastest is None:
+    plan = make_plan(recipe, setup, arguments.strategy)
+    if fastest(plan.options) is None:
         raise UsageError(nearest_that_works(recipe, plan.footprint, plan.sizes, setup, plan.options))
     description = describe(plan, arguments.recipe, arguments.overrides)
     print(json.dumps(description, indent=2) if arguments.json else render(description))

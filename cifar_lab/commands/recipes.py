@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.cli.command import make_parser, parse
+from cifar_lab.cli.argument_types import at_least_one
+from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.cli.table import table
 from cifar_lab.errors import UserError
 from cifar_lab.planning.dry_run import written
 from cifar_lab.planning.hardware import Setup
-from cifar_lab.planning.make import make_plan, make_setup
+from cifar_lab.planning.make import fastest, make_plan, make_setup
 from cifar_lab.recipe import Recipe, book, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
 from cifar_lab.recipe.named import find_recipe, list_recipes, recipes_folder
@@ -43,12 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         words.remove(named)
     elif {"-h", "--help"}.intersection(words) or (words and not words[0].startswith("-")):
         parser.parse_args(words)  # help, or that there is no such action
-    options = parse(actions.choices[named or "ls"], words)
-    try:
-        return {"ls": _ls, "show": _show, "diff": _diff, "new": _new}[named or "ls"](options)
-    except UserError as error:
-        print(f"cifar-lab recipes: {error}", file=sys.stderr)
-        return error.exit_status
+    run = {"ls": _ls, "show": _show, "diff": _diff, "new": _new}[named or "ls"]
+    return answer(actions.choices[named or "ls"], run, words)
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -89,7 +86,8 @@ def _cost(recipe: Recipe, setup: Setup, *, measure: bool) -> dict[str, Any]:
         if measure:
             print(f"cifar-lab recipes: {recipe.name}: {str(error).splitlines()[0]}", file=sys.stderr)
         return {"num_parameters": None, "seconds": None, "fits": None}
-    seconds = plan.fastest and plan.fastest.timing.step * plan.schedule.total_steps
+    best = fastest(plan.options)
+    seconds = best and best.timing.step * plan.schedule.total_steps
     return {"num_parameters": plan.footprint.num_parameters, "seconds": seconds, "fits": seconds is not None}
 
 
@@ -146,7 +144,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argp
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.add_argument("--cost", action="store_true", help="also measure the recipes without a known cost")
     listing.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="GPU for the cost (default: h100-80gb)")
-    listing.add_argument("--gpus", metavar="N", type=int, default=1, help="number of GPUs for the cost (default: 1)")
+    listing.add_argument("--gpus", metavar="N", type=at_least_one, default=1, help="GPUs for the cost (default: 1)")
     show = actions.add_parser("show", parents=[shared], help="show every value of a recipe and where it comes from")
     show.add_argument("recipe", metavar="RECIPE")
     show.add_argument("overrides", metavar="key=value", nargs="*")

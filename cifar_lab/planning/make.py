@@ -13,7 +13,7 @@ from cifar_lab.planning.hardware import DEFAULT_NODE_LINK, GIB, UTILISATION, Gpu
 from cifar_lab.planning.memory import STRATEGIES, Layout, Memory, memory
 from cifar_lab.planning.speed import Timing, Traffic, timing, traffic
 from cifar_lab.recipe import Recipe
-from cifar_lab.recipe.schedule import Schedule, micro_batches, mixes
+from cifar_lab.recipe.schedule import Schedule, micro_batches
 from cifar_lab.recipe.support import unsupported
 
 # Bytes of a machine's memory that each process may take for offloading: assumed, as nodes of 1 TiB with 8 GPUs have.
@@ -50,19 +50,11 @@ class Plan:
     schedule: Schedule
     options: list[Option]
 
-    @property
-    def fastest(self) -> Option | None:
-        """The one to take; None where none fits."""
-        return fastest(self.options)
-
 
 def make_setup(
     gpus: int, gpu: str, nodes: int = 1, link: str = DEFAULT_NODE_LINK, utilisation: float = UTILISATION
 ) -> Setup:
     """The set-up of these options. Raises UsageError."""
-    for name, value in (("--gpus", gpus), ("--nodes", nodes)):
-        if value < 1:
-            raise UsageError(f"{name} {value}: there must be at least 1; try {name} 1")
     if not 0 < utilisation <= 1:
         raise UsageError(f"--mfu {utilisation:g}: it is a part of the peak rate, above 0 and at most 1, such as 0.4")
     device = "cpu" if gpu == "cpu" else "cuda"
@@ -70,19 +62,16 @@ def make_setup(
     return Setup(found, gpus, nodes, find_link(link), utilisation, device)
 
 
-def make_plan(
-    recipe: Recipe, setup: Setup, strategy: str = "all", micro_batch: int | None = None, *, measure: bool = True
-) -> Plan:
+def make_plan(recipe: Recipe, setup: Setup, strategy: str = "all", *, measure: bool = True) -> Plan:
     """All options for a recipe on a set-up. Raises UsageError for what cannot be laid out.
 
     Without `measure` it answers at once: a model that was not measured before is a UsageError.
     """
     sizes = known_sizes(recipe)
     schedule = Schedule.make(recipe, sizes.num_train, setup.world_size)
-    divisors(recipe, setup.world_size, micro_batch)  # before anything is measured
     footprint = model_footprint(recipe, sizes, measure=measure)
     strategies = STRATEGIES if strategy == "all" else (strategy,)
-    found = options(recipe, footprint, sizes, setup, strategies=strategies, micro_batch=micro_batch)
+    found = options(recipe, footprint, sizes, setup, strategies=strategies)
     return Plan(recipe, setup, sizes, footprint, schedule, found)
 
 
@@ -100,11 +89,10 @@ def options(
     setup: Setup,
     *,
     strategies: tuple[str, ...] = STRATEGIES,
-    micro_batch: int | None = None,
 ) -> list[Option]:
-    """All combinations that make sense, with `micro_batch` alone if given; UsageError where it does not divide."""
+    """All combinations that make sense. Raises UsageError where the batch does not divide over the processes."""
     world = setup.world_size
-    candidates = divisors(recipe, world, micro_batch)
+    candidates = micro_batches(recipe, world)
     possible = ALONE if world == 1 else TOGETHER
     meaningful = [strategy for strategy in strategies if strategy in possible]
     if not meaningful:
@@ -129,21 +117,6 @@ def options(
         seconds = timing(footprint, recipe, layout, setup, sent)
         found.append(Option(layout, accumulation_steps, needs, sent, seconds, problem))
     return found
-
-
-def divisors(recipe: Recipe, world_size: int, micro_batch: int | None = None) -> list[int]:
-    """Micro-batches to choose from, ascending: up to the recipe's, or `micro_batch` alone. Raises UsageError."""
-    if micro_batch is None:
-        return micro_batches(recipe, world_size)
-    parts = micro_batches(recipe, world_size, capped=False)
-    if micro_batch not in parts:
-        near = sorted(sorted(parts, key=lambda b: abs(b - micro_batch))[:2])
-        pairs = ", in pairs for mixing," if mixes(recipe.data.augment) else ""
-        raise UsageError(
-            f"--micro-batch {micro_batch} does not divide the {parts[-1]} images{pairs} that a process has "
-            f"of train.global_batch {recipe.train.global_batch}: use {' or '.join(map(str, near))}"
-        )
-    return [micro_batch]
 
 
 def largest_that_fits(

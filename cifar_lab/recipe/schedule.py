@@ -114,8 +114,8 @@ def mixes(augment: Augment) -> bool:
     return augment.mixup_alpha > 0 or augment.cutmix_alpha > 0
 
 
-def micro_batches(recipe: Recipe, world_size: int, *, capped: bool = True) -> list[int]:
-    """Micro-batches that divide a process's share of the global batch, ascending, up to the recipe's if `capped`.
+def micro_batches(recipe: Recipe, world_size: int) -> list[int]:
+    """Micro-batches that divide a process's share of the global batch, ascending, up to the recipe's.
 
     Raises UsageError where the batch does not divide.
     """
@@ -132,7 +132,7 @@ def micro_batches(recipe: Recipe, world_size: int, *, capped: bool = True) -> li
             + f"{world_size} {processes} can take a global batch of {_either([below, below + unit * world_size])}."
         )
     share = global_batch // world_size
-    cap = recipe.train.micro_batch if capped and recipe.train.micro_batch else share
+    cap = recipe.train.micro_batch or share
     fitting = [b for b in range(unit, min(share, cap) + 1, unit) if share % b == 0]
     if not fitting:
         raise UsageError(f"train.micro_batch is {cap}, but mixup and CutMix need at least 2: set it to 2 or more.")

@@ -39,7 +39,7 @@ CALLS = [
 NUMBERS = [
     *("doctor good.yaml --nproc N", "profile good.yaml --steps N", "evaluate run --batch N"),
     *("verify-resume good.yaml --kills N", "verify-resume good.yaml --processes N", "predict run picture.png --top N"),
-    *("plan good.yaml --gpus N", "plan good.yaml --nodes N", "plan good.yaml --micro-batch N"),
+    *("plan good.yaml --gpus N", "plan good.yaml --nodes N"),
     *(
         "plan good.yaml --mfu N",
         "recipes ls --gpus N",

@@ -16,6 +16,8 @@ from cifar_lab.commands import plan
 from cifar_lab.errors import UsageError
 from cifar_lab.planning import footprint as footprints
 from cifar_lab.planning import kept_answer
+from cifar_lab.planning.hardware import FILL
+from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import load_recipe
 from cifar_lab.recipe.schedule import Schedule
 
@@ -106,11 +108,11 @@ def test_commands_start_what_was_planned(arguments, measured, capsys) -> None:
 
 
 def test_text_names_strategies_and_assumptions(measured, capsys) -> None:
-    assert plan.main([measured, "--gpus", "2", "--strategy", "zero2", "--micro-batch", "64"]) == 0
+    assert plan.main([measured, "--gpus", "2", "--strategy", "zero2", "train.micro_batch=64"]) == 0
     text = capsys.readouterr().out
     assert re.search(r"^\* zero2 +no +64x4 ", text, re.MULTILINE)
     assert "zero3" not in text
-    for words in ("CUDA context", "40% of the peak FLOP/s", "checkpoint", "train.micro_batch=64"):
+    for words in ("CUDA context", "40% of the peak FLOP/s", "checkpoint"):
         assert words in text
     assert text.rstrip().splitlines()[-1].startswith("accelerate launch --config_file accelerate_configs/zero2.yaml")
 
@@ -146,14 +148,10 @@ def test_an_old_gpu_is_told_of(measured, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--gpus", "0"], "--gpus 0: there must be at least 1"),
-        (["--nodes", "-1"], "--nodes -1: there must be at least 1"),
         (["--gpu", "h100"], "did you mean `h100-80gb`"),
         (["--link", "carrier-pigeon"], "--link carrier-pigeon: there is no such link"),
         (["--mfu", "40"], "--mfu 40: it is a part of the peak rate"),
         (["--gpus", "3"], "does not divide over 3 processes. It does over 1 or 2 or 4"),
-        (["--gpus", "2", "--micro-batch", "100"], "does not divide the 256 images that a process has"),
-        (["--micro-batch", "7", "data.augment.mixup_alpha=1"], "512 images, in pairs for mixing, that a process has"),
         (["--gpus", "2", "--strategy", "single"], "--strategy single is not for 2 processes: use ddp or"),
         (["data.name=hub", "data.args.id=a/b"], "sizes are known only after the data are read"),
         (["train.precison=fp32"], "train.precison: unknown key (did you mean `precision`?)"),
@@ -178,6 +176,35 @@ def test_what_was_measured_is_kept(measured, monkeypatch) -> None:
         )
 
 
+def test_a_run_is_warned(measured, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(kept_answer.subprocess, "run", None)
+    small_eval = "eval.batch=1"
+    ddp = [measured, small_eval, "--gpus", "2", "--strategy", "ddp"]
+    whole, half = (
+        planned(capsys, *ddp, f"train.micro_batch={size}")["plans"][0]["memory"]["total"] for size in ("256", "128")
+    )
+    whole, between = (
+        round(size / FILL) + 2 for size in (whole, (whole + half) // 2)
+    )  # a GPU is not filled to the brim
+    recipe = load_recipe(measured, [small_eval])
+    assert fits(recipe, 2, whole, "ddp") is None
+    warning = fits(recipe, 2, between, "ddp")
+    told = "the plan says that this will not fit under ddp: set train.micro_batch=128; `cifar-lab plan` tells more"
+    assert warning == told
+    assert fits(load_recipe(measured, [small_eval, "train.micro_batch=128"]), 2, between, "ddp") is None
+    assert "GiB at micro-batch 1, " in str(fits(recipe, 2, 2**20, "ddp"))
+    many = load_recipe(measured, ["eval.batch=50000"])
+    fewer = str(fits(many, 2, 2 * whole, "ddp")).partition("set eval.batch=")[2].partition(";")[0]
+    assert fits(load_recipe(measured, [f"eval.batch={fewer}"]), 2, 2 * whole, "ddp") is None
+    assert 1 < int(fewer) < 50_000
+    # Where the evaluation is too large for the smaller micro-batch too, both are named.
+    both = str(fits(many, 2, between, "ddp")).partition(": set ")[2].partition(";")[0].split(" ")
+    assert [word.partition("=")[0] for word in both] == ["train.micro_batch", "eval.batch"]
+    assert fits(load_recipe(measured, both), 2, between, "ddp") is None
+    # Not measured yet: no opinion, and nothing is started.
+    assert fits(load_recipe(measured, ["model.args.depth=3"]), 2, 2**20, "ddp") is None
+
+
 def test_the_test_split_counts_where_there_is_no_validation(measured, capsys) -> None:
     with_validation, without = (
         planned(capsys, measured, "--gpus", "2", "--strategy", "ddp", "eval.batch=5000", *more)["plans"][0]["memory"]
@@ -185,13 +212,6 @@ def test_the_test_split_counts_where_there_is_no_validation(measured, capsys) ->
     )
     assert without["evaluation"] == with_validation["evaluation"] > 0
     assert without["data"] == with_validation["data"]
-
-
-def test_a_micro_batch_above_that_of_the_recipe(measured, capsys) -> None:
-    found = planned(capsys, measured, "train.micro_batch=32", "--micro-batch", "64")
-    command = shlex.split(found["plans"][0]["command"])
-    recipe = load_recipe(measured, command[command.index("cifar_lab.train") + 2 :])
-    assert Schedule.make(recipe, 45_000, 1).micro_batch == 64
 
 
 @pytest.mark.figures
