@@ -115,7 +115,7 @@ def checkpoint_bytes(recipe: Recipe) -> int | None:
         sizes = data_sizes(recipe)
         if sizes is None:
             return None
-        parameters: int = kept_answer.ask(*kept_answer.about("models.size", recipe.model, sizes))["num_parameters"]
+        parameters: int = kept_answer.ask("models.size", recipe.model, sizes)["num_parameters"]
     except (UserError, ImportError):
         return None  # said by the other checks
     ema = recipe.train.ema_decay is not None

@@ -17,7 +17,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.planning import kept_answer
 from cifar_lab.recipe import Recipe, experiment_id, load_recipe, origins
 from cifar_lab.recipe.identity import flatten
-from cifar_lab.recipe.schedule import Schedule, layout, micro_batches
+from cifar_lab.recipe.schedule import Schedule, layout
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.placement import Place, startable
 
@@ -66,7 +66,7 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
         "data_place": _data_place(recipe),
         "batch": _batch(recipe, sizes, world_size),
         # As a child process counts it, or as one did before: importing torch here would take seconds.
-        "model": None if sizes is None else kept_answer.ask(*kept_answer.about("models.size", recipe.model, sizes)),
+        "model": None if sizes is None else kept_answer.ask("models.size", recipe.model, sizes),
     }
 
 
@@ -86,14 +86,13 @@ def _data_place(recipe: Recipe) -> str | None:
 
 def _batch(recipe: Recipe, sizes: DataSizes | None, world_size: int) -> dict[str, int | None]:
     # The division over processes does not depend on the data, so it is checked and told in any case.
-    largest = micro_batches(recipe, world_size)[-1]
-    schedule = None if sizes is None else Schedule.make(recipe, sizes.num_train, world_size)
+    schedule = Schedule.make(recipe, sizes.num_train if sizes else 2**40, world_size)
     return {
-        "global_batch": recipe.train.global_batch,
-        "micro_batch": largest,
-        "accumulation_steps": recipe.train.global_batch // world_size // largest,
-        "steps_per_epoch": None if schedule is None else schedule.steps_per_epoch,
-        "total_steps": recipe.train.steps if schedule is None else schedule.total_steps,
+        "global_batch": schedule.global_batch,
+        "micro_batch": schedule.micro_batch,
+        "accumulation_steps": schedule.accumulation_steps,
+        "steps_per_epoch": schedule.steps_per_epoch if sizes else None,
+        "total_steps": schedule.total_steps if sizes else recipe.train.steps,
     }
 
 

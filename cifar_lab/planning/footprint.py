@@ -78,5 +78,7 @@ def known_sizes(recipe: Recipe) -> DataSizes:
 
 def model_footprint(recipe: Recipe, sizes: DataSizes, *, measure: bool = True) -> Footprint:
     """The footprint as a child process measures it, or as one did before. Raises UsageError."""
-    question = kept_answer.about("planning.activations", recipe.model, sizes, precision=recipe.train.precision)
-    return TypeAdapter(Footprint).validate_python(kept_answer.ask(*question, measure=measure))
+    answer = kept_answer.ask(
+        "planning.activations", recipe.model, sizes, measure=measure, precision=recipe.train.precision
+    )
+    return TypeAdapter(Footprint).validate_python(answer)

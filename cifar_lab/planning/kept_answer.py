@@ -23,14 +23,13 @@ from cifar_lab.recipe.schema import Model
 FUNCTIONS = {"models.size": "model_size", "planning.activations": "footprint"}
 
 
-def about(module: str, model: Model, sizes: DataSizes, **more: str) -> tuple[str, dict[str, Any]]:
-    """A question for `module` about the size of `model`, to which its initial weights do not matter."""
+def ask(module: str, model: Model, sizes: DataSizes, *, measure: bool = True, **more: str) -> dict[str, Any]:
+    """What `module` says of the size of `model`, kept or new; its initial weights do not matter.
+
+    Raises UsageError; without `measure` for what was not asked before, at once.
+    """
     described = model.model_dump(mode="json") | {"pretrained": False, "weights": None}
-    return module, {"model": described, "num_classes": sizes.num_classes, "image_size": sizes.image_size, **more}
-
-
-def ask(module: str, content: dict[str, Any], *, measure: bool = True) -> dict[str, Any]:
-    """The answer, kept or new. Raises UsageError; without `measure` for what was not asked before, at once."""
+    content = {"model": described, "num_classes": sizes.num_classes, "image_size": sizes.image_size, **more}
     place = _place(module, content)
     with suppress(OSError, ValueError):
         known: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
@@ -38,7 +37,7 @@ def ask(module: str, content: dict[str, Any], *, measure: bool = True) -> dict[s
     if not measure:
         raise UsageError("the model was not measured yet; `cifar-lab plan` does")
     if module == "planning.activations":
-        name = content["model"]["args"].get("arch", content["model"]["name"])
+        name = model.args.get("arch", model.name)
         told = f"measuring {name} without memory, once: 10 s of an idle core for the largest nets, longer on a busy one"
         print(told, file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "cifar_lab.planning.kept_answer", module]
