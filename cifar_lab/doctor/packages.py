@@ -34,12 +34,14 @@ def package_checks(extras: Collection[str]) -> Iterator[Check]:
         asked = _belongs(requirement, extras)
         if not asked and not _belongs(requirement, ("deepspeed", "wandb")):
             continue
-        found = _version(requirement.name)
         command = f"pip install '{requirement.name}{requirement.specifier}'"
-        if found is None:
+        try:
+            found = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
             if asked:
                 yield Check(requirement.name, "FAIL", f"not installed, {requirement.specifier} is needed", command)
-        elif requirement.specifier.contains(found, prereleases=True):
+            continue
+        if requirement.specifier.contains(found, prereleases=True):
             fitting.append(f"{requirement.name} {found}")
         else:
             says = f"{found}, but {requirement.specifier} is what the tests ran with"
@@ -51,10 +53,3 @@ def _belongs(requirement: Requirement, extras: Collection[str]) -> bool:
     """Whether it is required without any extra, or by one of these."""
     marker = requirement.marker
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

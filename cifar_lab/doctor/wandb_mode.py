@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import netrc
 import os
-from urllib.parse import urlsplit
 
 from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import ask
@@ -28,7 +26,7 @@ def wandb_check(recipe: Recipe | None) -> Check:
     if found.get("offline"):
         return Check("W&B", "ok", "offline, by WANDB_MODE or W&B's settings; `cifar-lab sync` sends runs later")
     url = found.get("server", "")
-    if url and not os.environ.get("WANDB_API_KEY") and not _in_netrc(urlsplit(url).hostname or ""):
+    if found.get("key") is False:
         says = f"offline: no key for {url} in WANDB_API_KEY or netrc"
         return Check("W&B", "warning", says, "wandb login, or WANDB_MODE=offline; runs can be sent later")
     problem = found.get("problem") or found.get("error")
@@ -36,11 +34,3 @@ def wandb_check(recipe: Recipe | None) -> Check:
         return Check("W&B", "warning", f"offline: {problem}", LATER)
     project = f" (project {recipe.tracking.wandb_project})" if recipe else ""
     return Check("W&B", "ok", f"online: {url}{project}")
-
-
-def _in_netrc(host: str) -> bool:
-    path = os.path.expanduser(os.environ.get("NETRC") or "~/.netrc")
-    try:
-        return netrc.netrc(path).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
