@@ -14,11 +14,12 @@ from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.commands import report
+from cifar_lab.errors import UsageError
 from cifar_lab.runtime.signals import stop_flag
 from cifar_lab.study.collect import state_of
 from cifar_lab.study.loop import train_all
 from cifar_lab.study.members import Member, arrays, members
-from cifar_lab.study.sizing import Study, StudyError, read_study
+from cifar_lab.study.sizing import Study, read_study
 
 EPILOG = """\
 examples:
@@ -74,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.slurm is not None:
         return _queue(arrays(study, found, runs, options.slurm), dry_run=options.dry_run)
     if options.keep is not None and options.keep.absolute() == runs.absolute():
-        raise StudyError(f"--keep {shown(options.keep)} is where the runs are made: name another folder")
+        raise UsageError(f"--keep {shown(options.keep)} is where the runs are made: name another folder")
     if options.dry_run:
         print(f"{study.about}\n{_listed(found, runs, options.nproc, options.keep)}")
         return 0

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from cifar_lab.cli.printable import shown
+from cifar_lab.errors import UsageError
 from cifar_lab.status.state import RunState, read_run
 from cifar_lab.study.members import Member
-from cifar_lab.study.sizing import StudyError
 
 # A list of what may be taken: whatever a run leaves besides stays out, such as mistakes.png and model.safetensors.
 # The last one says that the run is completed, so it comes when all else is there.
@@ -28,7 +28,7 @@ def state_of(member: Member, kept: Path | None) -> RunState:
 def keep(member: Member, to: Path) -> None:
     """Copy what is kept of a completed run below `to`. A file of more than MAX_BYTES stays out.
 
-    Raises StudyError where `to` cannot be written.
+    Raises UsageError where `to` cannot be written.
     """
     target = kept_path(member, to)
     for name in KEPT:
@@ -38,7 +38,7 @@ def keep(member: Member, to: Path) -> None:
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target / name)
             except OSError as error:
-                raise StudyError(f"cannot write {shown(target)}: {error.strerror}") from error
+                raise UsageError(f"cannot write {shown(target)}: {error.strerror}") from error
 
 
 def kept_path(member: Member, to: Path) -> Path:

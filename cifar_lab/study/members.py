@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe, RecipeError, load_recipe
 from cifar_lab.recipe.named import find_recipe, recipes_folder
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.study.sizing import Study, StudyError
+from cifar_lab.study.sizing import Study
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ def members(
     seeds: Sequence[int] | None = None,
     extra: Sequence[str] = (),
 ) -> list[Member]:
-    """The runs in their order; `extra` are overrides of all. Raises StudyError with the problems of all recipes."""
+    """The runs in their order; `extra` are overrides of all. Raises UsageError with the problems of all recipes."""
     folder = recipes_folder()
     found, problems = [], []
     if any(word.startswith("seed=") for word in extra):
-        raise StudyError("seed=...: every run has a seed of its own; choose them with --seeds 0,1,2")
+        raise UsageError("seed=...: every run has a seed of its own; choose them with --seeds 0,1,2")
     for name in names:
         entry = study.runs[name]
         path = find_recipe(entry.recipe or name, folder)
@@ -69,7 +70,7 @@ def members(
     if any("model.weights" in problem for problem in problems):
         problems.append("The folder of the weights is that of --weights DIR; --only leaves recipes out.")
     if problems:
-        raise StudyError("\n".join(problems))
+        raise UsageError("\n".join(problems))
     return found
 
 

@@ -11,18 +11,12 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cifar_lab.cli.printable import shown
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe.errors import did_you_mean
 from cifar_lab.recipe.yaml_text import parse_yaml
 
 HERE = Path(__file__).resolve().parent
 SCALES = ("cpu", "laptop", "full")
-
-
-class StudyError(UserError):
-    """The study's file or the call must be mended; the message says how."""
-
-    exit_status = 2
 
 
 def _checked(text: str) -> str:
@@ -84,25 +78,25 @@ class Study(_Part):
         return next((file for file in named if not Path(file).exists()), None)
 
     def chosen(self, only: Sequence[str]) -> list[str]:
-        """Names of entries, all without `only`; each of `only` is an entry or a group. Raises StudyError."""
+        """Names of entries, all without `only`; each of `only` is an entry or a group. Raises UsageError."""
         known = [*self.runs, *self.groups]
         for word in only:
             if word not in known:
-                raise StudyError(f"--only {shown(word)}{did_you_mean(word, known)}: there are {', '.join(known)}")
+                raise UsageError(f"--only {shown(word)}{did_you_mean(word, known)}: there are {', '.join(known)}")
         return [name for name, entry in self.runs.items() if not only or name in only or entry.group in only]
 
 
 def read_study(scale: str) -> Study:
-    """The study of a scale, or of the file of that name. Raises StudyError with every problem, each with its line."""
+    """The study of a scale, or of the file of that name. Raises UsageError with every problem, each with its line."""
     path = HERE / f"{scale}.yaml" if scale in SCALES else Path(scale)
     if path.suffix not in (".yaml", ".yml"):
         near = did_you_mean(scale, SCALES)
-        raise StudyError(f"--scale {shown(scale)}: there are {', '.join(SCALES)}{near}, or name a FILE.yaml")
+        raise UsageError(f"--scale {shown(scale)}: there are {', '.join(SCALES)}{near}, or name a FILE.yaml")
     try:
         document = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StudyError(f"{shown(path)} cannot be read: {error}") from None
-    problems = [(line, key, said) for line, key, said in document.problems]
+        raise UsageError(f"{shown(path)} cannot be read: {error}") from None
+    problems = list(document.problems)
     try:
         if not problems:
             return Study.model_validate(document.value)
@@ -112,4 +106,4 @@ def read_study(scale: str) -> Study:
             line = next((document.lines[key] for key in reversed(keys) if key in document.lines), 1)
             problems.append((line, "".join(keys[-1:]), found["msg"].removeprefix("Value error, ")))
     told = [f"{shown(path)}:{line}: {key}{': ' if key else ''}{said}" for line, key, said in problems]
-    raise StudyError("\n".join(told))
+    raise UsageError("\n".join(told))

@@ -13,10 +13,11 @@ import pytest
 from support.study import TABLE
 
 from cifar_lab.commands.study import main
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import identity_fields, load_recipe
 from cifar_lab.study.collect import keep, kept_path, state_of
 from cifar_lab.study.members import Member, arrays, members
-from cifar_lab.study.sizing import StudyError, read_study
+from cifar_lab.study.sizing import read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 RESIDUAL = ("plain18", "plain34", "resnet18", "resnet34", "resnet18_ms")
@@ -41,7 +42,7 @@ def of_scale(scale: str, weights: str, *only: str) -> list[Member]:
 
 
 def test_seeds_are_no_overrides(in_checkout: None, weights: str) -> None:
-    with pytest.raises(StudyError, match="choose them with --seeds"):
+    with pytest.raises(UsageError, match="choose them with --seeds"):
         members(read_study("cpu"), ["plain18"], Path("runs/x"), weights=weights, extra=["seed=3"])
 
 
