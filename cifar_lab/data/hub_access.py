@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.data.on_disk import File, files_below
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.tables import Table
+from cifar_lab.data.tables import Table, Tables
 
 
-def hub_splits(dataset_id: str, config: str | None = None) -> dict[str, Table]:
+def hub_splits(dataset_id: str, config: str | None = None) -> Tables:
     """All splits of a data set on the hub, or of the copy in the cache of `datasets`. Raises DataError."""
     import datasets
     from huggingface_hub import constants
@@ -29,29 +32,30 @@ def hub_splits(dataset_id: str, config: str | None = None) -> dict[str, Table]:
     return _tables(dataset_id, loaded)
 
 
-def saved_splits(folder: Path) -> dict[str, Table]:
+def saved_splits(folder: Path) -> Tables:
     """The splits of a folder written by `save_to_disk`. Raises DataError if it is damaged."""
     import datasets
 
     try:
-        return _tables(str(folder), datasets.load_from_disk(str(folder)))
+        files = list(files_below(folder, (".arrow", ".json")))
+        return _tables(str(folder), datasets.load_from_disk(str(folder)), files)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} cannot be read ({error}): write it again with save_to_disk") from error
 
 
-def _tables(name: str, loaded: Any) -> dict[str, Table]:
+def _tables(name: str, loaded: Any, files: Sequence[File] = ()) -> Tables:
     """The tables of a `DatasetDict`, or of one `Dataset` under the name of its split."""
     import datasets
     import pyarrow.dataset as pads
 
     if isinstance(loaded, datasets.Dataset):
         loaded = {str(loaded.split or "train"): loaded}
-    return {
-        str(split): Table(
-            f"{name} ({split})", dataset.features.to_dict(), pads.dataset(dataset.with_format("arrow")[:])
-        )
-        for split, dataset in loaded.items()
-    }
+
+    def table(split: str, dataset: Any) -> Table:
+        data = pads.dataset(dataset.with_format("arrow")[:])
+        return Table(f"{name} ({split})", dataset.features.to_dict(), data, files)
+
+    return {str(split): partial(table, split, dataset) for split, dataset in loaded.items()}
 
 
 def hub_is_reachable(timeout: float = 4.0) -> bool:

@@ -11,21 +11,27 @@ from pathlib import Path
 File = tuple[str, int, int]  # path, bytes, modification time in nanoseconds
 
 
+# Folders that other programs put beside data; names with a dot in front are theirs too.
+_SYSTEM = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+
+
 def files_below(
-    folder: str | Path, suffixes: tuple[str, ...] = ("",), depth: int | None = None, above: tuple[str, ...] = ()
+    folder: str | Path, suffixes: tuple[str, ...], passed: list[str] | None = None, above: tuple[str, ...] = ()
 ) -> Iterator[File]:
-    """Files with one of `suffixes`, `depth` folders down (None: at any depth), sorted; links are followed."""
+    """Files with one of `suffixes` at any depth, sorted; links are followed. What is passed over goes to `passed`."""
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that it lies in
         return
-    files, folders = [], []
+    files, folders, others = [], [], [] if passed is None else passed
     opened = os.open(folder, os.O_RDONLY)  # asked for by name alone, files answer sooner
     try:
         with os.scandir(opened) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if is_hidden(entry.name) or not (entry.is_dir() or entry.name.lower().endswith(suffixes)):
+                    others.append(f"{folder}/{entry.name}")
+                elif entry.is_dir():
                     folders.append(f"{folder}/{entry.name}")
-                elif not depth and entry.name[1:].lower().endswith(suffixes):  # `.png` has no suffix, it is hidden
+                else:
                     stat = entry.stat(follow_symlinks=entry.is_file())  # else a link to nothing: its reader says so
                     files.append((f"{folder}/{entry.name}", stat.st_size, stat.st_mtime_ns))
     except OSError as error:
@@ -34,8 +40,13 @@ def files_below(
     finally:
         os.close(opened)
     yield from sorted(files, key=itemgetter(0))
-    for below in sorted(folders) if depth != 0 else ():
-        yield from files_below(below, suffixes, depth and depth - 1, (*above, real))
+    for below in sorted(folders):
+        yield from files_below(below, suffixes, passed, (*above, real))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether an entry of a folder is another program's, by its name."""
+    return name.startswith(".") or name in _SYSTEM
 
 
 def file_at(path: str | Path) -> File:

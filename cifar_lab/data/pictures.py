@@ -31,7 +31,7 @@ class PictureFile:
 
 def find_pictures(named: Iterable[Path]) -> Iterator[Path]:
     """The files that were named, whatever they are, and below folders those with a picture's suffix, sorted."""
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in _formats()}
+    suffixes = picture_suffixes()
     for path in named:
         if not os.path.isdir(path):
             yield path
@@ -39,6 +39,11 @@ def find_pictures(named: Iterable[Path]) -> Iterator[Path]:
         for folder, folders, files in os.walk(path):
             folders.sort()
             yield from (Path(folder, name) for name in sorted(files) if Path(name).suffix.lower() in suffixes)
+
+
+def picture_suffixes() -> tuple[str, ...]:
+    """How the names of pictures' files end."""
+    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in _formats())
 
 
 def read_pictures(paths: Sequence[Path], size: int) -> list[PictureFile]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cifar_lab.data.cifar import CLASSES
 from cifar_lab.data.images import ImageSet
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.sources.cifar10 import CLASSES
 
 logger = logging.getLogger("cifar_lab")
 

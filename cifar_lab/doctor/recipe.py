@@ -13,7 +13,6 @@ from typing import Any
 from cifar_lab.data import cache
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.sizes import data_sizes
-from cifar_lab.data.sources import cifar10
 from cifar_lab.doctor.check import Check, State
 from cifar_lab.errors import UserError
 from cifar_lab.files.cache import CacheRootError, cache_root
@@ -37,7 +36,7 @@ def data_check(recipe: Recipe | None) -> Check:
         return Check("data", "FAIL", str(error), "correct data.root or CIFAR_LAB_DATA")
     except ImportError as error:
         return Check("data", "FAIL", f"cannot be read: {error}", "scripts/setup")
-    identifier = cifar10.HUB_ID if name == "cifar10" else args.get("id")
+    identifier = f"uoft-cs/{name}" if name.startswith("cifar") else args.get("id")
     if place is not None:
         return Check("data", "ok", f"{name} in {place}")
     if identifier is None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from cifar_lab.data.cifar import CLASSES
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.sources import cifar10, hub
 
@@ -82,7 +83,7 @@ def test_what_training_does_not_know(tmp_path: Path, train: Split, test: Split, 
 
 
 def test_cifar10_with_its_test_names_in_another_order(tmp_path: Path) -> None:
-    names = list(cifar10.CLASSES)
+    names = list(CLASSES)
     root = write(tmp_path, 32, train=(list(range(10)), names), test=([0, 1], names[::-1]))
     np.testing.assert_array_equal(cifar10.load("test", root=root).labels, [9, 8])
 

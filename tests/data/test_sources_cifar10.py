@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import pickle
@@ -11,38 +10,23 @@ import socket
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from support.cifar_files import encode, python2_pickle
 from torchvision.datasets import CIFAR10
 
+from cifar_lab.data.cifar import CLASSES
 from cifar_lab.data.hub_access import hub_is_reachable
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.sources import cifar10
 
 ROWS = 10
+FOLDER = "cifar-10-batches-py"
 TRAIN = [f"data_batch_{number}" for number in range(1, 6)]
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes bytes as the official files do: as the `str` of Python 2."""
-
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
-
-    def save_bytes(self, value: bytes) -> None:
-        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
-
-    dispatch[bytes] = save_bytes
-
-
-def python2_pickle(value: Any) -> bytes:
-    out = io.BytesIO()
-    Python2Pickler(out, 2).dump(value)
-    return out.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
 
 
 def batch_rows(index: int) -> np.ndarray:
@@ -60,9 +44,9 @@ def no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_place: None) -> Path:
     """A folder in the official format, ten pictures a batch, with its own md5 table."""
-    folder = tmp_path / "downloads" / cifar10.FOLDER
+    folder = tmp_path / "downloads" / FOLDER
     folder.mkdir(parents=True)
-    contents = {"batches.meta": {b"label_names": [name.encode() for name in cifar10.CLASSES]}}
+    contents = {"batches.meta": {b"label_names": [name.encode() for name in CLASSES]}}
     for i, name in enumerate([*TRAIN, "test_batch"]):
         contents[name] = {b"data": batch_rows(i), b"labels": list(range(ROWS)), b"batch_label": b"a batch"}
     md5 = {}
@@ -78,21 +62,15 @@ def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_place: None) -> 
 
 @pytest.fixture
 def archive(batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "archives" / cifar10.ARCHIVE
+    path = tmp_path / "archives" / "cifar-10-python.tar.gz"
     path.parent.mkdir()
     with tarfile.open(path, "w:gz") as tar:
-        tar.add(batches, cifar10.FOLDER)
+        tar.add(batches, FOLDER)
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(path.read_bytes()).hexdigest())
     return path
 
 
-def encode(pixels: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
-
-
-def write_parquet(folder: Path, column: str = "img", classes: tuple[str, ...] | None = cifar10.CLASSES) -> Path:
+def write_parquet(folder: Path, column: str = "img", classes: tuple[str, ...] | None = CLASSES) -> Path:
     """Ten training and ten test pictures; the pixels of test picture i are all i."""
     folder.mkdir(parents=True)
     for split, offset in (("train", 100), ("test", 0)):
@@ -109,7 +87,7 @@ def write_parquet(folder: Path, column: str = "img", classes: tuple[str, ...] | 
 def test_the_classic_folder_is_read_in_order(batches: Path) -> None:
     train, test = (cifar10.load(split, root=str(batches.parent)) for split in ("train", "test"))
     assert train.images.shape == (5 * ROWS, 32, 32, 3)
-    assert test.classes == cifar10.CLASSES
+    assert test.classes == CLASSES
     expected = np.concatenate([batch_rows(i) for i in range(5)]).reshape(-1, 3, 32, 32)
     np.testing.assert_array_equal(train.images[:50].transpose(0, 3, 1, 2), expected)
     np.testing.assert_array_equal(test.images[:10].transpose(0, 3, 1, 2), batch_rows(5).reshape(-1, 3, 32, 32))
@@ -123,11 +101,11 @@ def test_the_archive_holds_the_same(archive: Path, batches: Path, root: Callable
         np.testing.assert_array_equal(packed.images[:ROWS], plain.images[:ROWS])
 
 
-@pytest.mark.parametrize(("column", "classes"), [("img", cifar10.CLASSES), ("image", cifar10.CLASSES), ("img", None)])
+@pytest.mark.parametrize(("column", "classes"), [("img", CLASSES), ("image", CLASSES), ("img", None)])
 def test_parquet_files_at_any_depth(tmp_path: Path, column: str, classes: tuple[str, ...] | None) -> None:
     write_parquet(tmp_path / "a" / "b" / "plain_text", column, classes)
     raw = cifar10.load("test", root=str(tmp_path / "a"))
-    assert raw.classes == cifar10.CLASSES
+    assert raw.classes == CLASSES
     np.testing.assert_array_equal(raw.images[:ROWS][:, 0, 0, 0], np.arange(ROWS))
 
 

@@ -30,5 +30,5 @@ def test_splits_that_a_set_has_not(tmp_path: Path) -> None:
         assert {split for split, raw in loaded.items() if raw is None} == missing
         shutil.copy(tmp_path / "train.parquet", tmp_path / "valid.parquet")
     with pytest.raises(DataError, match=r"no split 'dev'; data\.args\.val_split can be: train, valid"):
-        hub.load("train", root=str(tmp_path), id="x", val_split="dev")
+        hub.load("val", root=str(tmp_path), id="x", val_split="dev")
     assert load_images("hub", {"id": "x"}, root=str(tmp_path), max_gib=1, cache_dir=tmp_path / "cache").test is None

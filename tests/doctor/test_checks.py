@@ -68,8 +68,13 @@ def test_data(tmp_path: Path, monkeypatch) -> None:
     prepared.mkdir(parents=True)
     (prepared / "dataset_info.json").write_text("{}")
     assert data_check(hub_recipe).says == "a/b in the cache of `datasets`"
-    folder = recipe(data={"name": "hub", "args": {"id": str(tmp_path)}})
-    assert data_check(folder).says == f"hub in {tmp_path}"
+    (tmp_path / "mine" / "cat").mkdir(parents=True)
+    (tmp_path / "mine" / "cat" / "x.png").touch()
+    for name, place in (
+        ("hub", {"args": {"id": str(tmp_path / "mine")}}),
+        ("folder", {"root": str(tmp_path / "mine")}),
+    ):
+        assert data_check(recipe(data={"name": name, **place})).says == f"{name} in {tmp_path / 'mine'}"
     (tmp_path / "bare").mkdir()
     named = recipe(data={"name": "hub", "args": {"id": "a/b"}, "root": str(tmp_path / "bare")})
     assert data_check(named).state == "FAIL" and "bare holds no data set" in data_check(named).says
