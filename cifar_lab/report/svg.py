@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,12 +73,6 @@ def wrapped(text: str, width: float, lines: int, size: float = 13) -> list[str]:
 
 
 @cache
-def asset(name: str) -> str:
-    """A style sheet or script that is part of the package."""
-    return (files("cifar_lab.report") / "assets" / name).read_text(encoding="utf-8")
-
-
-@cache
 def templates() -> Environment:
     """Those of a report's files; what is shown is escaped, but in Markdown."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -104,7 +97,7 @@ def plain(text: str) -> str:
 def standalone(body: str, figure_title: str) -> str:
     """A drawing as a file of its own, with its colours and its background."""
     head, _, rest = body.partition(">")
-    light, dark = (_coloured(theme) for theme in asset("theme.css").split("@media"))
+    light, dark = (_coloured(theme) for theme in templates().get_template("theme.css").render().split("@media"))
     style = (
         f"<style>:root {{ color-scheme: light dark; }}\n{light}@media (prefers-color-scheme: dark) {{\n{dark}}}</style>"
     )
@@ -119,7 +112,7 @@ def standalone(body: str, figure_title: str) -> str:
 def _coloured(theme: str) -> str:
     """The style of charts in the colours of `theme` as they are, since many programs that convert SVG know no var()."""
     colours = dict(re.findall(r"--([\w-]+): (#\w+)", theme))
-    return re.sub(r"var\(--([\w-]+)\)", lambda name: colours[name[1]], asset("chart.css"))
+    return re.sub(r"var\(--([\w-]+)\)", lambda name: colours[name[1]], templates().get_template("chart.css").render())
 
 
 def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:

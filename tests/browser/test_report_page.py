@@ -93,25 +93,6 @@ def test_it_begins_with_what_came_out_and_shows_every_run_under_its_experiment(
     assert sorted(shown) == sorted(runs)
 
 
-def test_the_pointer_shows_values(chromium: Chromium, report: Path) -> None:
-    chromium.open(report.as_uri(), width=1280)
-    x, y = chromium.run(
-        "const chart = document.querySelector('#figures svg.chart'); chart.scrollIntoView({block: 'center'});"
-        "const box = chart.getBoundingClientRect(); return [box.left + box.width * 0.984, box.top + box.height * 0.6]"
-    )
-    # Scrolling hides the values, and its event comes with the next frame.
-    chromium.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    chromium.devtools("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-    shown = chromium.run("const tip = document.querySelector('.tip'); return tip.hidden ? null : tip.innerText")
-    lines = shown.splitlines()
-    assert lines[0] == "epoch 150"
-    assert lines[1::2] == ["Plain18, training", "Plain18, validation", "Plain34, training", "Plain34, validation"]
-    assert float(lines[4]) == pytest.approx(0.345, abs=0.03)
-    chromium.devtools("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
-    assert chromium.run("return document.querySelector('.tip').hidden")
-    assert chromium.console() == []
-
-
 @pytest.mark.parametrize("name", ["ranking", "vits-loss"])
 def test_svg_files_open_by_themselves(chromium: Chromium, report: Path, name: str) -> None:
     for dark in (False, True):
