@@ -13,7 +13,7 @@ from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.cli.table import table
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UsageError, UserError
 from cifar_lab.planning.dry_run import written
 from cifar_lab.planning.hardware import Setup
 from cifar_lab.planning.make import fastest, make_plan, make_setup
@@ -37,15 +37,30 @@ below --runs (accuracy in --json). `expected` comes from the comment in the reci
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    parser, actions = _parsers()
-    named = next((word for word in words if word in actions.choices), None)
-    if named is not None:
-        words.remove(named)
-    elif {"-h", "--help"}.intersection(words) or (words and not words[0].startswith("-")):
-        parser.parse_args(words)  # help, or that there is no such action
-    run = {"ls": _ls, "show": _show, "diff": _diff, "new": _new}[named or "ls"]
-    return answer(actions.choices[named or "ls"], run, words)
+    parser = make_parser("recipes", "List, show, compare and create recipes.", EPILOG)
+    add = parser.add_argument
+    add("action", choices=("ls", "show", "diff", "new"), nargs="?", default="ls", help="what to do (default: ls)")
+    add("names", metavar="NAME", nargs="*", help="for show: RECIPE [key=value ...], for diff: A B, for new: FILE")
+    add("--recipes", type=Path, metavar="DIR", help="folder of the recipes (default: ./recipes)")
+    add("--runs", metavar="DIR", type=Path, default="runs", help="folder of the runs (default: runs)")
+    add("--json", action="store_true", help="ls: print JSON")
+    add("--cost", action="store_true", help="ls: also measure the recipes without a known cost")
+    add("--gpu", metavar="NAME", default="h100-80gb", help="ls: GPU for the cost (default: h100-80gb)")
+    add("--gpus", metavar="N", type=at_least_one, default=1, help="ls: number of GPUs for the cost (default: 1)")
+    return answer(parser, _recipes, argv)
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    match options.action, options.names:
+        case "ls", []:
+            return _ls(options)
+        case "show", [name, *overrides]:
+            return _show(options, name, overrides)
+        case "diff", [one, other]:
+            return _diff(options, one, other)
+        case "new", [file]:
+            return _new(Path(file))
+    raise UsageError(f"{options.action}: it is `ls`, `show RECIPE [key=value ...]`, `diff A B` or `new FILE`")
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -104,10 +119,10 @@ def _row(entry: dict[str, Any]) -> list[str]:
     ]
 
 
-def _show(options: argparse.Namespace) -> int:
-    path = find_recipe(options.recipe, options.recipes)
-    recipe = load_recipe(path, options.overrides, check_files=False)
-    where = origins(path, options.overrides)
+def _show(options: argparse.Namespace, name: str, overrides: list[str]) -> int:
+    path = find_recipe(name, options.recipes)
+    recipe = load_recipe(path, overrides, check_files=False)
+    where = origins(path, overrides)
     measured = book.mean_error(book.reached(recipe, options.runs))
     print(
         "\n".join(
@@ -118,8 +133,8 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _diff(options: argparse.Namespace) -> int:
-    paths = [find_recipe(name, options.recipes) for name in (options.a, options.b)]
+def _diff(options: argparse.Namespace, *names: str) -> int:
+    paths = [find_recipe(name, options.recipes) for name in names]
     one, other = (flatten(load_recipe(path, check_files=False)) for path in paths)
     keys = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
     rows = [(key, *(written(side[key]) if key in side else "-" for side in (one, other))) for key in keys]
@@ -127,30 +142,7 @@ def _diff(options: argparse.Namespace) -> int:
     return 0
 
 
-def _new(options: argparse.Namespace) -> int:
-    book.write_template(options.file)
-    print(f"{shown(options.file)}: edit it, then `cifar-lab train {options.file} --dry-run`")
+def _new(file: Path) -> int:
+    book.write_template(file)
+    print(f"{shown(file)}: edit it, then `cifar-lab train {file} --dry-run`")
     return 0
-
-
-def _parsers() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]:
-    """The command's, and those of its actions, each of which reads its arguments in any order."""
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--recipes", type=Path, metavar="DIR", help="folder of the recipes (default: ./recipes)")
-    shared.add_argument("--runs", metavar="DIR", type=Path, default="runs", help="folder of the runs (default: runs)")
-    parser = make_parser("recipes", "List, show, compare and create recipes.", EPILOG)
-    actions = parser.add_subparsers(dest="action", metavar="ls | show | diff | new", required=True)
-    listing = actions.add_parser("ls", parents=[shared], help="list all recipes (this is the default)")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    listing.add_argument("--cost", action="store_true", help="also measure the recipes without a known cost")
-    listing.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="GPU for the cost (default: h100-80gb)")
-    listing.add_argument("--gpus", metavar="N", type=at_least_one, default=1, help="GPUs for the cost (default: 1)")
-    show = actions.add_parser("show", parents=[shared], help="show every value of a recipe and where it comes from")
-    show.add_argument("recipe", metavar="RECIPE")
-    show.add_argument("overrides", metavar="key=value", nargs="*")
-    diff = actions.add_parser("diff", parents=[shared], help="show the values in which two recipes differ")
-    diff.add_argument("a", metavar="A")
-    diff.add_argument("b", metavar="B")
-    new = actions.add_parser("new", help="write a new recipe with comments")
-    new.add_argument("file", metavar="FILE", type=Path)
-    return parser, actions

@@ -155,6 +155,8 @@ def test_a_new_recipe_loads_and_explains_itself(tmp_path, monkeypatch, capsys):
         (["diff", "own", "torn.yaml"], "torn.yaml:1"),
         (["ls", "--recipes", "nowhere"], "there is no folder nowhere"),
         (["ls", "--gpu", "h999"], "h999"),
+        (["diff", "own"], "diff: it is `ls`, `show RECIPE [key=value ...]`, `diff A B` or `new FILE`"),
+        (["new", "a.yaml", "b.yaml"], "new: it is `ls`"),
     ],
 )
 def test_wrong_use_is_named(book, tmp_path, capsys, arguments, message):
@@ -163,7 +165,7 @@ def test_wrong_use_is_named(book, tmp_path, capsys, arguments, message):
     before = sorted(tmp_path.rglob("*"))
     assert recipes.main(arguments) == 2
     output = capsys.readouterr()
-    assert message in output.err and output.out == ""
+    assert message in output.err and len(output.err.splitlines()) == 1 and output.out == ""
     assert sorted(tmp_path.rglob("*")) == before
 
 
