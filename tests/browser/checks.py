@@ -25,7 +25,7 @@ return found;
 CUT = """
 const found = [];
 for (const element of document.querySelectorAll("body *")) {
-  if (element.closest("svg, .hidden, .cards thead, script, style") || !element.getClientRects().length) continue;
+  if (element.closest("svg, .hidden, script, style") || !element.getClientRects().length) continue;
   const box = element.getBoundingClientRect();
   const scroller = element.closest(".scroll, figure"), inside = scroller && scroller !== element;
   const out = box.right > innerWidth + 0.5 || box.left < -0.5;
