@@ -60,7 +60,7 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     optional = {name: action for action in parser._actions if action.nargs == "?" for name in action.option_strings}
     for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         action = optional.get(word)
-        takes = action and (following in (action.choices or ()) or re.fullmatch(r"[-+.\d]+", following))
+        takes = action and following in (action.choices or ())
         given.append(word if action is None or takes else f"{word}={action.const}")
     return parser.parse_intermixed_args(given)
 

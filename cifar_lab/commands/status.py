@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_lab.cli.argument_types import duration
 from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.errors import UsageError
 from cifar_lab.rundir.placement import SIGNS_OF_A_JOB, Place, runs_below
@@ -44,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="the new run that `train --fresh` of this job makes")
     parser.add_argument("--all", action="store_true", help="also show runs that ended more than a day ago")
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument(
-        "--watch", metavar="SECONDS", type=duration, nargs="?", const=2.0, help="refresh until all end (default: 2)"
-    )
+    forms.add_argument("--watch", action="store_true", help="refresh every two seconds until all end")
     forms.add_argument("--json", action="store_true", help="print JSON; for a folder all its runs, also old ones")
     forms.add_argument("--where", action="store_true", help="print the run directory of a recipe, nothing else")
     forms.add_argument("--decide", choices=("start", "end"), help="for batch jobs: answer by exit status, see below")
@@ -78,7 +75,7 @@ def _status(options: argparse.Namespace) -> int:
         fields = [run.fields() for run in read()[0]]
         print(json.dumps(fields[0] if single else {"runs": fields}, indent=2))
     else:
-        show(read, folders, everything=options.all, every=options.watch)
+        show(read, folders, everything=options.all, watch=options.watch)
     return 0
 
 

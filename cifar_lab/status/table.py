@@ -19,31 +19,32 @@ HEADINGS = ("run", "state", "job", "step", "val error", "images/s", "left", "las
 NUMBERS = ("step", "val error", "images/s", "left")
 NARROW = 120
 OLD_SECONDS = 86400.0
+WATCH_SECONDS = 2.0
 
 
 def show(
-    read: Callable[[], tuple[list[RunState], Queue]], folders: Sequence[Path], *, everything: bool, every: float | None
+    read: Callable[[], tuple[list[RunState], Queue]], folders: Sequence[Path], *, everything: bool, watch: bool
 ) -> None:
-    """Print the runs in `folders`; with `every` so many seconds, until all ended: on a terminal over the last text."""
+    """Print the runs in `folders`; with `watch` again and again until all ended: on a terminal over the last text."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     console = Console()
-    redraws = every is not None and console.is_terminal and not console.is_dumb_terminal
+    redraws = watch and console.is_terminal and not console.is_dumb_terminal
     live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") if redraws else None
     with live or nullcontext():
         while True:
             runs, queue = read()
             text = text_of(runs, queue, folders, everything=everything)
-            more = every is not None and any(run.active for run in runs)
+            more = watch and any(run.active for run in runs)
             if live is not None:
                 live.update(Text(text), refresh=True)
             else:
                 print(text, end="\n\n" if more else "\n", flush=True)
-            if every is None or not more:
+            if not more:
                 return
-            time.sleep(every)
+            time.sleep(WATCH_SECONDS)
 
 
 def text_of(runs: Sequence[RunState], queue: Queue, folders: Sequence[Path], *, everything: bool) -> str:

@@ -84,7 +84,7 @@ def test_watch_ends_with_the_job(slurm, status, tmp_path):
     job = slurm.sbatch(f"--output={tmp_path / 'log'}", "--wrap", command, cwd=ROOT)
     run_dir.mkdir(parents=True)
     (run_dir / "job.json").write_text(json.dumps({"job_id": job, "submitted": time.time()}))
-    blocks = status(tmp_path / "runs", "--watch", "0.5").split("\n\n")
+    blocks = status(tmp_path / "runs", "--watch").split("\n\n")
     states = [block.splitlines()[1].split()[1] for block in blocks]
     assert states[-1] == "completed"
     assert "starting" in states
