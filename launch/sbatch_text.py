@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,26 +23,6 @@ class Array:
     limit: int | None
 
 
-def quote(text: str) -> str:
-    """A word for bash: as it is, in '...', or in $'...' where it holds a quote or what a line cannot show.
-
-    Slurm refuses a script with carriage returns, and a quoted newline could begin a line with `#SBATCH`.
-    """
-    if text.isprintable() and "'" not in text:
-        return shlex.quote(text)
-    parts = []
-    for character in text:
-        if character in "\\'":
-            parts.append("\\" + character)
-        elif character.isprintable():
-            parts.append(character)
-        else:
-            # Octal, since three digits are the most that bash reads.
-            named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character)
-            parts.append(named or "".join(f"\\{byte:03o}" for byte in os.fsencode(character)))
-    return "$'" + "".join(parts) + "'"
-
-
 def body_of(script: str) -> str:
     """What follows the marker line of slurm/train.sbatch, the marker included. Raises SubmitError without it."""
     _, marker, body = script.partition(f"\n{MARKER}\n")
@@ -61,7 +40,6 @@ def directives(options: Options, name: str, array: Array | None) -> dict[str, st
         "gpus-per-node": options.gpus_per_node,
         "time": options.time,
         "array": None if array is None else _array(array),
-        "dependency": options.after and "afterany:" + options.after.replace(",", ":"),
         "requeue": "",
         "signal": f"B:USR1@{options.signal_before}",
         "open-mode": "append",
@@ -78,15 +56,22 @@ def log_name(is_array: bool) -> str:
 def sbatch_text(
     header: dict[str, str | None], checkout: str, python: str | None, arguments: Sequence[str] | Array, body: str
 ) -> str:
-    """The script; `arguments` are those of launch/node.sh, `python` one to name where .venv is not used."""
+    """The script; `arguments` are those of launch/node.sh, `python` one to name where .venv is not used.
+
+    Raises SubmitError for a word with a line break.
+    """
     lines = ["#!/usr/bin/env bash"]
     lines += [f"#SBATCH --{key}" + ("" if value is None else f"={value}") for key, value in header.items()]
     lines += ["# Made by launch/submit.py; slurm/train.sbatch is the form to edit by hand.", ""]
     words = [checkout, *([python] if python else []), *_all(arguments)]
-    if any(quote(word) != word for word in words):
-        lines.append(LITERAL)
-    lines += [f"cd {quote(checkout)} || exit"]
-    lines += [f"export CIFAR_LAB_PYTHON={quote(python)}"] if python else []
+    broken = next((word for word in words if "\n" in word or "\r" in word), None)
+    if broken is not None:  # Slurm refuses a script with \r, and a line of a quoted text could begin with `#SBATCH`
+        raise SubmitError(
+            f"{broken!r} has a line break: write it as \\n in a text in double quotes, or name it otherwise"
+        )
+    lines += [LITERAL] if any(shlex.quote(word) != word for word in words) else []
+    lines += [f"cd {shlex.quote(checkout)} || exit"]
+    lines += [f"export CIFAR_LAB_PYTHON={shlex.quote(python)}"] if python else []
     lines += _arguments(arguments)
     return "\n".join([*lines, ""]) + body
 
@@ -114,16 +99,9 @@ def _arguments(arguments: Sequence[str] | Array) -> list[str]:
 
 
 def _set(words: Sequence[str]) -> str:
-    return " ".join(["set --", *map(quote, words)])
+    return " ".join(["set --", *map(shlex.quote, words)])
 
 
 def _array(array: Array) -> str:
-    """Numbers as Slurm writes them: 0-2,5%4."""
-    runs: list[list[int]] = []
-    for number in sorted(array.numbers):
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    text = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-    return text if array.limit is None else f"{text}%{array.limit}"
+    """Numbers as Slurm reads them: 0,1,5%4."""
+    return ",".join(map(str, array.numbers)) + ("" if array.limit is None else f"%{array.limit}")

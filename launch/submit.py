@@ -60,9 +60,6 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_status
     run_dirs = _remember(job, job_id, is_array=options.sweep is not None)
     _tell(job, job_id, run_dirs, is_array=options.sweep is not None)
-    sys.stdout.flush()
-    if options.watch:
-        return subprocess.run([python, "-m", "cifar_lab", "status", *run_dirs, "--watch"], cwd=CHECKOUT).returncode
     return 0
 
 
@@ -168,7 +165,7 @@ def _tell(job: Job, job_id: str, run_dirs: Sequence[str], *, is_array: bool) -> 
     """Where the job is, and how to watch and stop it."""
     pattern = log_name(is_array).replace("%x", job.header["job-name"] or "").replace("%a", "*")
     log = pattern.replace("%j", job_id).replace("%A", job_id)
-    array = f", array {job.header['array']}: {len(job.members)} of {job.num_members} members" if is_array else ""
+    array = f", array of {len(job.members)} of {job.num_members} members" if is_array else ""
     watched = run_dirs[0] if len(run_dirs) == 1 else os.path.dirname(run_dirs[0])
     print(f"job {job_id} is queued{array}")
     print(f"  log            {CHECKOUT / 'slurm' / 'logs' / log}")

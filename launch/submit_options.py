@@ -12,7 +12,7 @@ STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 LAUNCHERS = ("torchrun", "accelerate")
 # Of sbatch: what the script or an option of ours sets, and what another way of asking for GPUs is called.
 OWN = (
-    *("array", "chdir", "dependency", "gpus-per-node", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode"),
+    *("array", "chdir", "gpus-per-node", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode"),
     *("no-requeue", "output", "requeue", "signal", "time", "wait", "wrap"),
 )
 GPU_OPTION = re.compile(r"gres|gpus(-per-.*)?")
@@ -36,8 +36,7 @@ examples:
     --sweep optim.lr=1e-3,3e-4 seed=0,1,2 --max-parallel 3
   launch/submit.py recipes/resnet18.yaml --gpus-per-node 1 \\
     --sweep recipes/sweeps/lr_seed.yaml
-  launch/submit.py recipes/demo.yaml --after 1234 --watch \\
-    --exclude=node7 --exclusive
+  launch/submit.py recipes/demo.yaml --dependency=afterany:1234 --exclusive
 
 Options of sbatch that are not listed go into the script as they are; write each
 as one word, with =. --cpus-per-task and --mem are for all processes of a node.
@@ -195,7 +194,6 @@ COUNT = _form(r"[1-9]\d{0,5}", "a number from 1", int)
 GPUS = _form(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63}:)?[1-9]\d{0,3}", "of the form 4 or a100:4")
 TIME = _form(r"\d{1,7}(:\d{1,2}){0,2}|\d{1,4}-\d{1,2}(:\d{1,2}){0,2}", "90 (minutes), 1:30:00 or 2-12:00:00")
 JOB_NAME = _form(r"\w[\w.+-]{0,63}", "a name of at most 64 letters, digits and _ . + -")
-JOBS = _form(r"\d{1,10}(_\d{1,7})?(,\d{1,10}(_\d{1,7})?)*", "of the form 1234 or 1234,1235_2")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -229,8 +227,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--accept-micro-batch", action="store_true", help="as for `cifar-lab train`")
     add("--sweep", metavar="key=v1,v2", nargs="+", help="queue all combinations as one array; or a W&B grid, FILE.yaml")
     add("--max-parallel", metavar="K", type=COUNT, help="with --sweep: at most K jobs at the same time")
-    add("--after", metavar="JOB", type=JOBS, help="start after these jobs ended, in any way: 1234 or 1234,1235")
-    add("--watch", action="store_true", help="after queueing show the live table of the runs")
     add("--dry-run", action="store_true", help="print the script for sbatch; queue nothing")
     add(
         "--member",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from support.hostile import HEADER_OPTIONS, HEADER_TEXTS, TEXTS
 from support.small import small
 from support.submitting import made, run_recorded, sound, submit
 
-NAMES = ("substitution", "backticks", "semicolon", "single quotes", "newline", "directive", "carriage return", "glob",
+NAMES = ("substitution", "backticks", "semicolon", "single quotes", "glob",
          "tilde", "history", "percent", "unicode", "control characters", "escaped quote")  # fmt: skip
+BROKEN = [name for name, text in TEXTS.items() if "\n" in text or "\r" in text]
 # What YAML does not take in a text; tried in the script itself.
 NOT_IN_AN_OVERRIDE = ("control characters", "not UTF-8", "long")
 
@@ -46,12 +48,14 @@ def handed_on(script: str, folder: Path, words: list[str]) -> None:
         assert call[: 3 + len(words)] == [b"-m", b"cifar_lab", b"status", *expected]
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", [name for name in TEXTS if name not in BROKEN])
 def test_any_text_in_the_script(name: str, tmp_path: Path, canary: str) -> None:
     """As a recipe, an option's value, an override, a member of a sweep, the checkout and the python."""
-    from sbatch_text import Array, body_of, quote, sbatch_text
+    from sbatch_text import Array, body_of, sbatch_text
 
     text = TEXTS[name].replace("CANARY", canary)
+    if "\n" in text or "\r" in text:
+        pytest.skip("refused, see below")
     body = body_of((ROOT / "slurm" / "train.sbatch").read_text())
     words = [text, "--runs", text, f"key={text}", text]
     script = sbatch_text({"job-name": "x"}, str(ROOT), None, words, body)
@@ -62,19 +66,31 @@ def test_any_text_in_the_script(name: str, tmp_path: Path, canary: str) -> None:
     calls = run_recorded(script, tmp_path, SLURM_ARRAY_TASK_ID="1", SLURM_ARRAY_JOB_ID="17")
     assert [after_its_options(call) for call in calls["srun"]] == [[os.fsencode(word) for word in words]]
     head = sbatch_text({"job-name": "x"}, text, f"/{text}", ["x"], "")
-    assert f"\ncd {quote(text)} || exit\nexport CIFAR_LAB_PYTHON={quote('/' + text)}\n" in head
-    lines = script.split("\n")
-    assert [line for line in lines if line.startswith("#SBATCH")] == ["#SBATCH --job-name=x"]
-    assert not any(ord(character) < 32 for line in lines for character in line)
+    assert f"\ncd {shlex.quote(text)} || exit\nexport CIFAR_LAB_PYTHON={shlex.quote('/' + text)}\n" in head
+    assert [line for line in script.splitlines() if line.startswith("#SBATCH")] == ["#SBATCH --job-name=x"]
+
+
+def test_a_line_break_is_refused() -> None:
+    """It could begin a line with `#SBATCH`, and Slurm takes no carriage return."""
+    from sbatch_text import Array, sbatch_text
+    from submit_options import SubmitError
+
+    for text in map(TEXTS.__getitem__, BROKEN):
+        for words in (["recipe", text], Array([["recipe"], [f"key={text}"]], [0, 1], None)):
+            with pytest.raises(SubmitError, match="has a line break"):
+                sbatch_text({}, str(ROOT), None, words, "")
+        with pytest.raises(SubmitError, match="has a line break"):
+            sbatch_text({}, f"/{text}", None, [], "")
 
 
 def test_overrides_from_the_call_to_the_trainer(tmp_path: Path, canary: str) -> None:
     """All at once through submit.py, which has them checked by the real commands."""
-    texts = [text.replace("CANARY", canary) for name, text in TEXTS.items() if name not in NOT_IN_AN_OVERRIDE]
+    texts = {name: TEXTS[name].replace("CANARY", canary) for name in TEXTS if name not in NOT_IN_AN_OVERRIDE}
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(small()))
-    tags = [f"tracking.tags={json.dumps([text], ensure_ascii=False)}" for text in texts]
-    raw = [f"tracking.wandb_project='{text.replace(chr(39), chr(39) * 2)}'" for text in texts if text]
+    tags = [f"tracking.tags={json.dumps([text], ensure_ascii=False)}" for text in texts.values()]
+    whole = [text.replace("'", "''") for name, text in texts.items() if text and name not in BROKEN]
+    raw = [f"tracking.wandb_project='{text}'" for text in whole]
     assert len(tags) >= 30
     script = made(recipe, "--runs", tmp_path / "runs", *tags, *raw)
     handed_on(script, tmp_path, [str(recipe), "--nproc", "1", "--runs", str(tmp_path / "runs"), *tags, *raw])
@@ -139,7 +155,7 @@ def test_what_the_header_allows() -> None:
         "--time": ["90", "1:30:00", "2-12", "2-12:00", "2-12:00:00"],
         "--mem": ["64G", "0", "4000", "1T"],
         "--gpus-per-node": ["4", "a100:4", "a100_3g.20gb:1"],
-        "--after": ["12", "12,13_4"],
+        "--dependency": ["afterany:12:13_4", "singleton"],
         **{"--exclude": ["node[1-3,7]"], "--reservation": ["my_res"], "--mail-user": ["me@lab.org"], "--nice": ["-5"]},
         **{"--comment": ["a=b"], "--licenses": ["x:2"], "--hint": ["nomultithread"], "--time-min": ["10"]},
         **{"--gres-flags": ["enforce-binding"], "--nodelist": ["node1"], "--mem-per-cpu": ["2G"], "--prefer": ["a"]},

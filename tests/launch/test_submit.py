@@ -26,7 +26,7 @@ CALLS = {
     ],
     "sweep": [
         *["recipes/demo.yaml", "train.epochs=4", "--sweep", "optim.lr=1e-3,3e-4", "seed=0,1,2"],
-        *["--max-parallel", "2", "--after", "1234,1235_2", "--nproc", "2", "--job-name", "lr_seed"],
+        *["--max-parallel", "2", "--dependency=afterany:1234:1235_2", "--nproc", "2", "--job-name", "lr_seed"],
         "--accept-micro-batch",
     ],
 }

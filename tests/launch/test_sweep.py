@@ -108,7 +108,7 @@ def test_a_file_for_wandb_is_the_same_sweep(tmp_path: Path) -> None:
     ]
     recipe = write_recipe(tmp_path, small())
     text = made(recipe, "--sweep", file)
-    assert "\n#SBATCH --array=0-5\n" in text
+    assert "\n#SBATCH --array=0,1,2,3,4,5\n" in text
     assert f"  5) set -- {recipe} --nproc 1 optim.lr=0.0003 seed=2 train.grad_clip=null ;;\n" in text
     texts = ["adamw", "a, b", "true", "1e-3", "null", "it's", "", "x: y"]
     file.write_text(f"parameters: {{key: {{values: {texts!r}}}, flag: {{value: true}}, m: {{value: [0.5, 1]}}}}")
@@ -159,7 +159,7 @@ def test_what_is_completed_is_left_out_and_numbers_stay(tmp_path: Path) -> None:
         run.write_status(state, 5, 10)
     done = submit(recipe, "--runs", runs, *SWEEP, "--max-parallel", "2", "--dry-run")
     text = done.stdout.decode()
-    assert "\n#SBATCH --array=0,3-5%2\n" in text and "\n  5) set -- " in text, done.stderr
+    assert "\n#SBATCH --array=0,3,4,5%2\n" in text and "\n  5) set -- " in text, done.stderr
     left_out = [line for line in done.stderr.decode().splitlines() if line.startswith("left out: ")]
     assert left_out == [f"left out: member {n} (optim.lr=1e-3 seed={n}), completed ({runs_of[n].path})" for n in (1, 2)]
     for number in (0, 3, 4, 5):

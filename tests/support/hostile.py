@@ -48,7 +48,7 @@ TEXTS = {
 # Options whose values stand in the header.
 HEADER_OPTIONS = (
     *("--job-name", "--partition", "--account", "--qos", "--constraint", "--time", "--mem", "--gpus-per-node"),
-    *("--after", "--exclude", "--nodes", "--nproc", "--cpus-per-task", "--signal-before", "--max-parallel"),
+    *("--dependency", "--exclude", "--nodes", "--nproc", "--cpus-per-task", "--signal-before", "--max-parallel"),
 )
 HEADER_TEXTS = (
     "x\n#SBATCH --uid=0",
