@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import TypeVar
@@ -87,16 +86,10 @@ def resolve(host: str, seconds: float) -> str:
 
 def within(seconds: float, work: Callable[[], T]) -> T:
     """What `work` returns or raises; TimeoutError where it takes longer, in a thread that is left to itself."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
+    pool = ThreadPoolExecutor(1)
     try:
-        return future.result(seconds)
+        return pool.submit(work).result(seconds)
     except FutureTimeoutError:
         raise TimeoutError from None  # another class until Python 3.11
+    finally:
+        pool.shutdown(wait=False)

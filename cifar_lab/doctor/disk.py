@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_lab.doctor.check import Check, State
-from cifar_lab.files.cache import CacheRootError, cache_root
+from cifar_lab.errors import UsageError
+from cifar_lab.files.cache import cache_root
 
 GIB = 2**30
 
@@ -29,7 +30,7 @@ def disk_checks(runs: Path, checkpoint_bytes: int | None) -> Iterator[Check]:
         yield Check("disk", state, says, "" if state == "ok" else fix)
     try:
         yield _writable("cache", cache_root(place))
-    except CacheRootError as error:
+    except UsageError as error:
         yield Check("cache", "FAIL", str(error), "set CIFAR_LAB_CACHE to a folder that can be written")
 
 

@@ -14,8 +14,8 @@ from cifar_lab.data import cache
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.sizes import data_sizes
 from cifar_lab.doctor.check import Check, State
-from cifar_lab.errors import UserError
-from cifar_lab.files.cache import CacheRootError, cache_root
+from cifar_lab.errors import UsageError, UserError
+from cifar_lab.files.cache import cache_root
 from cifar_lab.planning import kept_answer
 from cifar_lab.planning.memory import num_moments
 from cifar_lab.recipe import Recipe
@@ -41,7 +41,7 @@ def data_check(recipe: Recipe | None) -> Check:
         return Check("data", "ok", f"{name} in {place}")
     if identifier is None:
         return Check("data", "ok", f"{name} needs no files")
-    with suppress(CacheRootError):  # a finding of the disk's check
+    with suppress(UsageError):  # a finding of the disk's check
         if (cache.place(cache_root(), name, key)[0] / "meta.json").is_file():
             return Check("data", "ok", f"{name}, decoded before, in the cache")
     if _cached(identifier):

@@ -5,19 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cifar_lab.errors import UserError
-
-
-class CacheRootError(UserError):
-    """No folder for caches can be written."""
-
-    exit_status = 2
+from cifar_lab.errors import UsageError
 
 
 def cache_root(run_dir: Path | None = None) -> Path:
     """Folder of caches, created: $CIFAR_LAB_CACHE, $XDG_CACHE_HOME/cifar_lab, ~/.cache/cifar_lab, else in the run.
 
-    A set but unusable $CIFAR_LAB_CACHE raises CacheRootError; the others are passed over.
+    A set but unusable $CIFAR_LAB_CACHE raises UsageError; the others are passed over.
     """
     chosen = os.environ.get("CIFAR_LAB_CACHE")
     if chosen:
@@ -34,4 +28,4 @@ def cache_root(run_dir: Path | None = None) -> Path:
         if os.access(candidate, os.W_OK | os.X_OK):
             return candidate
     tried = ", ".join(map(str, candidates)) or "no place is known"
-    raise CacheRootError(f"no folder for caches can be written ({tried}); set CIFAR_LAB_CACHE to one")
+    raise UsageError(f"no folder for caches can be written ({tried}); set CIFAR_LAB_CACHE to one")

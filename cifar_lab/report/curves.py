@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cifar_lab.files.jsonl import parse_object
 
 Numbers = NDArray[np.float64]
 Curve = tuple[Numbers, Numbers]
@@ -45,11 +46,8 @@ def read_metrics(path: Path) -> Metrics:
         for position, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 break
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                record = None
-            if not isinstance(record, dict):
+            record = parse_object(line)
+            if record is None:
                 unreadable.append(position)
             elif (split := record.get("split")) in tuple(KEYS):
                 for key in KEYS[split]:

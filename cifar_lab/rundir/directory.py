@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -20,7 +20,6 @@ from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.rundir.placement import check_identity, default_path, find_run
 
 State = Literal["running", "completed", "stopped", "interrupted", "failed"]
-STATES: tuple[State, ...] = get_args(State)
 STOP_CHARACTERS = 200
 
 
@@ -74,7 +73,6 @@ class RunDir:
         """Make the directory and write recipe.yaml, resolved, with the operational fields of this start."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
             atomic.write_text(self.path / "recipe.yaml", to_yaml(recipe))
         except OSError as error:
             raise UsageError(
@@ -116,7 +114,6 @@ class RunDir:
         attempt: int = 1,
     ) -> None:
         """Say where the run stands; wrappers decide on a requeue by `state`."""
-        assert state in STATES, state
         status = Status(state, step, total_steps, reason, world_size, attempt, round(time.time(), 3))
         atomic.write_json(self.path / "status.json", asdict(status))
 
@@ -221,12 +218,6 @@ class RunDir:
         if not isinstance(value, dict):
             raise UsageError(f"{path} is damaged: it holds no JSON object")
         return value
-
-    def _remove_leftovers(self) -> None:
-        """Remove temporary files of killed processes; a young one may still be in use."""
-        for path in self.path.glob(f"{atomic.TEMPORARY_PREFIX}*"):
-            if path.is_file() and time.time() - path.stat().st_mtime > 3600:
-                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

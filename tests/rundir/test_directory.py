@@ -8,7 +8,7 @@ import pytest
 
 from cifar_lab.errors import UsageError
 from cifar_lab.files.atomic import replacing
-from cifar_lab.files.cache import CacheRootError, cache_root
+from cifar_lab.files.cache import cache_root
 from cifar_lab.recipe import Recipe, parse_recipe
 from cifar_lab.rundir.directory import RunDir
 
@@ -131,9 +131,8 @@ def test_status_round_trip_closed_states_and_damage(run: RunDir) -> None:
     assert status is not None
     assert (status.state, status.step, status.total_steps, status.reason) == ("failed", 3, 10, "disk full")
     assert (status.world_size, status.attempt) == (2, 4)
-    with pytest.raises(AssertionError):
-        run.write_status("finished", 3, 10)  # type: ignore[arg-type]
-    for damaged in ("{", '{"state": "running"}', "[]"):
+    known = (run.path / "status.json").read_text()
+    for damaged in ("{", '{"state": "running"}', "[]", known.replace("failed", "finished")):
         (run.path / "status.json").write_text(damaged)
         with pytest.raises(UsageError, match=r"status\.json"):
             run.status()
@@ -205,16 +204,6 @@ def test_replacing_keeps_the_old_file_when_the_block_fails(run: RunDir) -> None:
     assert not list(run.path.glob(".tmp-*"))
 
 
-def test_create_removes_old_temporary_files_only(run: RunDir) -> None:
-    old, young = run.path / ".tmp-1-metrics.jsonl", run.path / ".tmp-2-metrics.jsonl"
-    for path in (old, young):
-        path.touch()
-    os.utime(old, (0, 0))
-    run.create(recipe())
-    assert not old.exists()
-    assert young.exists()
-
-
 def test_summary_env_and_stop(run: RunDir) -> None:
     assert run.summary() is None
     assert run.env() == {}
@@ -243,8 +232,8 @@ def test_cache_root_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     assert cache_root(tmp_path / "run") == tmp_path / "run" / "cache"
-    with pytest.raises(CacheRootError, match="CIFAR_LAB_CACHE"):
+    with pytest.raises(UsageError, match="CIFAR_LAB_CACHE"):
         cache_root()
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "file" / "below"))
-    with pytest.raises(CacheRootError, match="CIFAR_LAB_CACHE"):
+    with pytest.raises(UsageError, match="CIFAR_LAB_CACHE"):
         cache_root(tmp_path / "run")
