@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cifar_lab.cli.table import table
 from cifar_lab.files import atomic
-from cifar_lab.report.contents import COLUMNS, NOTES, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
-from cifar_lab.report.other_sets import HEADINGS, NOTE
+from cifar_lab.report.contents import SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.other_sets import HEADINGS
 from cifar_lab.report.page import page
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.svg import RANKING, draw, draw_ranking, draw_reliability, standalone, templates
@@ -88,19 +88,7 @@ def _lines(*texts: str) -> str:
 
 def markdown(contents: Contents) -> str:
     """Tables, claims, figures by name, and how to train each experiment again."""
-    return (
-        templates()
-        .get_template("report.md.j2")
-        .render(
-            contents=contents,
-            columns=list(COLUMNS),
-            numbers={*COLUMNS, *HEADINGS[2:]} - set(TEXT_COLUMNS),
-            notes=[*NOTES, *contents.verdicts],
-            reliability=RELIABILITY,
-            other_note=NOTE,
-            separate=SEPARATE.format(count=len(contents.sections)),
-        )
-    )
+    return templates().get_template("report.md.j2").render(contents=contents)
 
 
 def results_csv(contents: Contents) -> str:

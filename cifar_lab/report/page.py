@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 import cifar_lab
-from cifar_lab.report.contents import COLUMNS, NOTES, RELIABILITY, SEPARATE, TEXT_COLUMNS, Contents
+from cifar_lab.report.contents import Contents
 from cifar_lab.report.curves import thinned
 from cifar_lab.report.figure import Figure, Line
-from cifar_lab.report.other_sets import NOTE
 from cifar_lab.report.record import RunRecord
 from cifar_lab.report.study import training_loss, validation_error
-from cifar_lab.report.svg import DESK, PHONE, SMALL, draw, draw_ranking, draw_reliability, templates
+from cifar_lab.report.svg import DESK, PHONE, SMALL, templates
 
 POINTS = 120
 MOST_CLASSES, MOST_COUNTED = 20, 1000
@@ -32,16 +31,7 @@ def page(contents: Contents, pictures: Mapping[RunRecord, str], started: float) 
         version=cifar_lab.__version__,
         pictures=pictures,
         repeats={run for experiment in contents.experiments for run in experiment.repeats},
-        columns=COLUMNS,
-        text_columns=(*TEXT_COLUMNS, "test set", "run", "state", "reason"),
-        notes=NOTES,
-        reliability=RELIABILITY,
-        other_note=NOTE,
-        separate=SEPARATE.format(count=len(contents.sections)),
         figures=run_figures,
-        draw=draw,
-        draw_ranking=draw_ranking,
-        draw_reliability=draw_reliability,
         small=SMALL,
         sizes={"desk": DESK, "phone": PHONE},
         classes=classes,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cifar_lab.report import wording
+from cifar_lab.report import contents, other_sets, wording
 from cifar_lab.report.calibration import Calibration
 from cifar_lab.report.figure import Figure, Line, axis
 from cifar_lab.report.groups import Ranked
@@ -85,7 +85,8 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"px": "{:.1f}".format, "plain": plain}
-    made.globals["wording"] = wording
+    made.globals |= {"wording": wording, "texts": contents, "draw": draw, "draw_ranking": draw_ranking}
+    made.globals |= {"draw_reliability": draw_reliability, "other_sets": other_sets}
     return made
 
 
