@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -63,43 +64,30 @@ def sbatch_text(
     lines = ["#!/usr/bin/env bash"]
     lines += [f"#SBATCH --{key}" + ("" if value is None else f"={value}") for key, value in header.items()]
     lines += ["# Made by launch/submit.py; slurm/train.sbatch is the form to edit by hand.", ""]
-    words = [checkout, *([python] if python else []), *_all(arguments)]
+    members = arguments.members if isinstance(arguments, Array) else [arguments]
+    words = [checkout, *([python] if python else []), *itertools.chain.from_iterable(members)]
     broken = next((word for word in words if "\n" in word or "\r" in word), None)
     if broken is not None:  # Slurm refuses a script with \r, and a line of a quoted text could begin with `#SBATCH`
         raise SubmitError(
-            f"{broken!r} has a line break: write it as \\n in a text in double quotes, or name it otherwise"
+            f"{broken!r} has a line break: in a text in double quotes it is \\n, a file needs another name"
         )
     lines += [LITERAL] if any(shlex.quote(word) != word for word in words) else []
     lines += [f"cd {shlex.quote(checkout)} || exit"]
     lines += [f"export CIFAR_LAB_PYTHON={shlex.quote(python)}"] if python else []
-    lines += _arguments(arguments)
-    return "\n".join([*lines, ""]) + body
+    calls = [f"set -- {shlex.join(member)}" for member in members]
+    if isinstance(arguments, Array):
+        calls = [
+            'case "${SLURM_ARRAY_TASK_ID:-none}" in',
+            *(f"  {number}) {call} ;;" for number, call in enumerate(calls)),
+            '  *) echo "there is no member ${SLURM_ARRAY_TASK_ID:-without --array} in this sweep" >&2; exit 2 ;;',
+            "esac",
+        ]
+    return "\n".join([*lines, *calls, ""]) + body
 
 
 def overruled(header: Iterable[str]) -> set[str]:
     """Environment variables of sbatch that would win over lines of the header."""
     return {"SBATCH_" + VARIABLES.get(key, key.replace("-", "_").upper()) for key in header}
-
-
-def _all(arguments: Sequence[str] | Array) -> list[str]:
-    if isinstance(arguments, Array):
-        return [word for member in arguments.members for word in member]
-    return list(arguments)
-
-
-def _arguments(arguments: Sequence[str] | Array) -> list[str]:
-    if not isinstance(arguments, Array):
-        return [_set(arguments)]
-    return [
-        'case "${SLURM_ARRAY_TASK_ID:-none}" in',
-        *(f"  {number}) {_set(words)} ;;" for number, words in enumerate(arguments.members)),
-        '  *) echo "there is no member ${SLURM_ARRAY_TASK_ID:-without --array} in this sweep" >&2; exit 2 ;;',
-        "esac",
-    ]
-
-
-def _set(words: Sequence[str]) -> str:
-    return " ".join(["set --", *map(shlex.quote, words)])
 
 
 def _array(array: Array) -> str:

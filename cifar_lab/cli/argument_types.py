@@ -12,13 +12,9 @@ from cifar_lab.errors import UsageError
 
 def at_least_one(text: str) -> int:
     """A whole number from 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return number
+    return int(text)
 
 
 def check_new_file(option: str, path: Path, suffixes: Sequence[str]) -> None:

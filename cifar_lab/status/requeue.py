@@ -81,10 +81,8 @@ class Asking:
     @classmethod
     def here(cls, when: When, exit_status: int) -> Asking:
         """The job that this process runs in."""
-        restart = os.environ.get("SLURM_RESTART_COUNT", "0")
-        return cls(
-            when, os.environ.get("SLURM_JOB_ID") or None, int(restart) if restart.isdecimal() else 0, exit_status
-        )
+        restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+        return cls(when, os.environ.get("SLURM_JOB_ID") or None, restart, exit_status)
 
 
 def _other(asking: Asking, now: Standing) -> str | None:
