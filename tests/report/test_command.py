@@ -1,6 +1,5 @@
 """`cifar-lab report` as people call it: what it prints, where it writes, how often it draws."""
 
-import pkgutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,17 +11,17 @@ import pytest
 from support.written_runs import written, written_study
 
 from cifar_lab.commands.report import main
+from cifar_lab.report import files, read, svg
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, place: str, count: Callable[..., None]) -> None:
-    """Let calls of a function go on as they do, after `count` was told their arguments."""
-    function = pkgutil.resolve_name(place)
+def counted(function: Callable[..., Any], count: Callable[..., None]) -> Callable[..., Any]:
+    """The function, whose calls go on as they do after `count` was told their arguments."""
 
     def calls(*args: Any) -> Any:
         count(*args)
         return function(*args)
 
-    monkeypatch.setattr(place, calls)
+    return calls
 
 
 def test_table_is_printed_and_the_page_lies_beside_the_runs(
@@ -79,13 +78,14 @@ def test_report_needs_neither_torch_nor_wandb(tmp_path: Path) -> None:
 
 def test_each_figure_is_drawn_once_and_each_run_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written_study(tmp_path, seeds=2)
-    drawn, shown, read = Counter[str](), Counter[str](), Counter[Path]()
-    counted(monkeypatch, "cifar_lab.report.files.draw", lambda figure: drawn.update([figure.name]))
-    counted(monkeypatch, "cifar_lab.report.page.draw", lambda figure, size: shown.update([figure.name]))
-    counted(monkeypatch, "cifar_lab.report.read.read_metrics", lambda path: read.update([path]))
+    drawn, shown, opened = Counter[str](), Counter[str](), Counter[Path]()
+    monkeypatch.setattr(files, "draw", counted(svg.draw, lambda figure: drawn.update([figure.name])))
+    on_page = counted(svg.draw, lambda figure, size: shown.update([figure.name]))
+    monkeypatch.setitem(svg.templates().globals, "draw", on_page)
+    monkeypatch.setattr(read, "read_metrics", counted(read.read_metrics, lambda path: opened.update([path])))
     assert main([str(tmp_path)]) == 0
     runs = {path.parent for path in tmp_path.glob("*/*/summary.json")}
-    assert read == Counter(path / "metrics.jsonl" for path in runs)
+    assert opened == Counter(path / "metrics.jsonl" for path in runs)
     assert drawn == Counter(path.stem for path in (tmp_path / "report" / "plots").glob("*-[le]*.svg"))
     assert {name: shown.pop(name) for name in drawn} == dict.fromkeys(drawn, 2), "for a desk and for a phone"
     assert shown.total() == 4 * len(runs)
