@@ -30,10 +30,11 @@ examples:
   cifar-lab evaluate runs/demo/0-1a2b3c4d
   cifar-lab evaluate runs/demo/0-1a2b3c4d --split val --json
   cifar-lab evaluate model.safetensors --data cifar10 data.root=data
+  cifar-lab evaluate runs/demo/0-1a2b3c4d --data CIFAR-10-C
   torchrun --nproc-per-node 8 -m cifar_lab evaluate runs/vit/0-5e6f7a8b
 Data, batch, precision and test-time augmentation are those of the run, unless you change them. So `--split test` gives
 the numbers of its summary.json. `val` are the training pictures that the run held out. A model.safetensors needs its
-model.json in the same folder.
+model.json in the same folder; its data are cifar10 unless you name others.
 """
 
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--tta", choices=tuple(TTA), nargs="?", const="mirror", help="test-time augmentation (no value: mirror)"
     )
     parser.add_argument("--batch", type=int, metavar="N", help="samples in one forward pass (default: that of the run)")
-    parser.add_argument("--data", metavar="NAME", help="data source (default: that of the run, else cifar10)")
+    parser.add_argument("--data", metavar="SET", help="other pictures: a source, FILE.npy, folder, table or hub id")
     parser.add_argument("--mistakes", type=Path, metavar="FILE", help="also write all mistakes, such as mistakes.csv")
     parser.add_argument("--json", action="store_true", help="print JSON, with the confusion matrix")
     return answer(parser, _evaluate, argv)
@@ -61,23 +62,20 @@ def _evaluate(options: argparse.Namespace) -> int:
         check_new_file("--mistakes", options.mistakes, (".csv",))
     short = {"eval.batch": options.batch, "eval.tta": options.tta and TTA[options.tta]}
     overrides = [f"{key}={value}" for key, value in short.items() if value is not None] + options.overrides
-    files = _npy_files(Path(options.data)) if options.data else []
+    place = Path(options.data or "")
+    files = [place] if place.suffix == ".npy" else sorted(place.glob("*.npy")) if options.data else []
+    files = [path for path in files if path == place or not path.stem.endswith("labels")]
     closed = [text for text in overrides if text.startswith("data.")] + ["--split"] * bool(options.split)
     if files and (closed := closed + ["--mistakes"] * (bool(options.mistakes) and len(files) > 1)):
         raise UsageError(f"{closed[0]} does not go with --data {options.data} ({len(files)} npy files): leave it out")
-    split = options.split or "test"
-    source, other = None if files else options.data, None
-    if source and (Path(source).exists() or "/" in source) and source not in SOURCES.names():
-        other = str(Path(source).resolve()) if Path(source).exists() else source
-        size = open_saved(options.run).description.source_size
-        source, own = _reader(Path(source), split)
-        overrides = [*own, f"data.args.size={json.dumps(size)}", *overrides]
-    saved = open_saved(options.run, overrides, data=source, other=other is not None)
+    source, where = (None, []) if files else _source(options.data)
+    saved = open_saved(options.run, [*where, *overrides], data=source)
     check_launch(os.environ, saved.recipe)
     with host.loading():
         from cifar_lab.trained.measure import measure
         from cifar_lab.trained.scores import as_table, as_text
-    measured = measure(saved, split, options.mistakes, files=files, other=other)
+    other = options.data if files or where else None
+    measured = measure(saved, options.split, options.mistakes, other, files)
     if not is_main():
         return 0
     if options.json:
@@ -85,29 +83,24 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(json.dumps(atomic.finite(told if len(told) > 1 else told[0]), indent=2, allow_nan=False))
     else:
         print(as_text(measured[0]) if len(measured) == 1 else shown(saved.path))
-        print("\n" + as_table(measured) if files or other else "", end="\n" * bool(files))
-    if files or other:
+        print("\n" + as_table(measured) if other else "", end="\n" * bool(other))
+    if other:
         _keep(saved, measured)
     return 0
 
 
-def _npy_files(place: Path) -> list[Path]:
-    """The file, or those of pictures in the folder, whose labels lie beside them."""
-    found = [place] if place.suffix == ".npy" else sorted(place.glob("*.npy"))
-    return [path for path in found if path == place or not path.stem.endswith("labels")]
-
-
-def _reader(place: Path, split: str) -> tuple[str, list[str]]:
-    """The source that reads a set which --data names by its place, and the settings by which it reads `split` alone."""
-    own = [f"data.args.train_split={split}", "data.args.test_split=null"]
+def _source(data: str | None) -> tuple[str | None, list[str]]:
+    """The source of what --data names, and where that lies if it is no source."""
+    place = Path(data or "")
+    if data is None or data in SOURCES.names() or place.suffix == ".py" or not ("/" in data or place.exists()):
+        return data, []
     if not place.exists():
-        return "hub", [*own, f"data.args.id={json.dumps(str(place))}"]
+        return "hub", [f"data.args.id={json.dumps(data)}"]
     root = json.dumps(str(place.resolve()))
-    if place.is_file():
-        return "table", [*own, f"data.root={root}"]
-    if any(place.glob("*.json")) or any(place.rglob("*.parquet")):  # by save_to_disk, or the files of a hub set
-        return "hub", [*own, f"data.root={root}", f"data.args.id={root}"]
-    return "folder", [*own, f"data.root={root}"]
+    saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if place.is_dir() and (saved or any(place.rglob("*.parquet"))):
+        return "hub", [f"data.root={root}", f"data.args.id={root}"]
+    return "folder" if place.is_dir() else "table", [f"data.root={root}"]
 
 
 def _keep(saved: SavedModel, measured: Sequence[Mapping[str, Any]]) -> None:

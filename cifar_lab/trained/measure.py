@@ -25,55 +25,59 @@ from cifar_lab.training.sheets import write_mistakes
 
 
 def measure(
-    saved: SavedModel, split: str, mistakes: Path | None = None, *, files: Sequence[Path] = (), other: str | None = None
+    saved: SavedModel,
+    split: str | None,
+    mistakes: Path | None = None,
+    other: str | None = None,
+    files: Sequence[Path] = (),
 ) -> list[dict[str, Any]]:
     """Every sample of `split` (test, val or train) exactly once, as the run itself measures. Collective.
 
-    Of npy `files`, if any, each is measured instead; `other` names a set whose training split is all there is of it.
-    A CSV of what it gets wrong goes to `mistakes`.
+    `other` names a set that is not the run's; without `split` that is its test split, else all. Of npy `files` each is
+    measured. A CSV of what it gets wrong goes to `mistakes`.
 
-    `same_data`: whether its run trained on these pictures, None unknown; `recorded`: what its summary.json says of the
-    same measurement; `severities`: the error at each, None where there are none; `wrong`: the places of the mistakes.
-    Raises UserError.
+    Of own sets `same_data`: if the run trained on these pictures, None unknown; `recorded`: what its summary.json
+    says of the same measurement. `severities`: the error at each; `wrong`: places of mistakes. Raises UserError.
     """
     with start_world() as world:
         network = world.everyone(lambda: SavedNetwork(saved, world.device))
-        sets = _npy_sets(saved, files) if files else [_set(saved, split, other)]
+        one = None if files else _other_set(saved, split, other) if other else _own_set(saved, split or "test")
+        sets = [one] if one else _npy_sets(saved, files)
         return [about | _measure(saved, network, world, images, mistakes, parts) for about, images, parts in sets]
 
 
 Set = tuple[dict[str, Any], ImageSet, int]  # what is said of it, its pictures, and in how many severities these are
 
 
-def _set(saved: SavedModel, split: str, other: str | None) -> Set:
+def _own_set(saved: SavedModel, split: str) -> Set:
     data = saved.recipe.data
-    loaded = load_images(data.name, data.args, root=data.root, max_gib=data.max_gib)
-    if other:
-        shares(data, len(loaded.train), 0, len(loaded.train))
-        images = cut_off(loaded.train, data.test_limit or len(loaded.train))[0]
-    else:
-        splits = divide(loaded, data)
-        images = _choose(saved, split, splits)
-    images = by_name(images, saved.description.classes, other or data.name)
-    about: dict[str, Any] = {
-        "data": other or data.name,
-        "split": split,
-        "set": f"{Path(other or data.name).name}, {split} split",
-    }
-    if other:
-        return about | {"fingerprint": images.fingerprint, "same_data": None, "recorded": None}, images, 1
-    return (
-        about | {"same_data": _same_data(saved, splits.train.fingerprint), "recorded": _recorded(saved, split)},
-        images,
-        1,
-    )
+    splits = divide(load_images(data.name, data.args, root=data.root, max_gib=data.max_gib), data)
+    images = by_name(_choose(saved, split, splits), saved.description.classes, data.name)
+    about = {"same_data": _same_data(saved, splits.train.fingerprint), "recorded": _recorded(saved, split)}
+    return about | {"data": data.name, "split": split, "set": f"{data.name}, {split} split"}, images, 1
+
+
+def _other_set(saved: SavedModel, split: str | None, other: str) -> Set:
+    data = saved.recipe.data
+    if split is None and Path(data.root or "", "test").is_dir():
+        split = "test"
+    alone = {"train_split": split, "test_split": None} if split else {}
+    args = {"size": saved.description.source_size} | alone | data.args
+    loaded = load_images(data.name, args, root=data.root, max_gib=data.max_gib)
+    images = loaded.test or loaded.train
+    split = split or ("test" if loaded.test else data.args.get("train_split"))
+    shares(data, len(images), 0, len(images))
+    images = cut_off(images, data.test_limit or len(images))[0]
+    name = f"{Path(data.root).name if data.root else other}{f', {split} split' if split else ''}"
+    about = {"data": data.root or other, "split": split, "set": name, "fingerprint": images.fingerprint}
+    return about, by_name(images, saved.description.classes, other), 1
 
 
 def _npy_sets(saved: SavedModel, files: Sequence[Path]) -> Iterator[Set]:
     for path in files:
         images, parts = read_npy(path, saved.description.classes, saved.description.source_size)
         about = {"data": str(path.resolve()), "split": None, "set": f"{path.absolute().parent.name}/{path.stem}"}
-        about |= {"fingerprint": images.fingerprint, "same_data": None, "recorded": None}
+        about |= {"fingerprint": images.fingerprint}
         yield about, by_name(images, saved.description.classes, str(path)), parts
 
 

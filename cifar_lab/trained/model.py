@@ -36,13 +36,11 @@ class SavedModel:
         return self.weights if self.run is None else self.run.path
 
 
-def open_saved(
-    path: str | Path, overrides: Sequence[str] = (), *, data: str | None = None, other: bool = False
-) -> SavedModel:
+def open_saved(path: str | Path, overrides: Sequence[str] = (), *, data: str | None = None) -> SavedModel:
     """The model of a run (see `find_run`), of a folder with both files, or of a .safetensors file with its model.json.
 
-    `overrides` (`data.` and `eval.` keys) change the recipe, `data` names another source (or, with `other`, that of
-    another set) and forgets all that the recipe says of its own. Raises UserError.
+    `overrides` (`data.` and `eval.` keys) change the recipe, `data` names the source of other pictures and forgets all
+    that the recipe says of its own. Raises UserError.
     """
     if os.path.isdir(path):
         path = path if os.path.isfile(Path(path, WEIGHTS)) or not runs_below([Path(path)]) else find_run(path)
@@ -63,7 +61,7 @@ def open_saved(
         named = [f"data.name={data}"] if data is not None else []
         recipe = _bare_recipe(folder / DESCRIPTION, description, [*named, *overrides])
         return SavedModel(weights, description, recipe, None)
-    if data is not None and (other or data != run.recipe().data.name):
+    if data is not None:
         forgotten = ("args={}", "root=null", "val_size=0", "test_size=null", "limit=null", "test_limit=null")
         overrides = [f"data.name={data}", *(f"data.{text}" for text in forgotten), *overrides]
     return SavedModel(weights, description, load_recipe(folder / RECIPE, overrides, check_files=False), run)

@@ -65,7 +65,7 @@ def _share(part: float, whole: int) -> float | None:
 def as_text(measured: Mapping[str, Any]) -> str:
     """A measurement as people read it: totals, a line a class, the confusion matrix."""
     tta = {False: "", True: ", with mirror images", "translate": ", with mirror images and translations"}
-    ece, confidence, recorded = measured["ece"], measured["mean_confidence"], measured["recorded"]
+    ece, confidence, recorded = measured["ece"], measured["mean_confidence"], measured.get("recorded")
     lines = [
         shown(measured["model"]),
         f"{shown(measured['set'])}: {measured['count']:,} pictures{tta[measured['tta']]}",
@@ -82,7 +82,7 @@ def as_text(measured: Mapping[str, Any]) -> str:
         lines.append(
             f"  the run's summary.json says {error_rate(recorded['accuracy'])} of {recorded['count']:,} pictures"
         )
-    if measured["same_data"] is False:
+    if measured.get("same_data") is False:
         lines.append("  these are not the pictures of the training: val and train contain others")
     return "\n".join([*lines, "", _classes(measured), "", _confusion(measured)])
 

@@ -58,7 +58,9 @@ def test_another_split_of_a_copy_is_named(run, measured, capsys, tmp_path):
     names = list(pictures_of("vit").classes)
     saved_copy(tmp_path / "copy", names, split="val")
     assert evaluate.main([str(run), "--data", str(tmp_path / "copy")]) == 1
-    assert "has no split 'test'; data.args.train_split can be: val" in capsys.readouterr().err
+    assert "has no split 'train'; data.args.train_split can be: val" in capsys.readouterr().err
     assert measured(run, "--data", tmp_path / "copy", "--split", "val")["count"] == 40
     assert measured(run, "--data", tmp_path / "copy", "--split", "val", "data.test_limit=20")["count"] == 20
     assert [one["count"] for one in kept(run)] == [20]
+    assert measured(run, "--data", tmp_path / "copy", "data.args.train_split=val")["set"] == "copy, val split"
+    assert [one["count"] for one in kept(run)] == [40]
