@@ -15,8 +15,7 @@ from support.small import small
 from cifar_lab.commands import evaluate, report
 from cifar_lab.data.images import load_images
 from cifar_lab.data.raw import DataError
-from cifar_lab.data.sources.cifar10 import CLASSES
-from cifar_lab.data.test_sets import by_name, read_npy
+from cifar_lab.data.test_sets import CLASSES, by_name, read_npy
 from cifar_lab.train import run as train
 
 SIDE = 16
