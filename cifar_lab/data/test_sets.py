@@ -16,7 +16,6 @@ from cifar_lab.data.raw import DataError
 
 logger = logging.getLogger("cifar_lab")
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SEVERITIES = 5  # of CIFAR-10-C (Hendrycks and Dietterich 2019, arXiv 1903.12261), one after the other in a file
 
 

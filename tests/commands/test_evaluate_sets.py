@@ -5,10 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from support.labelled_sets import kept, saved_copy
+from PIL import Image
+from support.labelled_sets import kept, own_pictures, saved_copy
 from support.saved_runs import pictures_of, predictions, saved_run
+from support.small import small
 
-from cifar_lab.commands import evaluate
+from cifar_lab.commands import evaluate, report
+from cifar_lab.train import run as train
 
 
 @pytest.fixture
@@ -64,3 +67,72 @@ def test_another_split_of_a_copy_is_named(run, measured, capsys, tmp_path):
     assert [one["count"] for one in kept(run)] == [20]
     assert measured(run, "--data", tmp_path / "copy", "data.args.train_split=val")["set"] == "copy, val split"
     assert [one["count"] for one in kept(run)] == [40]
+
+
+def class_folders(folder, num=40):
+    """The same pictures as CLASS/NUMBER.png."""
+    pixels, labels = own_pictures()
+    for number, (picture, label) in enumerate(zip(pixels[:num], labels[:num], strict=True)):
+        path = folder / pictures_of("vit").classes[label] / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return folder
+
+
+@pytest.mark.parametrize("place", [".", "test", "val"])
+def test_a_folder_of_pictures_with_and_without_splits(run, measured, tmp_path, place):
+    class_folders(tmp_path / "mine" / place)
+    asked = ["--split", "val"] if place == "val" else []
+    found = measured(run, "--data", tmp_path / "mine", *asked)
+    arrays = predictions("vit")
+    right = arrays["labels"][:40] == arrays["predictions"][:40]
+    assert (found["count"], found["accuracy"]) == (40, right.mean())
+    assert [one["set"] for one in kept(run)] == ["mine" if place == "." else f"mine, {place} split"]
+
+
+def test_one_split_of_a_folder_by_its_path(run, measured, tmp_path):
+    class_folders(tmp_path / "mine" / "a", 20)
+    class_folders(tmp_path / "mine" / "test", 40)
+    assert measured(run, "--data", tmp_path / "mine" / "a")["count"] == 20
+    assert measured(run, "--data", tmp_path / "mine")["count"] == 40
+    assert sorted(one["set"] for one in kept(run)) == ["a", "mine, test split"]
+
+
+def test_pictures_of_another_size_are_brought_to_the_run_s(run, measured, tmp_path):
+    """Of twice the side, each pixel four times: shrunk to what they were, as near as a filter comes."""
+    class_folders(tmp_path / "mine")
+    for file in (tmp_path / "mine").rglob("*.png"):
+        Image.open(file).resize((32, 32), Image.Resampling.NEAREST).save(file)
+    found, own = measured(run, "--data", tmp_path / "mine"), measured(run, "data.test_limit=40")
+    assert found["loss"] == pytest.approx(own["loss"], abs=0.2)
+
+
+def test_a_table_of_paths_and_labels(run, measured, tmp_path):
+    class_folders(tmp_path / "mine")
+    files = sorted((tmp_path / "mine").rglob("*.png"), key=lambda file: file.name)
+    lines = [f"{file.relative_to(tmp_path)},{file.parent.name}" for file in files]
+    (tmp_path / "mine.csv").write_text("\n".join(["file_name,label", *lines]) + "\n")
+    found = measured(run, "--data", tmp_path / "mine.csv")
+    arrays = predictions("vit")
+    assert found["confusion"] == measured(run, "--data", tmp_path / "mine")["confusion"]
+    wrong = np.flatnonzero(arrays["labels"][:40] != arrays["predictions"][:40]).tolist()
+    assert [one["wrong"] for one in kept(run) if one["set"] == "mine.csv"] == [wrong]
+
+
+def test_a_place_that_is_not_there_and_a_folder_without_pictures_are_one_message(run, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for place, message in ((tmp_path / "empty", "holds no data set"), ("shape", "did you mean `shapes`")):
+        assert evaluate.main([str(run), "--data", str(place)]) in (1, 2)
+        said = capsys.readouterr()
+        assert message in said.err and "Traceback" not in said.err and said.out == ""
+    assert not (run / "evaluations").exists()
+
+
+def test_a_run_without_a_test_split(measured, capsys, tmp_path):
+    """It has no test error, but other sets can be measured, and the report shows them."""
+    done = train(small(data__test_size=0, train__epochs=0.5), run_dir=str(tmp_path / "run")).run_dir
+    class_folders(tmp_path / "mine")
+    assert measured(done.path, "--data", tmp_path / "mine")["count"] == 40
+    assert report.main([str(done.path), "--terminal"]) == 0
+    said = capsys.readouterr().out
+    assert "mine" in said and "its test split" not in said and "95 % interval" in said
