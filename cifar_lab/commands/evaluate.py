@@ -66,7 +66,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     files = [place] if place.suffix == ".npy" else sorted(place.glob("*.npy")) if options.data else []
     files = [path for path in files if path == place or not path.stem.endswith("labels")]
     closed = [text for text in overrides if text.startswith("data.")] + ["--split"] * bool(options.split)
-    if files and (closed := closed + ["--mistakes"] * (bool(options.mistakes) and len(files) > 1)):
+    closed += ["--mistakes"] * (bool(options.mistakes) and len(files) > 1)
+    if files and closed:
         raise UsageError(f"{closed[0]} does not go with --data {options.data} ({len(files)} npy files): leave it out")
     source, where = (None, []) if files else _source(options.data)
     saved = open_saved(options.run, [*where, *overrides], data=source)
@@ -90,17 +91,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _source(data: str | None) -> tuple[str | None, list[str]]:
-    """The source of what --data names, and where that lies if it is no source."""
+    """The source of what --data names, and where that lies if it is no source. Raises UsageError."""
     place = Path(data or "")
     if data is None or data in SOURCES.names() or place.suffix == ".py" or not ("/" in data or place.exists()):
         return data, []
     if not place.exists():
+        if data.count("/") != 1 or data.startswith(("/", ".", "~")) or data.endswith("/"):
+            raise UsageError(f"--data {data} does not exist: name a file, a folder, or a hub set as OWNER/NAME")
         return "hub", [f"data.args.id={json.dumps(data)}"]
-    root = json.dumps(str(place.resolve()))
+    root = f"data.root={json.dumps(str(place.resolve()))}"
     saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
     if place.is_dir() and (saved or any(place.rglob("*.parquet"))):
-        return "hub", [f"data.root={root}", f"data.args.id={root}"]
-    return "folder" if place.is_dir() else "table", [f"data.root={root}"]
+        return "hub", [root, f"data.args.id={json.dumps(data)}"]
+    return "folder" if place.is_dir() else "table", [root]
 
 
 def _keep(saved: SavedModel, measured: Sequence[Mapping[str, Any]]) -> None:

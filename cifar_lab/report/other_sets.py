@@ -49,14 +49,13 @@ def other_sets(
             shares = np.mean(parts, axis=(0, 2)) if len(parts[0]) > 1 else ()
             row = _row(groups[place][0], name, sample, ends, len(shares))
             rows[place].append([*row, *map(wording.percent, shares)])
-    own = {one.experiment: one for one in ranked}
-    for (label, experiment, _), sets in zip(groups, rows, strict=True):
-        if sets and experiment is not None:
-            one = own[experiment]
-            sets.insert(0, _row(label, "its test split", experiment.sample, (one.low, one.high)))
-    width = max((len(row) for sets in rows for row in sets), default=0)
-    told = [HEADINGS[:width], *(row for sets in rows for row in sets)]
-    return [[*row, *[wording.MISSING] * (width - len(row))] for row in told] if width else []
+    for one in ranked:
+        place = [experiment for _, experiment, _ in groups].index(one.experiment)
+        own = _row(groups[place][0], "its test split", one.experiment.sample, (one.low, one.high))
+        rows[place] = [own, *rows[place]] if rows[place] else []
+    told = [row for sets in rows for row in sets]
+    width = max(map(len, told), default=0)
+    return [[*row, *[wording.MISSING] * (width - len(row))] for row in (HEADINGS[:width], *told)] if width else []
 
 
 def _row(label: str, name: str, sample: Sample, ends: tuple[float, float], severities: int = 0) -> list[str]:
@@ -67,14 +66,12 @@ def _row(label: str, name: str, sample: Sample, ends: tuple[float, float], sever
 
 def _means(run: Evaluations) -> Evaluations:
     """Of each folder with several corruptions their mean."""
-    folders: dict[tuple[str, tuple[int, ...]], dict[tuple[str, str], NDArray[Any]]] = {}
+    folders: dict[tuple[str, tuple[int, ...]], list[tuple[str, NDArray[Any]]]] = {}
     for (name, digest), wrong in sorted(run.items()):
-        if len(wrong) > 1:
-            folders.setdefault((name.rpartition("/")[0], wrong.shape), {})[name, digest] = wrong
-    return {
-        (f"{folder}: plain mean of {len(parts)}", " ".join(digest for _, digest in parts)): np.mean(
-            [*parts.values()], 0
-        )
-        for (folder, _), parts in folders.items()
-        if len(parts) > 1
-    }
+        folders.setdefault((name.rpartition("/")[0], wrong.shape), []).append((digest, wrong))
+    found = {}
+    for (folder, (severities, _)), parts in folders.items():
+        if severities > 1 and len(parts) > 1:
+            digests, answers = zip(*parts, strict=True)
+            found[f"{folder}: plain mean of {len(parts)}", " ".join(digests)] = np.mean(answers, axis=0)
+    return found

@@ -59,7 +59,7 @@ def _own_set(saved: SavedModel, split: str) -> Set:
 
 def _other_set(saved: SavedModel, split: str | None, other: str) -> Set:
     data = saved.recipe.data
-    if split is None and Path(data.root or "", "test").is_dir():
+    if split is None and data.root and Path(data.root, "test").is_dir():
         split = "test"
     alone = {"train_split": split, "test_split": None} if split else {}
     args = {"size": saved.description.source_size} | alone | data.args
@@ -74,11 +74,11 @@ def _other_set(saved: SavedModel, split: str | None, other: str) -> Set:
 
 
 def _npy_sets(saved: SavedModel, files: Sequence[Path]) -> Iterator[Set]:
+    classes = saved.description.classes
     for path in files:
-        images, parts = read_npy(path, saved.description.classes, saved.description.source_size)
+        images, parts = read_npy(path, classes, saved.description.source_size)
         about = {"data": str(path.resolve()), "split": None, "set": f"{path.absolute().parent.name}/{path.stem}"}
-        about |= {"fingerprint": images.fingerprint}
-        yield about, by_name(images, saved.description.classes, str(path)), parts
+        yield about | {"fingerprint": images.fingerprint}, by_name(images, classes, str(path)), parts
 
 
 def _measure(
@@ -89,21 +89,11 @@ def _measure(
 
     recipe = saved.recipe
     stream = EvalStream(
-        images,
-        network.preparation,
-        batch=recipe.eval.batch,
-        device=world.device,
-        rank=world.rank,
-        world_size=world.world_size,
-        channels_last=network.channels_last,
-    )
-    batches = track(
-        stream,
-        "measuring",
-        console=Console(stderr=True),
-        transient=True,
-        disable=not (world.is_main and sys.stderr.isatty()),
-    )
+        images, network.preparation, batch=recipe.eval.batch, device=world.device, rank=world.rank,
+        world_size=world.world_size, channels_last=network.channels_last,
+    )  # fmt: skip
+    shown = world.is_main and sys.stderr.isatty()
+    batches = track(stream, "measuring", console=Console(stderr=True), transient=True, disable=not shown)
     result = evaluate(network, world, batches, tta=recipe.eval.tta, keep=True)
     assert result is not None and result.predictions is not None
     kept = result.predictions

@@ -45,14 +45,8 @@ def calibration(confidences: Array, right: Array) -> dict[str, Any]:
     """
     counts, sure, hits = binned(confidences, right)
     bins = [
-        {
-            "low": i / BINS,
-            "high": (i + 1) / BINS,
-            "count": int(counts[i]),
-            "confidence": _share(sure[i], counts[i]),
-            "accuracy": _share(hits[i], counts[i]),
-        }
-        for i in range(BINS)
+        {"low": i / BINS, "high": (i + 1) / BINS, "count": int(n), "confidence": _share(p, n), "accuracy": _share(r, n)}
+        for i, (n, p, r) in enumerate(zip(counts, sure, hits, strict=True))
     ]
     ece = float(np.abs(sure - hits).sum()) / len(confidences)
     return {"ece": ece, "mean_confidence": float(sure.sum()) / len(confidences), "bins": bins}
@@ -79,9 +73,8 @@ def as_text(measured: Mapping[str, Any]) -> str:
     if recorded is not None and all(recorded[key] == measured[key] for key in ("accuracy", "count")):
         lines.append("  equal to the run's summary.json")
     elif recorded is not None:
-        lines.append(
-            f"  the run's summary.json says {error_rate(recorded['accuracy'])} of {recorded['count']:,} pictures"
-        )
+        told = f"{error_rate(recorded['accuracy'])} of {recorded['count']:,} pictures"
+        lines.append(f"  the run's summary.json says {told}")
     if measured.get("same_data") is False:
         lines.append("  these are not the pictures of the training: val and train contain others")
     return "\n".join([*lines, "", _classes(measured), "", _confusion(measured)])

@@ -121,8 +121,14 @@ def test_a_table_of_paths_and_labels(run, measured, tmp_path):
 
 def test_a_place_that_is_not_there_and_a_folder_without_pictures_are_one_message(run, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
-    for place, message in ((tmp_path / "empty", "holds no data set"), ("shape", "did you mean `shapes`")):
-        assert evaluate.main([str(run), "--data", str(place)]) in (1, 2)
+    missing = tmp_path / "typo"
+    expected = {
+        str(tmp_path / "empty"): "holds no data set",
+        str(missing): f"--data {missing} does not exist: name a file, a folder, or a hub set as OWNER/NAME",
+        "shape": "did you mean `shapes`",
+    }
+    for place, message in expected.items():
+        assert evaluate.main([str(run), "--data", place]) in (1, 2)
         said = capsys.readouterr()
         assert message in said.err and "Traceback" not in said.err and said.out == ""
     assert not (run / "evaluations").exists()
