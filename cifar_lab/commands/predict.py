@@ -29,10 +29,10 @@ examples:
   cifar-lab predict runs/demo/0-1a2b3c4d cat.jpg holiday/
   cifar-lab predict runs/demo/0-1a2b3c4d holiday/ --sheet sheet.png
   cifar-lab predict model.safetensors cat.jpg --top 3 --json
-A folder stands for all pictures in it and in its subfolders. Each picture is turned upright (EXIF) and cropped to its
-centre square. It is then resized as in training: first to the size of the data set's pictures (32 px for CIFAR-10),
-then to the input size of the model. An animation counts as its first frame. A file that is not a picture is named, the
-others are classified, and the exit status is 1.
+A folder stands for all pictures in it and in its subfolders. Each picture is turned upright (EXIF), made a square as in
+training (its centre, or by data.args.fit) and resized as there: first to the size of the data set's pictures (32 px for
+CIFAR-10), then to the input size of the model. An animation counts as its first frame. A file that is not a picture is
+named, the others are classified, and the exit status is 1.
 """
 
 
@@ -74,7 +74,7 @@ def _predict(options: argparse.Namespace) -> int:
     if not answers and not problems:
         raise UsageError(f"there are no pictures in {', '.join(shown(path) for path in options.pictures)}")
     if options.json:
-        prepared = {"crop": "centre square", "source_size": network.source_size, **vars(network.preparation)}
+        prepared = {"fit": network.fit, "source_size": network.source_size, **vars(network.preparation)}
         answer = {"model": str(saved.path), "prepared": prepared, "pictures": answers, "problems": problems}
         print(json.dumps(atomic.finite(answer), indent=2, allow_nan=False))
     if tiles:

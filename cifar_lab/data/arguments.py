@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,11 @@ ValSplit = Annotated[str | None, Field(description="Split to validate on; null: 
 TestSplit = Annotated[str | None, Field(description="Split to test on; null: it has none.")]
 ImageColumn = Annotated[str | None, Field(description="Column of the pictures; null: by its type, then name.")]
 LabelColumn = Annotated[str | None, Field(description="Column of the labels; null: by its type, then name.")]
-Size = Annotated[
-    PositiveInt | None,
-    Field(description="Resize the shorter side to this, keep the centre square; needed if sizes differ."),
+Size = Annotated[PositiveInt | None, Field(description="Side to bring pictures to; needed if their sizes differ.")]
+Fit = Annotated[
+    Literal["crop", "pad", "squash"],
+    Field(description="How they come to `size`: their centre square, all of them between black edges, or distorted."),
+]
+OnBroken = Annotated[
+    Literal["error", "skip"], Field(description="What broken pictures are: an error, or left out of the data set.")
 ]

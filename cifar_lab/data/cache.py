@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_lab.data.on_disk import file_at
-from cifar_lab.data.raw import DataError, RawSplit
+from cifar_lab.data.raw import DataError, RawSplit, broken_pictures
 
 logger = logging.getLogger("cifar_lab")
 
-FORMAT = 2
+FORMAT = 3
 SPLITS = ("train", "val", "test")  # of which a source has the first one at least
 _CHUNK_BYTES = 1 << 25
 Read = Callable[[], Mapping[str, RawSplit]]
@@ -55,6 +55,7 @@ class Decoded:
     names: Mapping[str, Sequence[str]]
     meta: Mapping[str, SplitMeta]
     classes: tuple[str, ...]
+    left_out: str  # what is said of broken pictures, if there were any
 
     def __len__(self) -> int:
         return sum(map(len, self.labels.values()))
@@ -75,7 +76,8 @@ def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: f
     decoded = _load(folder, digest, max_gib)
     if decoded is not None:
         when = datetime.fromtimestamp(folder.stat().st_mtime)
-        logger.info("%s pictures from the cache of %s (%s)", f"{len(decoded):,}", f"{when:%Y-%m-%d %H:%M}", folder)
+        said = f"{len(decoded):,} pictures from the cache of {when:%Y-%m-%d %H:%M}"
+        logger.info("%s (%s)%s", said, folder, decoded.left_out)
         return decoded
     from filelock import FileLock  # here, since most starts find the cache filled
 
@@ -92,7 +94,7 @@ def load_decoded(read: Read, key: str, *, name: str, cache_dir: Path, max_gib: f
         ) from error
     if decoded is None:
         raise DataError(f"{folder} does not read back as it was written: set CIFAR_LAB_CACHE to another disk")
-    logger.info("%s pictures decoded now (%s)", f"{len(decoded):,}", folder)
+    logger.info("%s pictures decoded now (%s)%s", f"{len(decoded):,}", folder, decoded.left_out)
     return decoded
 
 
@@ -106,7 +108,7 @@ def _build(folder: Path, key: str, digest: str, read: Read, max_gib: float) -> N
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     try:
-        _write(partial, key, digest, raw)
+        _write(partial, key, digest, raw, folder.with_name(f"{folder.name}.broken.txt"))
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -128,40 +130,45 @@ def _read_checked(read: Read, max_gib: float) -> Mapping[str, RawSplit]:
     return raw
 
 
-def _write(folder: Path, key: str, digest: str, raw: Mapping[str, RawSplit]) -> None:
+def _write(folder: Path, key: str, digest: str, raw: Mapping[str, RawSplit], listing: Path) -> None:
     """Plain writes, not a writable memory map: on a full disk the latter is a bus error."""
     about, _, _ = key.partition("\n")
     meta: dict[str, Any] = {"format": FORMAT, "about": about, "key_sha256": digest}
     meta |= {"classes": raw["train"].classes, "splits": {}, "files": []}
     for split in raw:
-        num, height, width, _ = raw[split].images.shape
         with (folder / f"{split}_images.npy").open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (num, 3, height, width)}
-            np.lib.format.write_array_header_1_0(file, header)
-            split_meta = decode_split(raw[split], file)
-        np.save(folder / f"{split}_labels.npy", raw[split].labels.astype("<i8"))
-        names = getattr(raw[split].images, "names", [])
+            meta["splits"][split] = asdict(decode_split(raw[split], file))
+        kept, names = raw[split].kept, getattr(raw[split].images, "names", [])
+        np.save(folder / f"{split}_labels.npy", raw[split].labels[kept].astype("<i8"))
+        names = [names[place] for place in kept] if names else []
         (folder / f"{split}_names.json").write_text(json.dumps(names), encoding="utf-8")
-        meta["splits"][split] = asdict(split_meta)
         meta["files"] += getattr(raw[split].images, "files", {}).values()
+    meta["left_out"] = broken_pictures(raw, listing)
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
 def decode_split(raw: RawSplit, file: BinaryIO) -> SplitMeta:
-    """Write the split to `file` as planes (N, 3, H, W), and sum it up."""
+    """Write the split to the .npy `file` as planes (N, 3, H, W), and sum it up; broken pictures are left out."""
     num, height, width, _ = raw.images.shape
-    digest = hashlib.sha256()
-    sums = np.zeros((2, 3), np.int64)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (num, 3, height, width)}
+    np.lib.format.write_array_header_1_0(file, header)
+    digest, sums, begin = hashlib.sha256(), np.zeros((2, 3), np.int64), 0
+    broken, batches = getattr(raw.images, "broken", {}), getattr(raw.images, "batches", None)
     rows = max(1, _CHUNK_BYTES // (3 * height * width))
-    for start in range(0, num, rows):
-        planes = np.ascontiguousarray(raw.images[start : start + rows].transpose(0, 3, 1, 2))
+    for pixels in batches() if batches else (raw.images[start : start + rows] for start in range(0, num, rows)):
+        gone = [place - begin for place in broken if place >= begin]
+        begin += len(pixels)
+        planes = np.ascontiguousarray((np.delete(pixels, gone, axis=0) if gone else pixels).transpose(0, 3, 1, 2))
         digest.update(planes.data)
         sums += channel_sums(planes)
         file.write(planes.data)
+    kept = raw.kept
+    file.seek(0)  # NumPy leaves room in the header for any number of rows
+    np.lib.format.write_array_header_1_0(file, header | {"shape": (len(kept), 3, height, width)})
     return SplitMeta(
-        shape=(num, 3, height, width),
+        shape=(len(kept), 3, height, width),
         images_sha256=digest.hexdigest(),
-        labels_sha256=hashlib.sha256(raw.labels.astype("<i8").data).hexdigest(),
+        labels_sha256=hashlib.sha256(raw.labels[kept].astype("<i8").data).hexdigest(),
         sums=tuple(sums[0].tolist()),
         square_sums=tuple(sums[1].tolist()),
     )
@@ -198,7 +205,7 @@ def _load(folder: Path, digest: str, max_gib: float) -> Decoded | None:
             return None
         if (_sha256(images[split]), _sha256(labels[split])) != (known.images_sha256, known.labels_sha256):
             return None
-    return Decoded(images, labels, names, splits, classes)
+    return Decoded(images, labels, names, splits, classes, meta.get("left_out", ""))
 
 
 def _as_meta(fields: Mapping[str, Any]) -> SplitMeta:

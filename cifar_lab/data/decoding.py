@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import io
-import os
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from functools import cached_property
-from multiprocessing.pool import ThreadPool
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from cifar_lab.data.decoder import Job, decode, decode_all
 from cifar_lab.data.on_disk import File, file_at
-from cifar_lab.data.pictures import open_picture, upright_rgb
+from cifar_lab.data.pictures import Fit
 from cifar_lab.data.raw import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+logger = logging.getLogger("cifar_lab")
+
+JOB_BYTES = 1 << 20  # of encoded or decoded pictures, 0.03 s of one core
+FEW_JOBS = 16
+SAY_EVERY = 5.0  # seconds
+
 
 class Pictures:
     """A column of encoded pictures, or of the paths of their files, decoded when asked for.
 
-    With `size`, the shorter side is resized to it (bicubic, antialiased) and the centre square kept; without, all
-    pictures must be squares of one size. Broken pictures and mixed sizes raise DataError.
+    With `size` they are brought to it as `upright_rgb` does; without, all must be squares of one size, else DataError.
+    Of those decoded so far `broken` has by their places what is wrong; what is decoded of them means nothing.
     """
 
-    def __init__(self, cells: pa.ChunkedArray, name: str, size: int | None) -> None:
-        self._cells, self._name, self._size = cells, name, size
+    def __init__(
+        self, cells: pa.ChunkedArray, name: str, *, size: int | None = None, fit: Fit = "crop", on_broken: str = "error"
+    ) -> None:
+        if size is None and fit != "crop":
+            raise DataError(f"data.args.fit={fit} needs a size to bring pictures to: give it with data.args.size=")
+        self._cells, self._name, self._size, self._fit = cells, name, size, fit
+        self.skip = on_broken == "skip"
+        self.broken: dict[int, str] = {}
         self.files: dict[str, File] = {}  # that cells of tables name, as they were when decoded
 
     def __len__(self) -> int:
@@ -35,15 +50,19 @@ class Pictures:
 
     @cached_property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, H, W, 3), from `size` or the first picture."""
-        if self._size is not None:
-            return len(self), self._size, self._size, 3
-        height, width, _ = self._decode(0, self._cells[0].as_py()).shape
-        if height != width:
-            raise DataError(
-                f"{self._name}: picture 0 is {width} x {height} pixels, not square: give a side with data.args.size="
-            )
-        return len(self), height, width, 3
+        """(N, H, W, 3), from `size` or the first picture that is not broken."""
+        side = self._size or 1
+        for index in range(0 if self._size else len(self)):
+            found = decode(([*self._encoded(index, index + 1)], 0, None))[1][0]
+            if isinstance(found, tuple):
+                side, height = found
+                if side != height:
+                    raise DataError(
+                        f"{self._name}: picture {index} is {side} x {height} pixels, not square: give a side with "
+                        "data.args.size="
+                    )
+                break
+        return len(self), side, side, 3
 
     @property
     def names(self) -> list[str]:
@@ -55,33 +74,57 @@ class Pictures:
     def __getitem__(self, which: slice) -> npt.NDArray[np.uint8]:
         """The pictures of a slice without a step, decoded: uint8 (n, H, W, 3)."""
         start, stop, _ = which.indices(len(self))
-        cells = self._cells.slice(start, stop - start).to_pylist()
-        out = np.empty((len(cells), *self.shape[1:]), np.uint8)
+        return self._pixels(start, *decode(self._job([*self._encoded(start, stop)])))
 
-        def decode_into(position: int) -> None:
-            picture = self._decode(start + position, cells[position])
-            if picture.shape != out.shape[1:]:
-                here, first = (f"{shape[1]} x {shape[0]}" for shape in (picture.shape, out.shape[1:]))
+    def batches(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """All pictures in their order, decoded, uint8 (n, H, W, 3) at a time; many by several processes."""
+        total, done, begun = len(self), 0, time.monotonic()
+        jobs, said = self._jobs(), begun
+        first = list(islice(jobs, FEW_JOBS))
+        with closing(decode_all(chain(first, jobs), alone=len(first) < FEW_JOBS)) as decoded:
+            for answer in decoded:
+                yield (pixels := self._pixels(done, *answer))
+                done, now = done + len(pixels), time.monotonic()
+                if now - said > SAY_EVERY:
+                    said, rate = now, done / (now - begun)
+                    text = f"{done:,} of {total:,} pictures decoded, {rate:,.0f} a second"
+                    logger.info("%s: %s, %.0f s left", self._name, text, (total - done) / rate)
+
+    def _pixels(self, start: int, pixels: bytes, wrong: dict[int, str | tuple[int, int]]) -> npt.NDArray[np.uint8]:
+        """Of those from `start`; broken ones are noted. Raises DataError where one has another size."""
+        _, height, width, _ = self.shape
+        for place, what in wrong.items():
+            cell = self._cells[start + place].as_py()
+            path = cell.get("path") if isinstance(cell, dict) else cell
+            label = path if isinstance(path, str) else f"{self._name}: picture {start + place}"
+            if isinstance(what, tuple):
                 raise DataError(
-                    f"{self._name}: pictures differ in size (picture 0 is {first} pixels, picture {start + position} "
-                    f"is {here}): give one side for all with data.args.size="
+                    f"{self._name}: pictures differ in size ({label} is {what[0]} x {what[1]} pixels, not {width} x "
+                    f"{height}): give one side for all with data.args.size="
                 )
-            out[position] = picture
+            self.broken[start + place] = f"{label} {what}"
+        return np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
 
-        with ThreadPool(min(os.cpu_count() or 1, 16)) as pool:
-            # Shorter tasks would cost more in the pool than in the decoder.
-            pool.map(decode_into, range(len(out)), chunksize=64)
-        return out
+    def _jobs(self) -> Iterator[Job]:
+        cells, num_bytes, decoded = [], 0, 3 * self.shape[1] ** 2
+        for cell in self._encoded(0, len(self)):
+            num_bytes += max(decoded, file_at(cell)[1] if isinstance(cell, str) else len(cell or b""))
+            cells.append(cell)
+            if num_bytes >= JOB_BYTES:
+                yield self._job(cells)
+                cells, num_bytes = [], 0
+        if cells:
+            yield self._job(cells)
 
-    def _decode(self, index: int, cell: Any) -> npt.NDArray[np.uint8]:
-        if is_named := isinstance(cell, dict):
-            cell = cell.get("bytes") or cell.get("path")
-        if cell is None:
-            raise DataError(f"{self._name}: picture {index} is missing")
-        try:
-            if is_named and isinstance(cell, str):
-                self.files[cell] = file_at(cell)
-            with open_picture(io.BytesIO(cell) if isinstance(cell, bytes) else cell) as opened:
-                return np.asarray(upright_rgb(opened, self._size))
-        except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
-            raise DataError(f"{self._name}: picture {index} cannot be decoded: {error}") from error
+    def _job(self, cells: list[bytes | str | None]) -> Job:
+        return cells, self.shape[1], self._fit if self._size else None
+
+    def _encoded(self, start: int, stop: int) -> Iterator[bytes | str | None]:
+        """Pictures or their paths; files that cells of tables name are noted."""
+        for scalar in self._cells.slice(start, stop - start):
+            cell = scalar.as_py()
+            if isinstance(cell, dict):
+                cell = cell.get("bytes") or cell.get("path")
+                if isinstance(cell, str):
+                    self.files[cell] = file_at(cell)
+            yield cell

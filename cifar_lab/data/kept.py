@@ -58,5 +58,6 @@ def remove(kept: Kept) -> None:
             for name in FILES:
                 (kept.folder / name).unlink(missing_ok=True)
             kept.folder.rmdir()
+            kept.folder.with_name(f"{found['place']}.broken.txt").unlink(missing_ok=True)
     except Timeout as error:
         raise DataError(f"{kept.folder} is being filled by another process: remove it later") from error

@@ -50,8 +50,11 @@ def is_hidden(name: str) -> bool:
 
 
 def file_at(path: str | Path) -> File:
-    """The file, or what a link leads to."""
-    stat = os.stat(path)
+    """The file, or what a link leads to; numbers below zero where there is none to be seen."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return str(path), -1, -1
     return str(path), stat.st_size, stat.st_mtime_ns
 
 

@@ -139,12 +139,13 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 
 
 def to_raw(
-    table: Table, train: Table, *, images: str | None = None, labels: str | None = None, size: int | None = None
+    table: Table, train: Table, *, images: str | None = None, labels: str | None = None, **decoding: Any
 ) -> RawSplit:
     """`table` as a RawSplit whose classes are those of `train`; labels are matched by their names.
 
     The columns are those named, else the only one of pictures, and for labels the only ClassLabel, else one with a
-    usual name, else the only one of integers or text. Raises DataError for labels that are missing or new.
+    usual name, else the only one of integers or text. `decoding` is for Pictures. Raises DataError for labels that are
+    missing or new.
     """
     plain = [key for key in train.of_type("Value") if _can_be_label(train.features[key]["dtype"])]
     found = train.of_type("ClassLabel") or [key for key in plain if key in _LABEL_NAMES] or plain
@@ -165,7 +166,7 @@ def to_raw(
         )
     cells = table.column(one_of(table, table.of_type("Image"), images, "image_column"))
     return RawSplit(
-        Pictures(cells, table.name, size), np.array([indices[name] for name in names], np.int64), tuple(classes)
+        Pictures(cells, table.name, **decoding), np.array([indices[name] for name in names], np.int64), tuple(classes)
     )
 
 

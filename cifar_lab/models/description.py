@@ -22,6 +22,7 @@ class Description(Section, extra="ignore"):
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     image_size: PositiveInt
     source_size: PositiveInt | None = None
+    fit: Literal["crop", "pad", "squash"] = "crop"
     interpolation: Literal["bicubic", "bilinear"]
     mean: Annotated[tuple[float, ...], AfterValidator(per_channel)]
     std: Annotated[tuple[PositiveFloat, ...], AfterValidator(per_channel)]

@@ -47,7 +47,7 @@ def _write_timm(module: nn.Module, description: Description, folder: Path) -> No
         "std": description.std,
         "interpolation": description.interpolation,
         "crop_pct": 1.0,
-        "crop_mode": "center",
+        "crop_mode": {"crop": "center", "pad": "border", "squash": "squash"}[description.fit],
     }
     from timm.models import save_for_hf
 

@@ -62,7 +62,7 @@ def _other_set(saved: SavedModel, split: str | None, other: str) -> Set:
     if split is None and data.root and Path(data.root, "test").is_dir():
         split = "test"
     alone = {"train_split": split, "test_split": None} if split else {}
-    args = {"size": saved.description.source_size} | alone | data.args
+    args = {"size": saved.description.source_size, "fit": saved.description.fit} | alone | data.args
     loaded = load_images(data.name, args, root=data.root, max_gib=data.max_gib)
     images = loaded.test or loaded.train
     split = split or ("test" if loaded.test else data.args.get("train_split"))

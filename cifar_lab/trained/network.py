@@ -37,7 +37,8 @@ Pictures = Sequence[Image.Image] | Tensor
 class SavedNetwork(nn.Module):
     """A network in evaluation mode, in its run's precision, and how it is fed; the bare network is `module`.
 
-    `source_size`: side of the pictures that it was trained on, before they were resized to what it is fed.
+    `source_size`: side of the pictures that it was trained on, before they were resized to what it is fed; `fit`: how
+    pictures come to it.
     """
 
     def __init__(self, saved: SavedModel, device: torch.device) -> None:
@@ -45,7 +46,7 @@ class SavedNetwork(nn.Module):
         super().__init__()
         description, module = saved.description, load_module(saved).to(device)
         self.classes = description.classes
-        self.source_size = description.source_size or description.image_size
+        self.source_size, self.fit = description.source_size or description.image_size, description.fit
         self.preparation = Preparation(
             description.image_size, description.interpolation, description.mean, description.std
         )
@@ -57,10 +58,10 @@ class SavedNetwork(nn.Module):
     def prepare(self, pictures: Pictures) -> Tensor:
         """What is fed, float32 (n, 3, s, s) on the network's device, of PIL pictures or a uint8 batch (n, 3, h, w).
 
-        As in training but without augmentation: normalised, of PIL pictures the upright centre squares.
+        As in training but without augmentation: normalised, of PIL pictures upright squares.
         """
         if not isinstance(pictures, Tensor):
-            squares = [np.asarray(upright_rgb(picture, self.source_size)) for picture in pictures]
+            squares = [np.asarray(upright_rgb(picture, self.source_size, self.fit)) for picture in pictures]
             pictures = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
         if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[1] != 3:
             raise ValueError(f"a batch is uint8 (n, 3, h, w), not {pictures.dtype} {tuple(pictures.shape)}")
@@ -84,7 +85,7 @@ class SavedNetwork(nn.Module):
         """
         waiting = iter(paths)
         while chunk := list(islice(waiting, BATCH)):
-            files = read_pictures(chunk, self.source_size)
+            files = read_pictures(chunk, self.source_size, self.fit)
             good = [Image.fromarray(file.pixels) for file in files if file.pixels is not None]
             probabilities = self(self.prepare(good)).softmax(dim=1).cpu() if good else torch.empty(0, 1)
             ranked = iter(probabilities.sort(dim=1, descending=True, stable=True).indices[:, :top].tolist())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from safetensors.torch import save
 from torch import Tensor
 
+from cifar_lab.data.pictures import Fit
 from cifar_lab.files.atomic import replacing
 from cifar_lab.models.size import model_size
 from cifar_lab.runtime.device import peak_memory
@@ -94,6 +95,7 @@ def _description(session: Session) -> dict[str, Any]:
         "classes": list(session.splits.train.classes),
         "image_size": preparation.image_size,
         "source_size": session.splits.train.image_size,
+        "fit": fit if (fit := session.recipe.data.args.get("fit")) in get_args(Fit) else "crop",
         "interpolation": preparation.interpolation,
         "mean": list(preparation.mean),
         "std": list(preparation.std),

@@ -136,7 +136,7 @@ def test_tables_that_name_files(tmp_path: Path, first_greys: Callable[..., list[
     os.utime(file, ns=(0, then + 1))
     assert first_greys("root") == [13, 200]
     file.unlink()
-    with pytest.raises(DataError, match=r"picture 0 cannot be decoded: .*a/x\.bmp"):
+    with pytest.raises(DataError, match=r"a/x\.bmp cannot be read: No such file"):
         first_greys("root")
 
 

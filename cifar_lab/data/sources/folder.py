@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.data.arguments import Size, TestSplit, TrainSplit, ValSplit
+from cifar_lab.data.arguments import Fit, OnBroken, Size, TestSplit, TrainSplit, ValSplit
 from cifar_lab.data.on_disk import files_below, is_hidden
 from cifar_lab.data.pictures import picture_suffixes
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
@@ -23,9 +23,12 @@ def load(
     val_split: ValSplit = None,
     test_split: TestSplit = "test",
     size: Size = None,
+    fit: Fit = "crop",
+    on_broken: OnBroken = "error",
 ) -> RawSplit | None:
     """The pictures of `split`. Raises DataError."""
-    return read_split(split, tables(root, train_split), root, (train_split, val_split, test_split), size=size)
+    names, how = (train_split, val_split, test_split), {"size": size, "fit": fit, "on_broken": on_broken}
+    return read_split(split, tables(root, train_split), root, names, **how)
 
 
 def cache_key(*, root: str | None, **args: Any) -> str:

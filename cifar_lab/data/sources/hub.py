@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cifar_lab.data.arguments import ImageColumn, LabelColumn, Size, TestSplit, TrainSplit, ValSplit
+from cifar_lab.data.arguments import Fit, ImageColumn, LabelColumn, OnBroken, Size, TestSplit, TrainSplit, ValSplit
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.sources import folder
 from cifar_lab.data.tables import Tables, find_tables, key_of, read_split
@@ -28,6 +28,8 @@ def load(
     val_split: ValSplit = None,
     test_split: TestSplit = "test",
     size: Size = None,
+    fit: Fit = "crop",
+    on_broken: OnBroken = "error",
 ) -> RawSplit | None:
     """`split` of the data set `id`.
 
@@ -37,7 +39,8 @@ def load(
         return None  # without asking the hub
     tables = _tables(find(root, id=id), id, config, train_split)
     names = train_split, val_split, test_split
-    return read_split(split, tables, root or id, names, images=image_column, labels=label_column, size=size)
+    how = {"images": image_column, "labels": label_column, "size": size, "fit": fit, "on_broken": on_broken}
+    return read_split(split, tables, root or id, names, **how)
 
 
 def cache_key(*, root: str | None, **args: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cifar_lab.data.arguments import ImageColumn, LabelColumn, Size, TestSplit, TrainSplit, ValSplit
+from cifar_lab.data.arguments import Fit, ImageColumn, LabelColumn, OnBroken, Size, TestSplit, TrainSplit, ValSplit
 from cifar_lab.data.on_disk import file_at
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.tables import Table, Tables, find_tables, key_of, one_of, open_table, read_split
@@ -32,11 +32,14 @@ def load(
     val_split: ValSplit = None,
     test_split: TestSplit = "test",
     size: Size = None,
+    fit: Fit = "crop",
+    on_broken: OnBroken = "error",
 ) -> RawSplit | None:
     """The rows of `split`. Raises DataError for what is missing or ambiguous, naming the argument to set."""
     tables = _tables(root, split_column, image_column, folder)
     names = train_split, val_split, test_split
-    return read_split(split, tables, root, names, images=image_column, labels=label_column, size=size)
+    how = {"images": image_column, "labels": label_column, "size": size, "fit": fit, "on_broken": on_broken}
+    return read_split(split, tables, root, names, **how)
 
 
 def cache_key(*, root: str | None, **args: Any) -> str:
