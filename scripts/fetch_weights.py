@@ -21,19 +21,19 @@ import sys
 from pathlib import Path
 
 from cifar_lab.errors import UserError
-from cifar_lab.models.factory import ModelError, build_model, num_parameters
-from cifar_lab.models.families.timm_zoo import pretrained_file
+from cifar_lab.models.factory import ModelError, build_model, find_family, num_parameters
 from cifar_lab.planning.footprint import known_sizes
 from cifar_lab.recipe import Recipe, load_recipe
+from cifar_lab.recipe.plugins import ZOOS
 
 
 def fetch(recipe: Recipe) -> Path:
     """The recipe's published weights in the hub's cache, their sha256 verified. Raises ModelError."""
-    if recipe.model.name != "timm_zoo":
-        raise ModelError(f"model.name: {recipe.model.name} has no published weights; only timm_zoo has")
+    if recipe.model.name not in ZOOS:
+        raise ModelError(f"model.name: {recipe.model.name} has no published weights; only {' and '.join(ZOOS)} have")
     arch = recipe.model.args["arch"]
     try:
-        cached = pretrained_file(arch)
+        cached: Path = find_family(recipe.model.name).pretrained_file(arch)
     except ModelError as error:
         if error.__cause__ is None:
             raise

@@ -35,6 +35,7 @@ examples:
 Data, batch, precision and test-time augmentation are those of the run, unless you change them. So `--split test` gives
 the numbers of its summary.json. `val` are the training pictures that the run held out. A model.safetensors needs its
 model.json in the same folder; its data are cifar10 unless you name others.
+A run from somebody else can hold a model or a source in Python, which is run: read its *.py files first.
 """
 
 

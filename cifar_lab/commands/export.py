@@ -26,7 +26,7 @@ examples:
   cifar-lab export runs/demo/0-5e6f7a8b --format onnx --out demo-onnx
   cifar-lab export runs/vit_tiny/0-1a2b3c4d --format timm --push me/vit-tiny
 timm: model.safetensors, config.json, model card; only for models of the family timm_zoo.
-onnx: model.onnx (any batch size, normalisation inside), model card; for every model.
+onnx: model.onnx (any batch size, normalisation inside), model card; for every model, also one of a file of your own.
 Before the folder appears, the export is loaded and compared with the original. --push creates a private repository if
 there is none; it needs `hf auth login` or HF_TOKEN.
 """

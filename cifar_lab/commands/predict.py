@@ -33,6 +33,7 @@ A folder stands for all pictures in it and in its subfolders. Each picture is tu
 training (its centre, or by data.args.fit) and resized as there: first to the size of the data set's pictures (32 px for
 CIFAR-10), then to the input size of the model. An animation counts as its first frame. A file that is not a picture is
 named, the others are classified, and the exit status is 1.
+A run from somebody else can hold a model in Python, which is run: read its *.py files first, as you would a pickle.
 """
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from cifar_lab.data import cache
 from cifar_lab.data.raw import DataError, RawSplit
+from cifar_lab.data.sources import find_source
 from cifar_lab.files.cache import cache_root
 
 
@@ -117,11 +116,6 @@ def load_images(
     train, val, test = (_image_set(decoded, split) if split in decoded.meta else None for split in cache.SPLITS)
     assert train is not None
     return Splits(train, val, test, decoded.meta["train"])
-
-
-def find_source(name: str) -> ModuleType:
-    """The module of a source; recipes name only those that are there."""
-    return importlib.import_module(f"cifar_lab.data.sources.{name}")
 
 
 def _image_set(decoded: cache.Decoded, split: str) -> ImageSet:

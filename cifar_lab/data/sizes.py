@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 
+from cifar_lab.data.sources import find_source
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schema import Data
@@ -25,7 +25,7 @@ class DataSizes:
 def data_sizes(recipe: Recipe) -> DataSizes | None:
     """The sizes, None where only the data can tell. Raises UsageError."""
     data = recipe.data
-    info = importlib.import_module(f"cifar_lab.data.sources.{data.name}").info(**data.args)
+    info = find_source(data.name).info(**data.args)
     if info is None:
         return None
     num_train, num_val, num_test = shares(data, info.num_train, None, info.num_test)

@@ -1,7 +1,7 @@
 """What imports torch or W&B, in a program beside the doctor: one that hangs or crashes is a finding and not the end.
 
-As a program: a question as JSON on standard input, {"arch", "precision"} for the devices and the place of that timm
-architecture's weights, {"wandb"} for where W&B would send runs, or {"backend", "device", "rank", "world_size",
+As a program: a question as JSON on standard input, {"arch", "precision"} for the devices and the place of the weights
+of that family and architecture, {"wandb"} for where W&B would send runs, or {"backend", "device", "rank", "world_size",
 "address", "port", "serve"} for a real all-reduce between devices. It answers with JSON lines, one a step, so that what
 was found survives a crash.
 """
@@ -50,7 +50,7 @@ def main() -> int:
     return 0
 
 
-def _devices(arch: str | None, precision: str) -> Iterator[dict[str, Any]]:
+def _devices(arch: tuple[str, str] | None, precision: str) -> Iterator[dict[str, Any]]:
     """Versions, "cpu", "devices" or "cuda_error", and "weights" or "no_weights"; the last device may have ended it."""
     import torch
 
@@ -73,11 +73,10 @@ def _devices(arch: str | None, precision: str) -> Iterator[dict[str, Any]]:
         devices[-1] |= _about(device) | _step(device, precision)
     yield {"devices": devices}
     if arch:
-        from cifar_lab.models.factory import ModelError
-        from cifar_lab.models.families.timm_zoo import pretrained_file
+        from cifar_lab.models.factory import ModelError, find_family
 
         try:
-            yield {"weights": str(pretrained_file(arch, local_only=True))}
+            yield {"weights": str(find_family(arch[0]).pretrained_file(arch[1], local_only=True))}
         except ModelError as error:
             yield {"no_weights": str(error)}
 

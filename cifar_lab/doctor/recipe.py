@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.data import cache
-from cifar_lab.data.raw import DataError
 from cifar_lab.data.sizes import data_sizes
+from cifar_lab.data.sources import find_source
 from cifar_lab.doctor.check import Check, State
 from cifar_lab.errors import UsageError, UserError
 from cifar_lab.files.cache import cache_root
@@ -29,14 +28,14 @@ def data_check(recipe: Recipe | None) -> Check:
     """Where the data of the recipe, or CIFAR-10, would come from."""
     name, root, args = (recipe.data.name, recipe.data.root, recipe.data.args) if recipe else ("cifar10", None, {})
     try:
-        source = importlib.import_module(f"cifar_lab.data.sources.{name}")
+        source = find_source(name)
         key = source.cache_key(root=root, **args)
         place = source.find(root, **args) if hasattr(source, "find") else root
-    except (DataError, OSError) as error:
+    except (UserError, OSError) as error:
         return Check("data", "FAIL", str(error), "correct data.root or CIFAR_LAB_DATA")
     except ImportError as error:
         return Check("data", "FAIL", f"cannot be read: {error}", "scripts/setup")
-    identifier = f"uoft-cs/{name}" if name.startswith("cifar") else args.get("id")
+    identifier = f"uoft-cs/{name}" if name in ("cifar10", "cifar100") else args.get("id")
     if place is not None:
         return Check("data", "ok", f"{name} in {place}")
     if identifier is None:
@@ -70,7 +69,9 @@ def weights_check(recipe: Recipe, found: dict[str, Any]) -> Iterator[Check]:
         if "weights" in found:
             yield Check("weights", "ok", f"{arch} in {Path(found['weights']).parent}")
         elif "no_weights" not in found:
-            yield Check("weights", "FAIL", f"{arch}: {found.get('error', 'timm did not answer')}", "scripts/setup")
+            yield Check("weights", "FAIL", f"{arch}: {found.get('error', 'torch did not answer')}", "scripts/setup")
+        elif recipe.model.name == "torchvision_zoo":
+            yield Check("weights", "warning", f"{arch} will be fetched from download.pytorch.org, if that answers", fix)
         elif (problem := hub_problem()) is None:
             yield Check("weights", "ok", f"{arch} will be fetched from the hub")
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,7 +22,7 @@ def _normalises(layer: nn.Module) -> bool:
 
 
 def _drops(layer: nn.Module) -> bool:
-    """A rate above 0: `p` or `prob` of a layer that is called Drop..., or what any layer calls drop...: timm, torch."""
-    named = ("p", "prob") if "drop" in type(layer).__name__.lower() else ()
+    """A rate above 0: `p` or `prob` of a layer that drops by its name, or what any layer calls drop...: timm, torch."""
+    named = ("p", "prob") if re.search("drop|stochasticdepth", type(layer).__name__.lower()) else ()
     rates = [value for name, value in vars(layer).items() if "drop" in name.lower() or name in named]
     return any(isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0 for rate in rates)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.recipe.outside import settle
 from cifar_lab.recipe.section import PositiveFloat, PositiveInt, Section, per_channel
 
 DESCRIPTION = "model.json"
@@ -39,7 +40,8 @@ def read_description(folder: Path) -> Description:
     if not path.is_file():
         raise UsageError(f"{path} is missing: it says how the model is built; copy it there from the run")
     try:
-        return Description.model_validate_json(path.read_bytes())
+        found = Description.model_validate_json(path.read_bytes())
+        return found.model_copy(update={"name": settle(found.name, folder)})
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path} is damaged: {': '.join([*map(str, first['loc']), first['msg']])}") from None

@@ -14,6 +14,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.models import ModelError
 from cifar_lab.models.description import DESCRIPTION, read_description
 from cifar_lab.models.weights import load_weights, read_weights, weights_file
+from cifar_lab.recipe import outside
 from cifar_lab.recipe.schema import Model
 
 __all__ = ["ModelError", "build_meta", "build_model", "num_parameters", "own_normalisation"]
@@ -28,7 +29,7 @@ def build_model(model: Model, num_classes: int, image_size: int, *, seed: int, p
     `pretrained_ok=False` skips `pretrained` and `weights`, for a caller that loads a checkpoint next.
     Raises `ModelError` where the section cannot be built or its weights do not fit.
     """
-    family = _family(model)
+    family = find_family(model.name)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)
         if not pretrained_ok or not (model.pretrained or model.weights):
@@ -42,7 +43,7 @@ def build_model(model: Model, num_classes: int, image_size: int, *, seed: int, p
 def build_meta(model: Model, num_classes: int, image_size: int) -> nn.Module:
     """The network on the meta device: shapes and names, no memory and no weights."""
     with torch.device("meta"):
-        return _family(model).build(num_classes, image_size, **model.args)
+        return find_family(model.name).build(num_classes, image_size, **model.args)
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -56,7 +57,7 @@ def own_normalisation(model: Model) -> tuple[tuple[float, ...], tuple[float, ...
     That is the model.json beside `weights`, as a run has it, or timm's config.json, as an export has it, else the
     family for published weights. Raises UserError.
     """
-    family = _family(model)
+    family = find_family(model.name)
     if not (model.pretrained or model.weights):
         return None
     folder = weights_file(model.weights).parent if model.weights else None
@@ -75,8 +76,12 @@ def own_normalisation(model: Model) -> tuple[tuple[float, ...], tuple[float, ...
             return tuple(numbers["mean"]), tuple(numbers["std"]), str(config)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             logger.warning("initial weights: %s tells no normalisation", config)
-    return *family.normalisation(model.args["arch"]), f"the weights published of {model.args['arch']}"
+    mean, std, size = family.normalisation(model.args["arch"])
+    return mean, std, f"the weights published of {model.args['arch']}, which were trained at {size} px"
 
 
-def _family(model: Model) -> ModuleType:
-    return importlib.import_module(f"cifar_lab.models.families.{model.name}")
+def find_family(name: str) -> ModuleType:
+    """The module of a family; recipes name only those that are there. Raises RecipeError for a broken file."""
+    if outside.is_outside(name):
+        return outside.load(name)
+    return importlib.import_module(f"cifar_lab.models.families.{name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from cifar_lab.cli.table import table
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.sizes import DataSizes, data_sizes
+from cifar_lab.data.sources import find_source
 from cifar_lab.errors import UserError
 from cifar_lab.planning import kept_answer
 from cifar_lab.recipe import Recipe, experiment_id, load_recipe, origins
@@ -72,7 +72,7 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
 
 def _data_place(recipe: Recipe) -> str | None:
     """Where the pictures are, by the names of files; None of a source that does not say."""
-    source = importlib.import_module(f"cifar_lab.data.sources.{recipe.data.name}")
+    source = find_source(recipe.data.name)
     if not hasattr(source, "find"):
         return None
     try:

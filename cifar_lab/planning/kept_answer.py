@@ -17,6 +17,7 @@ from cifar_lab.data.sizes import DataSizes
 from cifar_lab.errors import UsageError, UserError
 from cifar_lab.files import atomic
 from cifar_lab.files.cache import cache_root
+from cifar_lab.recipe import outside
 from cifar_lab.recipe.schema import Model
 
 # What can be asked: a module of cifar_lab, and its function of a model and the rest of the content.
@@ -30,6 +31,7 @@ def ask(module: str, model: Model, sizes: DataSizes, *, measure: bool = True, **
     """
     described = model.model_dump(mode="json") | {"pretrained": False, "weights": None}
     content = {"model": described, "num_classes": sizes.num_classes, "image_size": sizes.image_size, **more}
+    content["folder"] = str(outside.place(model.name).parent)
     place = _place(module, content)
     with suppress(OSError, ValueError):
         known: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
@@ -66,8 +68,10 @@ def main() -> None:
     """The child: answer the question on standard input, in JSON on standard output."""
     module, content = sys.argv[1], json.load(sys.stdin)
     function = getattr(importlib.import_module(f"cifar_lab.{module}"), FUNCTIONS[module])
+    model = Model(**content.pop("model"))
     try:
-        print(json.dumps(asdict(function(Model(**content.pop("model")), **content))))
+        outside.settle(model.name, Path(content.pop("folder")))
+        print(json.dumps(asdict(function(model, **content))))
     except UserError as error:
         print(json.dumps({"error": str(error)}))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from cifar_lab.recipe import plugins
 from cifar_lab.recipe.errors import Problem, did_you_mean
 from cifar_lab.recipe.identity import defaults, flatten
+from cifar_lab.recipe.outside import is_outside
 from cifar_lab.recipe.schema import Recipe
 
 # A key has an effect only where another one has one of these values (None: any but 0 and false).
@@ -111,14 +112,16 @@ def references(recipe: Recipe) -> Iterator[Problem]:
     model, data = recipe.model, recipe.data
     yield from plugins.FAMILIES.problems(model.name, model.args)
     yield from plugins.SOURCES.problems(data.name, data.args)
-    family = plugins.FAMILIES.folder / f"{model.name}.py"
-    if model.pretrained and model.name in plugins.FAMILIES.names() and not plugins.defines(family, "pretrained_file"):
+    known = is_outside(model.name) or model.name in plugins.FAMILIES.names()
+    if model.pretrained and known and model.name not in plugins.ZOOS:
         yield Problem(
             ("model.pretrained", "model.name"),
             f"the family {model.name} has no published weights; set it to false, or use `model.name: timm_zoo`",
         )
-    if model.name == "timm_zoo" and isinstance(model.args.get("arch"), str):
-        problem = plugins.timm_problem(model.args["arch"])
+    if is_outside(model.name) and data.name != model.name and data.name[:-17] == model.name[:-17]:
+        yield Problem(("model.name", "data.name"), "are two files of one name, of which a run keeps both; rename one")
+    if model.name in plugins.ZOOS and isinstance(model.args.get("arch"), str):
+        problem = plugins.arch_problem(model.name, model.args["arch"])
         if problem:
             yield Problem(("model.args.arch",), problem)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from cifar_lab.recipe.outside import is_outside
 from cifar_lab.recipe.schema import SCHEMA_VERSION, Recipe, fields
 from cifar_lab.recipe.section import Section
 
@@ -49,8 +50,13 @@ def identity_fields(recipe: Recipe) -> dict[str, Any]:
     for key, value in flat.items():
         field = key if key in known else key[: key.index(".args.") + len(".args")]
         if not is_operational(known[field]) and key != "name" and (key != field or value != default[field]):
-            identity[key] = value
+            identity[key] = meaning(key, value)
     return identity
+
+
+def meaning(key: str, value: Any) -> Any:
+    """What of a value makes the experiment: of a file outside of the package its content, not what it is called."""
+    return value[-17:] if key in ("data.name", "model.name") and is_outside(value) else value
 
 
 def experiment_id(recipe: Recipe, version: int = SCHEMA_VERSION) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.recipe import outside
 from cifar_lab.recipe.checks import contradictions, missing_files, references
-from cifar_lab.recipe.errors import Problem
+from cifar_lab.recipe.errors import Problem, RecipeError
 from cifar_lab.recipe.identity import flatten
 from cifar_lab.recipe.schema import Recipe
-from cifar_lab.recipe.source import Source, mapping_source, read_source
+from cifar_lab.recipe.source import OVERRIDE, Source, mapping_source, read_source
 from cifar_lab.recipe.validate import validate
 
 
@@ -45,6 +46,7 @@ def origins(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, str]:
 def _check(source: Source, check_files: bool) -> Recipe:
     recipe, broken = validate(source)
     if recipe is not None:
+        recipe = _settled(recipe, source, broken)
         found = [*contradictions(recipe), *references(recipe), *(missing_files(recipe) if check_files else [])]
         for problem in found:
             if not _touches(problem, broken):
@@ -52,6 +54,20 @@ def _check(source: Source, check_files: bool) -> Recipe:
     source.raise_problems()
     assert recipe is not None
     return recipe
+
+
+def _settled(recipe: Recipe, source: Source, broken: set[str]) -> Recipe:
+    """With settled names: seen from the recipe's file, those of overrides and mappings from the working folder."""
+    changes = {}
+    for section in ("data", "model"):
+        part, key = getattr(recipe, section), f"{section}.name"
+        folder = Path() if source.lines.get(key, OVERRIDE) is OVERRIDE else Path(source.label).parent
+        try:
+            changes[section] = part.model_copy(update={"name": outside.settle(part.name, folder)})
+        except RecipeError as error:
+            source.report(Problem((key,), str(error)))
+            broken.add(key)
+    return recipe.model_copy(update=changes)
 
 
 def _touches(problem: Problem, broken: set[str]) -> bool:

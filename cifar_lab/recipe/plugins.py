@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from cifar_lab.recipe import outside
 from cifar_lab.recipe.errors import Problem, did_you_mean, grouped, said
 from cifar_lab.recipe.section import PositiveFloat, PositiveInt, Rate
 
@@ -22,7 +23,14 @@ _PACKAGE = Path(__file__).parents[1]
 _TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)}
 _TYPES |= {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union", "Sequence")}
 _TYPES |= {"PositiveInt": PositiveInt, "PositiveFloat": PositiveFloat, "Rate": Rate}
-_ENTRY_POINT = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
+ZOOS = ("timm_zoo", "torchvision_zoo")  # families of another package's architectures, each named by `arch`
+# An architecture, and torchvision's class of its weights.
+_ENTRY_POINTS = {
+    "timm": re.compile(r"^@register_model\s*\ndef (\w+)\(()", re.MULTILINE),
+    "torchvision": re.compile(
+        r"^@register_model\(\)\n(?:[@ )].*\n)*?def (\w+)\(\s*\*, weights: Optional\[(\w+)\]", re.MULTILINE
+    ),
+}
 _DEPRECATED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)\}\)", re.MULTILINE | re.DOTALL)
 
 
@@ -38,28 +46,37 @@ class Kind:
     folder: Path
     function: str
     supplied: frozenset[str]
+    others: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """The names a recipe may use: the public module files of the folder."""
         return sorted(path.stem for path in self.folder.glob("*.py") if not path.name.startswith("_"))
 
+    def file(self, name: str) -> Path:
+        """The file of a name, in the folder or outside of it."""
+        return outside.place(name) if outside.is_outside(name) else self.folder / f"{name}.py"
+
     def problems(self, name: str, args: dict[str, Any]) -> Iterator[Problem]:
         """An unknown name, and unknown, missing and wrong arguments."""
-        if name not in self.names():
-            hint = did_you_mean(name, self.names()) or f"; there are {', '.join(self.names())}"
+        if outside.is_outside(name) and not self.file(name).is_file():
+            return  # of a finished run; whoever loads it says so
+        if not outside.is_outside(name) and name not in self.names():
+            hint = did_you_mean(name, self.names()) or f"; there are {', '.join(self.names())}, or a file as ./mine.py"
             yield Problem((f"{self.section}.name",), f"there is no {self.words} `{name}`{hint}")
             return
         try:
+            found = _functions(self.file(name))
             arguments = self.arguments(name)
         except SyntaxError as error:
-            place = f"{self.folder / name}.py:{error.lineno}"
+            place = f"{self.file(name)}:{error.lineno}"
             yield Problem((f"{self.section}.name",), f"{place}: {error.msg}; correct that file")
             return
-        if arguments is None:
-            message = f"{self.folder / name}.py has no function `{self.function}`, so it is not a {self.words}"
+        lacks = [function for function in (self.function, *self.others) if function not in found]
+        if arguments is None or lacks:
+            message = f"{self.file(name)} has no function `{lacks[0]}`, so it is not a {self.words}"
             yield Problem((f"{self.section}.name",), message)
             return
-        for argument, message in _argument_problems(name, arguments, self.supplied, args):
+        for argument, message in _argument_problems(name.partition("#")[0], arguments, self.supplied, args):
             yield Problem((f"{self.section}.args.{argument}",), message)
 
     def arguments(self, name: str) -> type[BaseModel] | None:
@@ -67,7 +84,7 @@ class Kind:
 
         Each field has its default, and as description the one of `Annotated[..., Field(description=...)]`.
         """
-        path = self.folder / f"{name}.py"
+        path = self.file(name)
         module = ast.parse(path.read_bytes(), filename=str(path))
         definition = next((n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == self.function), None)
         if definition is None:
@@ -88,14 +105,16 @@ class Kind:
 
 
 FAMILIES = Kind(
-    "model", "model family", _PACKAGE / "models" / "families", "build", frozenset({"num_classes", "image_size"})
+    "model", "model family", _PACKAGE / "models/families", "build", frozenset({"num_classes", "image_size"})
 )
-SOURCES = Kind("data", "data source", _PACKAGE / "data" / "sources", "load", frozenset({"split", "root"}))
+SOURCES = Kind(
+    "data", "data source", _PACKAGE / "data/sources", "load", frozenset({"split", "root"}), ("cache_key", "info")
+)
 
 
-def defines(path: Path, function: str) -> bool:
-    """Whether a file has a top-level function of that name."""
-    return re.search(rf"^def {function}\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+def _functions(path: Path) -> set[str]:
+    """The functions of a file."""
+    return {node.name for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.FunctionDef)}
 
 
 def _default(node: ast.expr | None) -> Any:
@@ -166,17 +185,21 @@ def _argument_problems(
                 yield key, said(details)
 
 
-def timm_problem(arch: str) -> str | None:
-    """What is wrong with a name such as `vit_tiny_patch16_224.augreg_in21k`, or None."""
-    texts, names = _timm()
+def arch_problem(family: str, arch: str) -> str | None:
+    """What is wrong with a name such as `vit_tiny_patch16_224.augreg_in21k` in a family of ZOOS, or None."""
+    package = family.removesuffix("_zoo")
+    texts, names = _published(package)
     if not texts:
-        return "timm is not installed; pip install timm"
+        return f"{package} is not installed; pip install {package}"
     name, _, tag = arch.partition(".")
     if name not in names:
         renamed = "".join(block for text in texts for block in _DEPRECATED.findall(text))
-        return None if f"'{arch}'" in renamed else f"timm has no architecture `{name}`{did_you_mean(name, names)}"
+        return None if f"'{arch}'" in renamed else f"{package} has no architecture `{name}`{did_you_mean(name, names)}"
     if tag:
-        tags = {found for text in texts for found in re.findall(rf"""['"]{name}\.(\w+)['"]""", text)}
+        members = rf"^class {names[name]}\(WeightsEnum\):\n((?:    .*\n|\n)*)"
+        blocks = [b for text in texts for b in re.findall(members, text, re.MULTILINE)] if names[name] else texts
+        word = r"^    (\w+) = " if names[name] else rf"""['"]{name}\.(\w+)['"]"""
+        tags = {found for block in blocks for found in re.findall(word, block, re.MULTILINE)}
         if tags and tag not in tags:  # a few tags are put together by code: timm itself has the last word on those
             known = ", ".join(sorted(tags))
             return f"`{name}` has no weights tagged `{tag}`{did_you_mean(tag, tags) or f'; published: {known}'}"
@@ -184,9 +207,9 @@ def timm_problem(arch: str) -> str | None:
 
 
 @cache
-def _timm() -> tuple[list[str], set[str]]:
-    """timm's files of models, and the names of architectures in them: importing it would take seconds."""
-    spec = importlib.util.find_spec("timm")
+def _published(package: str) -> tuple[list[str], dict[str, str]]:
+    """A package's files of models, and the architectures in them: importing it would take seconds."""
+    spec = importlib.util.find_spec(package)
     folder = Path(spec.origin).parent / "models" if spec and spec.origin else None
     texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")] if folder else []
-    return texts, {found for text in texts for found in _ENTRY_POINT.findall(text)}
+    return texts, {name: weights for text in texts for name, weights in _ENTRY_POINTS[package].findall(text)}

@@ -37,7 +37,7 @@ TestTimeAugmentation = bool | Literal["translate"]
 class Data(Section):
     """Which pictures, how many, and at what size."""
 
-    name: str = identity("cifar10", "Source: a file of cifar_lab/data/sources.")
+    name: str = identity("cifar10", "Source: a file of cifar_lab/data/sources, or your own as ./mine.py.")
     args: dict[str, Any] = identity({}, "Keyword arguments of that source.")
     root: str | None = operational(None, "Folder or archive of the data; null: $CIFAR_LAB_DATA, ./data, the hub.")
     val_size: NonNegativeInt | InnerFraction = identity(
@@ -63,9 +63,11 @@ class Data(Section):
 class Model(Section):
     """Which network and which initial weights."""
 
-    name: str = identity(..., "Family: a file of cifar_lab/models/families.")
+    name: str = identity(..., "Family: a file of cifar_lab/models/families, or your own as ./mine.py.")
     args: dict[str, Any] = identity({}, "Keyword arguments of that family's `build`.")
-    pretrained: bool = identity(False, "Start from timm's published weights (needs network or timm's cache).")
+    pretrained: bool = identity(
+        False, "Start from published weights of timm or torchvision (needs network or their cache)."
+    )
     weights: str | None = identity(None, "Start from a local .safetensors file or a run directory.")
 
 

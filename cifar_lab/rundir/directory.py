@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from cifar_lab.errors import UsageError
 from cifar_lab.files import atomic
 from cifar_lab.files.jsonl import parse_object
-from cifar_lab.recipe import Recipe, load_recipe, to_yaml
+from cifar_lab.recipe import Recipe, load_recipe, outside, to_yaml
 from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.rundir.placement import check_identity, default_path, find_run
 
@@ -70,9 +70,12 @@ class RunDir:
         return run
 
     def create(self, recipe: Recipe) -> None:
-        """Make the directory and write recipe.yaml, resolved, with the operational fields of this start."""
+        """Make the directory; write recipe.yaml, resolved, with this start's operational fields, and files it names."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for name in filter(outside.is_outside, (recipe.data.name, recipe.model.name)):
+                with atomic.replacing(self.path / outside.place(name).name) as path:
+                    path.write_bytes(outside.content(name))
             atomic.write_text(self.path / "recipe.yaml", to_yaml(recipe))
         except OSError as error:
             raise UsageError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe, RecipeError, experiment_id, identity_fields, load_recipe
-from cifar_lab.recipe.identity import flatten
+from cifar_lab.recipe.identity import flatten, meaning
 
 # What a directory named by --run-dir may hold before its first recipe.yaml (logs of the launcher, say).
 EXPECTED_BEFORE_START = re.compile(
@@ -68,7 +68,7 @@ def _foreign_files(path: Path) -> list[str]:
 
 def _differences(stored: Recipe, recipe: Recipe) -> list[str]:
     """One line for each identity field, and the name, in which two recipes differ."""
-    there, here = flatten(stored), flatten(recipe)
+    there, here = ({k: meaning(k, v) for k, v in flatten(side).items()} for side in (stored, recipe))
     keys = dict.fromkeys(["name", *identity_fields(stored), *identity_fields(recipe)])
     return [
         f"{key}: {there.get(key)!r} there, {here.get(key)!r} here" for key in keys if there.get(key) != here.get(key)

@@ -25,8 +25,9 @@ def to_timm(saved: SavedModel, folder: Path) -> str:
     """Fill `folder` with what timm and the hub load; what was checked, in a line. Raises UserError."""
     if saved.description.name != "timm_zoo":
         raise UsageError(
-            f"{saved.path} is a {saved.description.name} of our own, which timm does not know: use --format onnx, or "
-            "pass on model.safetensors with model.json, which `cifar-lab evaluate` and `cifar-lab predict` read"
+            f"{saved.path} is a {saved.description.name}, which timm does not know: use --format onnx, or pass on "
+            "model.safetensors with model.json (and the model's own file), which `cifar-lab evaluate` and `cifar-lab "
+            "predict` read"
         )
     import timm  # here, since ONNX files need none
 

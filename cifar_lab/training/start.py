@@ -13,15 +13,17 @@ from pathlib import Path
 import torch
 
 from cifar_lab.data.index_log import IndexLog
+from cifar_lab.data.sources import find_source
 from cifar_lab.data.stream import Stream
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.models.factory import find_family
 from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule, layout, mixes
 from cifar_lab.rundir.attempt import Attempt, claim, read_attempt
 from cifar_lab.rundir.directory import Outcome, RunDir, State
 from cifar_lab.rundir.heartbeat import Heartbeat
-from cifar_lab.rundir.placement import Place
+from cifar_lab.rundir.placement import Place, check_identity
 from cifar_lab.runtime import host
 from cifar_lab.runtime.signals import StopFlag
 from cifar_lab.runtime.world import World, is_lost_peer
@@ -51,9 +53,13 @@ def start(world: World, recipe: Recipe, flag: StopFlag, place: Place) -> Outcome
         if world.is_main:
             print(f"{run_dir.path} is completed already; --fresh starts a new run", file=sys.stderr)
         return Outcome(run_dir, completed=True)
+    # Before a directory is made for what cannot be imported.
+    world.everyone(lambda: (find_source(recipe.data.name), find_family(recipe.model.name)))
     attempt = world.from_main(lambda: _claim(run_dir, recipe))
     try:
         _check_shared(world, run_dir, attempt)
+        # Every machine must have read the same recipe, and the same files that it names.
+        world.everyone(lambda: check_identity(run_dir.path, recipe, named=False))
         with Heartbeat(run_dir.path, world.rank, attempt.number) as heartbeat:
             return _train(recipe, world, Presence(run_dir, attempt, heartbeat, flag, place.accept_micro_batch))
     finally:

@@ -65,6 +65,6 @@ def test_arguments_behind_keyword_passing_subclasses_are_found():
 
 
 def test_normalisation_is_that_of_the_published_weights():
-    assert timm_zoo.normalisation("vit_tiny_patch16_224") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    mean, _ = timm_zoo.normalisation("resnet18")
+    assert timm_zoo.normalisation("vit_tiny_patch16_224") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 224)
+    mean, _, _ = timm_zoo.normalisation("resnet18")
     assert mean == (0.485, 0.456, 0.406)

@@ -107,7 +107,7 @@ BAD_LINES = [
     (11, "  name: resnets", "11: model.name", "there is no model family `resnets` (did you mean `resnet`?)"),
     (11, "  name: ../resnet", "11: model.name", "there is no model family `../resnet`"),
     (11, "  name: _residual", "11: model.name", "there is no model family `_residual`"),
-    (4, "  name: cifar100", "4: data.name", "there is no data source `cifar100` (did you mean `cifar10`?)"),
+    (4, "  name: cifar11", "4: data.name", "there is no data source `cifar11` (did you mean `cifar10"),
     (4, "  name: imagenet", "4: data.name", "there are cifar10"),
     (13, "    dept: 18", "13: model.args.dept", "`resnet` has no such argument (did you mean `depth`?)"),
     (13, "    heads: 3", "13: model.args.heads", "no such argument; its arguments: depth, width"),

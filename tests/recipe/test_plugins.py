@@ -22,7 +22,7 @@ def build(num_classes: int, image_size: int, *, size: "int", rate: float = 0.0, 
           many: list[float] = [], unknown: a_module_that_does_not_exist.Thing = None):
     ...
 """
-SOURCE = "def load(split: str, *, root: str | None, **args): ..."
+SOURCE = "def load(split: str, *, root: str | None, **args): ...\ndef cache_key(**args): ...\ndef info(**args): ..."
 RECIPE = """\
 name: sample
 data: {name: own, args: {anything: 1}}

@@ -98,7 +98,7 @@ def test_weights_of_a_run_bring_its_own(tmp_path, caplog):
     shutil.copy(source / "model.safetensors", alone)
     with caplog.at_level(logging.INFO, "cifar_lab"):
         assert prepared(timm(alone)) == IMAGENET
-    assert "of the weights published of test_efficientnet (data.mean" in caplog.text
+    assert "of the weights published of test_efficientnet, which were trained at 160 px (data.mean" in caplog.text
     shutil.copy(source / "model.json", tmp_path)
     assert prepared(timm(alone)) == own
     (tmp_path / "model.json").write_text("{}")

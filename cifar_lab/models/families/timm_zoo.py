@@ -83,10 +83,10 @@ def pretrained_file(arch: str, *, local_only: bool = False) -> Path:
         ) from error
 
 
-def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, a channel each on the 0..1 scale, that the published weights were trained with."""
+def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...], int]:
+    """Mean and std, a channel each on the 0..1 scale, and side in pixels, that published weights were trained with."""
     cfg = _published(arch)
-    return tuple(cfg.mean), tuple(cfg.std)
+    return tuple(cfg.mean), tuple(cfg.std), cfg.input_size[-1]
 
 
 def _published(arch: str) -> PretrainedCfg:

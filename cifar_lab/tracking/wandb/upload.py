@@ -104,7 +104,7 @@ def _send_weights(run: wandb.Run, run_dir: RunDir) -> None:
         metadata={"recipe": recipe.model_dump(mode="json"), "summary": run_dir.summary(), "run": folder.name},
     )
     try:
-        for name in ("model.safetensors", "model.json", "recipe.yaml"):
+        for name in ("model.safetensors", "model.json", "recipe.yaml", *(path.name for path in folder.glob("*.py"))):
             artifact.add_file(str(folder / name), policy="immutable", skip_cache=True)
         run.log_artifact(artifact, aliases=["latest", "final", f"seed-{recipe.seed}", folder.name]).wait()
     except ValueError as error:  # what the server said
