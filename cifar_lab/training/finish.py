@@ -48,29 +48,22 @@ def _write(session: Session, result: Evaluation | None, weights: dict[str, Tenso
         path.write_bytes(save(weights))  # `save_file` makes a file for its owner alone, and hides a full disk
     with replacing(run_dir.path / "model.json") as path:
         path.write_text(json.dumps(_description(session), indent=2) + "\n", encoding="utf-8")
-    if result is not None:
-        _write_result(session, result)
+    if (test := session.splits.test) and result and (found := result.predictions):
+        if not any(line["split"] == "test" for line in run_dir.metrics()):  # else an earlier end was cut off after it
+            step, epoch = session.state.step, session.schedule.epoch_at(session.state.step)
+            session.tracker.log("test", step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
+        arrays = {name: tensor.numpy() for name, tensor in vars(found).items()}
+        arrays |= {name: arrays[name].astype(np.int16) for name in ("labels", "predictions")}
+        with replacing(run_dir.path / "predictions.npz") as path:
+            np.savez_compressed(path, **arrays)
+        with replacing(run_dir.path / "mistakes.png") as path:
+            draw_mistakes(path, test, found)
+        with replacing(run_dir.path / "mistakes.csv") as path:
+            write_mistakes(path, test, found)
     # The files above take memory too, a copy of the weights among it.
     run_dir.write_summary(_summary(session, result, max(*peaks, peak_memory(session.world.device))))
     write_status(session, "completed")
     session.progress.message(f"test {result}" if result else "no test split (data.test_size is 0)")
-
-
-def _write_result(session: Session, result: Evaluation) -> None:
-    """Of the test split: a line of metrics, predictions and mistakes."""
-    run_dir, test, found = session.run_dir, session.splits.test, result.predictions
-    assert test is not None and found is not None
-    if not any(line["split"] == "test" for line in run_dir.metrics()):  # else an earlier end was cut off after it
-        step, epoch = session.state.step, session.schedule.epoch_at(session.state.step)
-        session.tracker.log("test", step, epoch, loss=result.loss, accuracy=result.accuracy, count=result.count)
-    arrays = {name: tensor.numpy() for name, tensor in vars(found).items()}
-    arrays |= {name: arrays[name].astype(np.int16) for name in ("labels", "predictions")}
-    with replacing(run_dir.path / "predictions.npz") as path:
-        np.savez_compressed(path, **arrays)
-    with replacing(run_dir.path / "mistakes.png") as path:
-        draw_mistakes(path, test, found)
-    with replacing(run_dir.path / "mistakes.csv") as path:
-        write_mistakes(path, test, found)
 
 
 def _final_weights(session: Session) -> dict[str, Tensor]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
-import statistics
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,9 +19,6 @@ from cifar_lab.runtime.engine import Health
 from cifar_lab.runtime.vote import Save
 from cifar_lab.training.evaluation import Evaluation, evaluate
 from cifar_lab.training.session import Session
-
-SPIKE = 3.0
-SPIKE_WINDOW = 20
 
 
 class NonFiniteError(UserError, ArithmeticError):
@@ -61,7 +55,6 @@ def fit(session: Session) -> bool:
     seed, micro_batches = session.recipe.seed, session.schedule.micro_batches(session.world.rank)
     share = schedule.micro_batch / schedule.global_batch
     losses: list[Tensor] = []  # of micro-batches, on the device, since the last look
-    logged: deque[float] = deque(maxlen=SPIKE_WINDOW)
     if _owes_validation(session) and not validate(session):
         return stop(session)
     clock = Clock()
@@ -89,7 +82,7 @@ def fit(session: Session) -> bool:
             total = functools.reduce(lambda total, loss: total + share * loss, values, session.state.loss_sum)
             session.state = replace(session.state, skipped=health.skipped, loss_sum=total)
             if logging_due:
-                _log_training(session, health, clock, logged)
+                _log_training(session, health, clock)
             with clock.stopped():
                 if validating and not stopping:
                     stopping = not validate(session)
@@ -197,18 +190,11 @@ def _check(session: Session, health: Health) -> None:
     )
 
 
-def _log_training(session: Session, health: Health, clock: Clock, logged: deque[float]) -> None:
+def _log_training(session: Session, health: Health, clock: Clock) -> None:
     """Write the train line for the steps since the last one; resets the running sums of the state."""
     state, schedule = session.state, session.schedule
     seconds, steps = clock.lap()
     loss, epoch = state.loss_sum / state.loss_steps, schedule.epoch_at(state.step)
-    if len(logged) == SPIKE_WINDOW and loss > SPIKE * statistics.median(logged):
-        session.progress.message(
-            f"step {state.step}: the loss {loss:.4g} is more than {SPIKE:g} times the recent median "
-            f"{statistics.median(logged):.4g}"
-        )
-    if math.isfinite(loss):  # not the line of a skipped step
-        logged.append(loss)
     values = {
         "loss": loss,
         "lr": schedule.lr_at(state.step - 1),

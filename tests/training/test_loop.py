@@ -100,17 +100,6 @@ def test_resumed_after_a_skipped_step_and_right_before_one_is_bit_identical(tmp_
     assert counted == [{whole.state.step - 2}] * 2
 
 
-def test_a_jump_of_the_loss_is_told(tmp_path, capsys):
-    session = opened(small(train__epochs=2), tmp_path / "run")
-    forward_backward = session.engine.forward_backward
-    session.engine.forward_backward = lambda *a, **k: (
-        forward_backward(*a, **k) * (10 if session.state.step == 30 else 1)
-    )
-    assert fit(session)
-    session.close()
-    assert capsys.readouterr().err.count("more than 3 times the recent median") == 1
-
-
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_no_host_synchronisation_between_log_lines(tmp_path, precision):
     """Reading a value from a device waits for it; the loop may do so at log lines only."""
