@@ -50,7 +50,7 @@ def cache_key(num: int, root: str | None) -> str:
     return f"{place}\n{stamp([file_at(place)] if place.is_file() else below)}"
 
 
-def find(num: int, root: str | None) -> Path | None:
+def find(num: int, root: str | None, **args: object) -> Path | None:
     """Folder or archive at `root`, $CIFAR_LAB_DATA or ./data; None: only the hub is left.
 
     A place that was named by the user must hold the data, else DataError; ./data may hold anything.

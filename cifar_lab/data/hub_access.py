@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.data.on_disk import File, files_below
 from cifar_lab.data.raw import DataError
 from cifar_lab.data.tables import Table, Tables
 
@@ -37,25 +35,24 @@ def saved_splits(folder: Path) -> Tables:
     import datasets
 
     try:
-        files = list(files_below(folder, (".arrow", ".json")))
-        return _tables(str(folder), datasets.load_from_disk(str(folder)), files)
+        return _tables(str(folder), datasets.load_from_disk(str(folder)))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} cannot be read ({error}): write it again with save_to_disk") from error
 
 
-def _tables(name: str, loaded: Any, files: Sequence[File] = ()) -> Tables:
+def _tables(name: str, loaded: Any) -> Tables:
     """The tables of a `DatasetDict`, or of one `Dataset` under the name of its split."""
     import datasets
     import pyarrow.dataset as pads
 
     if isinstance(loaded, datasets.Dataset):
         loaded = {str(loaded.split or "train"): loaded}
-
-    def table(split: str, dataset: Any) -> Table:
-        data = pads.dataset(dataset.with_format("arrow")[:])
-        return Table(f"{name} ({split})", dataset.features.to_dict(), data, files)
-
-    return {str(split): partial(table, split, dataset) for split, dataset in loaded.items()}
+    return {
+        str(split): partial(
+            Table, f"{name} ({split})", dataset.features.to_dict(), pads.dataset(dataset.with_format("arrow")[:])
+        )
+        for split, dataset in loaded.items()
+    }
 
 
 def hub_is_reachable(timeout: float = 4.0) -> bool:

@@ -47,10 +47,10 @@ class Table:
         except (OSError, ValueError) as error:
             raise DataError(f"{self.name}: column {key!r} cannot be read ({error}): fetch it again") from error
 
-    def names_of(self, key: str) -> list[Any] | None:
+    def names_of(self, key: str) -> list[str] | None:
         """What the integers of a ClassLabel mean."""
         names = self.features[key].get("names")
-        return None if names is None else [*map(_label, names)]
+        return names and [unicodedata.normalize("NFC", name) for name in names]
 
     def of_type(self, kind: str) -> list[str]:
         """The columns of a type of `datasets`."""
@@ -121,7 +121,10 @@ def read_split(split: str, tables: Tables, place: object, names: Sequence[str | 
     if split == "train" and (others := sorted(set(tables) - set(given))):
         logger.info("%s: not used: %s (data.args.val_split and test_split name splits)", place, ", ".join(others))
     train, wanted = (tables.get(names[SPLITS.index(key)] or "") for key in ("train", split))
-    return None if wanted is None or train is None else to_raw(wanted(), train(), **how)
+    if wanted is None or train is None:
+        return None
+    opened = train()
+    return to_raw(opened if wanted is train else wanted(), opened, **how)
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:

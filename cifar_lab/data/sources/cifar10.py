@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from cifar_lab.data import cifar
 from cifar_lab.data.raw import RawSplit, SourceInfo
+
+find = partial(cifar.find, 10)
 
 
 def load(split: str, *, root: str | None) -> RawSplit | None:
@@ -21,8 +23,3 @@ def cache_key(*, root: str | None) -> str:
 def info() -> SourceInfo:
     """The sizes of the published data set."""
     return SourceInfo(num_train=50_000, num_test=10_000, num_classes=10, image_size=32)
-
-
-def find(root: str | None) -> Path | None:
-    """Where the files are, None: on the hub. Raises DataError."""
-    return cifar.find(10, root)

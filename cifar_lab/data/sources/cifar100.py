@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from cifar_lab.data import cifar
 from cifar_lab.data.raw import RawSplit, SourceInfo
+
+find = partial(cifar.find, 100)
 
 
 def load(
@@ -29,8 +31,3 @@ def cache_key(*, root: str | None, labels: str = "fine") -> str:
 def info(*, labels: str = "fine") -> SourceInfo:
     """The sizes of the published data set."""
     return SourceInfo(50_000, 10_000, 100 if labels == "fine" else 20, image_size=32)
-
-
-def find(root: str | None, **args: object) -> Path | None:
-    """Where the files are, None: on the hub. Raises DataError."""
-    return cifar.find(100, root)

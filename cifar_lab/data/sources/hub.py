@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from cifar_lab.data.arguments import Fit, ImageColumn, LabelColumn, OnBroken, Size, TestSplit, TrainSplit, ValSplit
+from cifar_lab.data.on_disk import files_below, stamp
 from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
 from cifar_lab.data.sources import folder
 from cifar_lab.data.tables import Tables, find_tables, key_of, read_split
@@ -46,8 +47,13 @@ def load(
 def cache_key(*, root: str | None, **args: Any) -> str:
     """Place and arguments, with the stamp of what is read of a folder; a change on the hub itself is not seen."""
     place = find(root, **args)
-    tables = _tables(place, args["id"], args.get("config"), args.get("train_split", "train")) if place else {}
-    return key_of(place.resolve() if place else "hub", tables, args)
+    if place is None:
+        return key_of("hub", {}, args)
+    if _is_saved(place):  # without importing `datasets`
+        return key_of(place.resolve(), {}, args) + stamp(files_below(place, (".arrow", ".json")))
+    return key_of(
+        place.resolve(), _tables(place, args["id"], args.get("config"), args.get("train_split", "train")), args
+    )
 
 
 def info(**args: object) -> SourceInfo | None:
@@ -63,6 +69,10 @@ def find(root: str | None, *, id: str, **args: object) -> Path | None:
     return place if place.is_dir() else None
 
 
+def _is_saved(place: Path) -> bool:
+    return (place / "dataset_dict.json").is_file() or (place / "state.json").is_file()
+
+
 def _tables(place: Path | None, id: str, config: str | None, train_split: str) -> Tables:
     from cifar_lab.data.hub_access import hub_splits, saved_splits
 
@@ -71,6 +81,6 @@ def _tables(place: Path | None, id: str, config: str | None, train_split: str) -
             return hub_splits(id, config)
         except DataError as error:
             raise DataError(f"{error}. Check data.args.id and data.args.config, or set data.root to a copy") from error
-    if (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
+    if _is_saved(place):
         return saved_splits(place)
     return find_tables(place, config) or folder.tables(str(place), train_split)

@@ -54,6 +54,8 @@ def info(**args: object) -> SourceInfo | None:
 
 
 def _tables(root: str | None, split_column: str | None, image_column: str | None, folder: str | None) -> Tables:
+    import pyarrow.dataset as pads
+
     place = Path(root or "").expanduser().absolute()
     tables: Tables = {}
     if place.is_file():
@@ -67,14 +69,9 @@ def _tables(root: str | None, split_column: str | None, image_column: str | None
     if split_column:
         whole = next(iter(tables.values()))()
         key = one_of(whole, (), split_column, "split_column")
-        tables = {str(name): partial(_rows, whole, key, name) for name in whole.column(key).unique().to_pylist()}
+        rows = {value: whole.data.filter(pads.field(key) == value) for value in whole.column(key).unique().to_pylist()}
+        tables = {str(value): partial(replace, whole, name=f"{root} ({value})", data=rows[value]) for value in rows}
     return {name: partial(_with_files, table, image_column, folder) for name, table in tables.items()}
-
-
-def _rows(table: Table, key: str, value: Any) -> Table:
-    import pyarrow.dataset as pads
-
-    return replace(table, name=f"{table.name} ({value})", data=table.data.filter(pads.field(key) == value))
 
 
 def _with_files(opened: Callable[[], Table], column: str | None, folder: str | None) -> Table:
