@@ -89,10 +89,12 @@ def open_table(name: str, files: Sequence[File]) -> Table:
     try:
         if paths[0].lower().endswith(".csv"):
             data = pads.dataset(pa.concat_tables(map(read_csv, paths), promote_options="permissive"))
+            if any(pa.types.is_binary(kind) for kind in data.schema.types):
+                raise ValueError("it is not UTF-8")
         else:
             data = pads.dataset(paths, format="parquet")
     except (OSError, ValueError) as error:
-        raise DataError(f"{name} is not readable ({error}): fetch it again") from error
+        raise DataError(f"{name} is not readable ({error}): correct it, or fetch it again") from error
     return Table(name, _features(data.schema), data, files)
 
 

@@ -167,6 +167,27 @@ def test_a_root_that_is_no_table(root: Path, name: str | None, said: str) -> Non
         table.cache_key(root=name and name.format(root))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,label\n0.png,Ä\n".encode("latin-1"), r"not readable \(it is not UTF-8\): correct it"),
+        (b"file;label\n0.png;a\n", r"which column\? none is evident among file;label"),
+        (b"file,label\n0.png,a,b\n", r"not readable \(CSV parse error: Expected 2 columns, got 3"),
+        (b"", "Empty CSV file"),
+        (b"file,label\n", r"which column\? none is evident among file, label"),
+    ],
+)
+def test_a_csv_file_that_is_another_kind_of_text(root: Path, text: bytes, said: str) -> None:
+    (root / "all.csv").write_bytes(text)
+    with pytest.raises(DataError, match=said):
+        loaded(root / "all.csv")
+
+
+def test_a_csv_file_of_a_spreadsheet(root: Path) -> None:
+    (root / "all.csv").write_bytes('\ufefffile,label\r\n0.png,"a, b"\r\n1.png,c\r\n'.encode())
+    assert loaded(root / "all.csv").train.classes == ("a, b", "c")
+
+
 def test_the_key_follows_the_table_and_its_pictures(root: Path) -> None:
     file = write(root / "all.csv", "file,label\n0.png,a\n1.png,b\n")
     seen = [table.cache_key(root=str(file))]
