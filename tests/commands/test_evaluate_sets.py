@@ -107,6 +107,19 @@ def test_pictures_of_another_size_are_brought_to_the_run_s(run, measured, tmp_pa
     assert found["loss"] == pytest.approx(own["loss"], abs=0.2)
 
 
+def test_pictures_that_are_no_squares_are_fitted_as_the_run_s_were(run, measured, tmp_path):
+    """Of a run with `fit: pad`, pictures with what padding adds cut off are what they were."""
+    description = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps(description | {"fit": "pad"}))
+    whole, cut = class_folders(tmp_path / "whole"), class_folders(tmp_path / "cut")
+    for file in whole.rglob("*.png"):
+        pixels = np.asarray(Image.open(file)).copy()
+        pixels[:4], pixels[12:] = 0, 0
+        Image.fromarray(pixels).save(file)
+        Image.fromarray(pixels[4:12]).save(cut / file.relative_to(whole))
+    assert measured(run, "--data", cut)["loss"] == measured(run, "--data", whole)["loss"]
+
+
 def test_a_table_of_paths_and_labels(run, measured, tmp_path):
     class_folders(tmp_path / "mine")
     files = sorted((tmp_path / "mine").rglob("*.png"), key=lambda file: file.name)
