@@ -99,7 +99,7 @@ def load_images(
     The tensors are copy-on-write views of the files. Raises DataError for data that are missing, broken or too large.
     """
     source = find_source(name)
-    info = source.info(**args)
+    info = source.info(**args) if hasattr(source, "info") else None
     if info is not None:
         sizes = [(num, 3, info.image_size, info.image_size) for num in (info.num_train, info.num_test)]
         cache.check_memory(sizes, max_gib)

@@ -25,7 +25,8 @@ class DataSizes:
 def data_sizes(recipe: Recipe) -> DataSizes | None:
     """The sizes, None where only the data can tell. Raises UsageError."""
     data = recipe.data
-    info = find_source(data.name).info(**data.args)
+    source = find_source(data.name)
+    info = source.info(**data.args) if hasattr(source, "info") else None
     if info is None:
         return None
     num_train, num_val, num_test = shares(data, info.num_train, None, info.num_test)

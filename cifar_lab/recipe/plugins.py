@@ -107,9 +107,7 @@ class Kind:
 FAMILIES = Kind(
     "model", "model family", _PACKAGE / "models/families", "build", frozenset({"num_classes", "image_size"})
 )
-SOURCES = Kind(
-    "data", "data source", _PACKAGE / "data/sources", "load", frozenset({"split", "root"}), ("cache_key", "info")
-)
+SOURCES = Kind("data", "data source", _PACKAGE / "data/sources", "load", frozenset({"split", "root"}), ("cache_key",))
 
 
 def _functions(path: Path) -> set[str]:

@@ -13,6 +13,7 @@ import pytest
 from cifar_lab.planning import dry_run
 
 FROM_HUB = "from the hub: the first start fetches them, unless `datasets` kept them here"
+FOLDER, TABLE = ("data.name=folder",), ("data.name=table",)
 HUB = ("data.name=hub", "data.args.id=me/pictures")
 
 
@@ -51,15 +52,21 @@ def found(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
     [
         ((), None, "data.root=here holds no CIFAR-10: expected a folder with train-*.parquet"),
         ((), lambda place: pictures(place, "train", "test"), "data.root=here holds no CIFAR-10"),
-        (HUB, None, "data.root=here holds no data set: expected a folder written by save_to_disk, parquet files"),
+        (
+            HUB,
+            None,
+            "data.root=here holds no data set: expected pictures in SPLIT/CLASS/* or CLASS/*, for data.name=hub also",
+        ),
         (HUB, lambda place: (place / "notes.txt").touch(), "data.root=here holds no data set"),
         (HUB, lambda place: (place / "cat.png").touch(), "data.root=here holds no data set"),
         (
             HUB,
             lambda place: pictures(place, "training"),
-            "no split 'train'; data.args.train_split can be: training",
+            "here: training look like splits: they need a folder for each",
         ),
-        (HUB, lambda place: pictures(place, "train"), "has no split 'test'; data.args.test_split can be: train"),
+        (FOLDER, lambda place: (place / "cat.png").touch(), "data.root=here holds no data set: expected pictures in"),
+        (FOLDER, lambda place: pictures(place, "Train", "Test"), "here: Test, Train look like splits"),
+        (TABLE, lambda place: pictures(place, "train"), "data.root=here is no csv or parquet file, and no folder with"),
     ],
 )
 def test_a_folder_without_the_data_is_refused(
@@ -84,6 +91,8 @@ def test_a_folder_with_data_is_named_and_not_read(
     fill(place)
     assert found(capsys, *HUB, "data.root=here") == "here"
     assert found(capsys, "data.name=hub", "data.args.id=here") == "here"
+    if fill is not saved:
+        assert found(capsys, f"data.name={'table' if fill is parquet else 'folder'}", "data.root=here") == "here"
 
 
 def test_what_only_the_hub_has_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from cifar_lab.data.arguments import Fit, OnBroken, Size, TestSplit, TrainSplit, ValSplit
 from cifar_lab.data.on_disk import files_below, is_hidden
 from cifar_lab.data.pictures import picture_suffixes
-from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
+from cifar_lab.data.raw import DataError, RawSplit
 from cifar_lab.data.tables import Table, Tables, key_of, read_split
 
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
@@ -36,9 +36,10 @@ def cache_key(*, root: str | None, **args: Any) -> str:
     return key_of(Path(root or "").expanduser().absolute(), tables(root, args.get("train_split", "train")), args)
 
 
-def info(**args: object) -> SourceInfo | None:
-    """Unknown without looking."""
-    return None
+def find(root: str | None, **args: Any) -> Path:
+    """The folder. Raises DataError where there is none."""
+    tables(root, args.get("train_split", "train"))
+    return Path(root or "").expanduser()
 
 
 def tables(root: str | None, train_split: str) -> Tables:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cifar_lab.data.arguments import Fit, ImageColumn, LabelColumn, OnBroken, Size, TestSplit, TrainSplit, ValSplit
 from cifar_lab.data.on_disk import files_below, stamp
-from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
+from cifar_lab.data.raw import DataError, RawSplit
 from cifar_lab.data.sources import folder
 from cifar_lab.data.tables import Tables, find_tables, key_of, read_split
 
@@ -38,7 +38,7 @@ def load(
     """
     if split == "val" and val_split is None:
         return None  # without asking the hub
-    tables = _tables(find(root, id=id), id, config, train_split)
+    tables = _tables(find(root, id=id, config=config, train_split=train_split), id, config, train_split)
     names = train_split, val_split, test_split
     how = {"images": image_column, "labels": label_column, "size": size, "fit": fit, "on_broken": on_broken}
     return read_split(split, tables, root or id, names, **how)
@@ -56,17 +56,16 @@ def cache_key(*, root: str | None, **args: Any) -> str:
     )
 
 
-def info(**args: object) -> SourceInfo | None:
-    """Unknown without asking the hub."""
-    return None
-
-
-def find(root: str | None, *, id: str, **args: object) -> Path | None:
+def find(root: str | None, *, id: str, **args: Any) -> Path | None:
     """The folder with a copy; None: only the hub is left. Raises DataError."""
     place = Path(root or id).expanduser()
     if root and not place.is_dir():
         raise DataError(f"data.root={root} is no folder: it must hold a copy of {id!r}, or leave it out")
-    return place if place.is_dir() else None
+    if not place.is_dir():
+        return None
+    if not _is_saved(place) and not find_tables(place, args.get("config")):
+        folder.tables(str(place), args.get("train_split", "train"))  # which says what is missing
+    return place
 
 
 def _is_saved(place: Path) -> bool:

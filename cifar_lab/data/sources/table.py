@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cifar_lab.data.arguments import Fit, ImageColumn, LabelColumn, OnBroken, Size, TestSplit, TrainSplit, ValSplit
 from cifar_lab.data.on_disk import file_at
-from cifar_lab.data.raw import DataError, RawSplit, SourceInfo
+from cifar_lab.data.raw import DataError, RawSplit
 from cifar_lab.data.tables import Table, Tables, find_tables, key_of, one_of, open_table, read_split
 
 _PATHS = ("file_name", "filename", "file", "path", "filepath", "image_path", "image")
@@ -48,9 +48,10 @@ def cache_key(*, root: str | None, **args: Any) -> str:
     return key_of(Path(root or "").expanduser().absolute(), tables, args)
 
 
-def info(**args: object) -> SourceInfo | None:
-    """Unknown without looking."""
-    return None
+def find(root: str | None, **args: Any) -> Path:
+    """The table or its folder. Raises DataError where there is none."""
+    _tables(root, None, None, None)
+    return Path(root or "").expanduser()
 
 
 def _tables(root: str | None, split_column: str | None, image_column: str | None, folder: str | None) -> Tables:
