@@ -90,6 +90,13 @@ def test_the_mean_of_corruptions_is_of_those_that_a_run_has(tmp_path):
     assert found["C: plain mean of 3"][4] == f"{100 * expected:.2f} %"
 
 
+def test_sets_without_severities_have_no_mean(tmp_path):
+    run = written(tmp_path, "demo")
+    for seed, name in enumerate(["D/v4", "D/v6"]):
+        keep(run, name, answers(0.2, seed))
+    assert [row[1] for row in rows_of(run)[1:]] == ["its test split", "D/v4", "D/v6"]
+
+
 def test_sets_of_one_name_that_differ_are_told_apart(tmp_path):
     runs = [written(tmp_path, "demo", seed) for seed in range(2)]
     for run, fingerprint in zip(runs, ("a" * 64, "b" * 64), strict=True):
