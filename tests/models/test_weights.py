@@ -12,9 +12,10 @@ from cifar_lab.recipe.schema import Model
 
 
 @pytest.mark.parametrize("front", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.model."])
-@pytest.mark.parametrize("family", ["resnet", "timm_zoo"])
+@pytest.mark.parametrize("family", ["resnet", "timm_zoo", "torchvision_zoo"])
 def test_what_a_wrapper_put_in_front_of_every_name_is_left_out(tmp_path, caplog, front, family):
-    args = {"arch": "test_vit3"} if family == "timm_zoo" else {"depth": 18, "width": 2}
+    archs = {"timm_zoo": "test_vit3", "torchvision_zoo": "squeezenet1_1"}
+    args = {"arch": archs[family]} if family in archs else {"depth": 18, "width": 2}
     model = Model(name=family, args=args)
     source = build_model(model, 10, 160, seed=1)
     save_file(

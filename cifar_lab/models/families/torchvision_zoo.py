@@ -19,7 +19,7 @@ from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from cifar_lab.models import ModelError
-from cifar_lab.models.weights import keep_own_classifier, load_weights
+from cifar_lab.models.weights import keep_own_classifier, load_weights, without_prefix
 
 TIMEOUT = 10.0  # seconds
 # No auxiliary logits; pictures normalised as for the other architectures, as with the published weights.
@@ -74,6 +74,7 @@ def build_with_weights(weights: dict[str, Tensor], num_classes: int, image_size:
     with torch.device("meta"):
         other = build(num_classes + 1, image_size, arch=arch).state_dict()
     own = {k: v.clone() for k, v in model.state_dict().items() if v.shape != other[k].shape}
+    weights = without_prefix(weights, model.state_dict())
     weights = {_OLD_DENSENET.sub(r"\1\2", k): tensor for k, tensor in weights.items() if not _AUXILIARY.match(k)}
     if "encoder.pos_embedding" in weights and isinstance(model, models.VisionTransformer):
         weights = dict(interpolate_embeddings(image_size, model.patch_size, weights))
