@@ -140,6 +140,7 @@ def test_an_error_in_its_import_is_one_line(folder: Path, line: str, error: str)
 def test_it_is_imported_once_and_leaves_no_bytecode(folder: Path, tmp_path: Path) -> None:
     (folder / "code" / "model.py").write_text(f"{MODEL}\nCALLS = []\n")
     module = find_family(load_recipe(folder / "recipe.yaml").model.name)
+    assert module.build.__annotations__["width"] is int  # as Python has it, not as text
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     assert find_family(load_recipe(copy / "recipe.yaml").model.name) is module

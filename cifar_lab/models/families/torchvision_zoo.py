@@ -50,7 +50,7 @@ def build(
         "vit": {"image_size": image_size},
         "maxvit": {"input_size": (image_size, image_size)},
     }
-    kinds |= {"googlenet": _INCEPTION, "inception": _INCEPTION}
+    kinds |= dict.fromkeys(("googlenet", "inception"), _INCEPTION)
     options = {"num_classes": num_classes, **kinds.get(name.partition("_")[0], {})}
     try:
         with torch.device("meta"):  # whether a picture goes through
@@ -116,9 +116,6 @@ def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...], int]
 
 
 def _published(arch: str) -> Any:
-    """The entry of torchvision's published weights of `arch`, its best without `.WEIGHTS`."""
+    """The entry of torchvision's published weights of `arch`, which the recipe has checked."""
     name, _, weights = arch.partition(".")
-    try:
-        return models.get_model_weights(name)[weights or "DEFAULT"]
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"torchvision publishes no such weights: {error}") from error
+    return models.get_model_weights(name)[weights or "DEFAULT"]
