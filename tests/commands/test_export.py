@@ -124,7 +124,7 @@ def test_the_card_tells_no_folders(tmp_path):
     recipe.write_text(
         recipe.read_text()
         .replace("root: null", "root: /home/me/data")
-        .replace("weights: null", "weights: /home/me/start.safetensors")
+        .replace("\n  weights: null", "\n  weights: /home/me/start.safetensors")
         .replace("wandb_entity: null", "wandb_entity: our-team")
     )
     assert export.main([str(tmp_path / "run"), "--format", "timm"]) == 0
