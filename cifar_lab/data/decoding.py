@@ -53,7 +53,7 @@ class Pictures:
         """(N, H, W, 3), from `size` or the first picture that is not broken."""
         side = self._size or 1
         for index in range(0 if self._size else len(self)):
-            found = decode(([*self._encoded(index, index + 1)], 0, None))[1][0]
+            found = decode(next(self._jobs(index, index + 1, 0)))[1][0]
             if isinstance(found, tuple):
                 side, height = found
                 if side != height:
@@ -74,12 +74,13 @@ class Pictures:
     def __getitem__(self, which: slice) -> npt.NDArray[np.uint8]:
         """The pictures of a slice without a step, decoded: uint8 (n, H, W, 3)."""
         start, stop, _ = which.indices(len(self))
-        return self._pixels(start, *decode(self._job([*self._encoded(start, stop)])))
+        jobs = (next(self._jobs(place, place + 1, self.shape[1])) for place in range(start, stop))
+        return np.concatenate([self._pixels(start + place, *decode(job)) for place, job in enumerate(jobs)])
 
     def batches(self) -> Iterator[npt.NDArray[np.uint8]]:
         """All pictures in their order, decoded, uint8 (n, H, W, 3) at a time; many by several processes."""
         total, done, begun = len(self), 0, time.monotonic()
-        jobs, said = self._jobs(), begun
+        jobs, said = self._jobs(0, total, self.shape[1]), begun
         first = list(islice(jobs, FEW_JOBS))
         with closing(decode_all(chain(first, jobs), alone=len(first) < FEW_JOBS)) as decoded:
             for answer in decoded:
@@ -105,26 +106,18 @@ class Pictures:
             self.broken[start + place] = f"{label} {what}"
         return np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
 
-    def _jobs(self) -> Iterator[Job]:
-        cells, num_bytes, decoded = [], 0, 3 * self.shape[1] ** 2
-        for cell in self._encoded(0, len(self)):
-            num_bytes += max(decoded, file_at(cell)[1] if isinstance(cell, str) else len(cell or b""))
-            cells.append(cell)
-            if num_bytes >= JOB_BYTES:
-                yield self._job(cells)
-                cells, num_bytes = [], 0
-        if cells:
-            yield self._job(cells)
-
-    def _job(self, cells: list[bytes | str | None]) -> Job:
-        return cells, self.shape[1], self._fit if self._size else None
-
-    def _encoded(self, start: int, stop: int) -> Iterator[bytes | str | None]:
-        """Pictures or their paths; files that cells of tables name are noted."""
+    def _jobs(self, start: int, stop: int, side: int) -> Iterator[Job]:
+        """Pictures or their paths, some at a time; files that cells of tables name are noted."""
+        cells: list[bytes | str | None] = []
+        num_bytes = 0
         for scalar in self._cells.slice(start, stop - start):
-            cell = scalar.as_py()
+            cell, start = scalar.as_py(), start + 1
             if isinstance(cell, dict):
                 cell = cell.get("bytes") or cell.get("path")
                 if isinstance(cell, str):
                     self.files[cell] = file_at(cell)
-            yield cell
+            cells.append(cell)
+            num_bytes += max(3 * side * side, file_at(cell)[1] if isinstance(cell, str) else len(cell or b""))
+            if num_bytes >= JOB_BYTES or start == stop:
+                yield cells, side, self._fit if self._size else None
+                cells, num_bytes = [], 0
