@@ -1,7 +1,5 @@
 """The base of all errors that speak to the user."""
 
-from __future__ import annotations
-
 
 class UserError(ValueError):
     """A mistake in what was asked for, or a limit that was met: the message says what is wrong and names the fix.

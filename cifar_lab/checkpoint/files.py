@@ -4,8 +4,6 @@ A checkpoint is `checkpoints/step_00001234/` with `{weights,optimizer,ema}-00000
 `manifest.json` (size and sha256 of each). It is written as `step_00001234.partial` and renamed when it is whole.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

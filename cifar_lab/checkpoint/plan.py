@@ -1,7 +1,5 @@
 """Which tensor of a checkpoint lies where, and host memory that holds each file as it will be written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The main thread gathers (a collective) into host buffers that are kept; a thread
 does nothing else. Once all have written (the vote knows), rank 0 writes the manifest, renames, and removes older ones.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

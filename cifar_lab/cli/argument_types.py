@@ -1,7 +1,5 @@
 """Numbers and places that commands take as arguments; what is wrong with one is said with what it should be."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What commands share: how their arguments are read, and how a mistake is told."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import os

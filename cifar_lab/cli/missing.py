@@ -1,7 +1,5 @@
 """A Python package that is not installed, in one line for the user."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import re

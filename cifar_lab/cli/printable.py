@@ -1,7 +1,5 @@
 """What is printed: names of files, durations and shares as every terminal shows them, and streams that nobody reads."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows as a table by rich: folded to the width of a terminal, whole and a line each in a pipe."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from itertools import compress

@@ -1,7 +1,5 @@
 """The network interfaces of this machine (IPv4), and which of them leads to an address."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -7,8 +7,6 @@ and ends with 2 where something must be mended (the recipe, a variable, an optio
 (a host that cannot be reached, a port in use). With several nodes every node says so, within a minute.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import socket

@@ -1,7 +1,5 @@
 """Where this node stands among the nodes of its job: a pure function of the environment."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import socket

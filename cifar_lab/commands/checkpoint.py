@@ -1,7 +1,5 @@
 """`cifar-lab checkpoint ls|verify|show RUN`: what checkpoints a run has, whether they are whole, what they hold."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`cifar-lab data [ls|rm]`: which decoded data sets the cache holds, how large they are, and how they go."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,7 +1,5 @@
 """`cifar-lab COMMAND`: finds the command's module and runs its `main(argv)`."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import io

@@ -1,7 +1,5 @@
 """`cifar-lab doctor [RECIPE] [key=value ...]`: can training run here, and if not, what is to be done?"""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

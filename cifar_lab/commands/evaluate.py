@@ -1,7 +1,5 @@
 """`cifar-lab evaluate RUN`: how good a trained model is on a split, each sample counted once; on any world size."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """`cifar-lab export RUN --format timm|onnx`: a trained model as a folder that other programs load."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

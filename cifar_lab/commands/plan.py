@@ -3,8 +3,6 @@
 Needs neither a GPU nor the data nor the weights, and does not import torch: a child process measures the model once.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`cifar-lab profile RECIPE [key=value ...]`: where a training step's time goes, as a table and a trace file."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

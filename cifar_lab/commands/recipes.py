@@ -1,7 +1,5 @@
 """`cifar-lab recipes [ls | show NAME | diff A B | new FILE]`: what there is to train, and a beginning of one's own."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

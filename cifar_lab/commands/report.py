@@ -1,7 +1,5 @@
 """`cifar-lab report RUN...`: the ranked table, and a page with figures, from run directories alone."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Sequence

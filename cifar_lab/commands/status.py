@@ -1,7 +1,5 @@
 """`cifar-lab status`: what runs do now, as a table or for machines, and whether a batch job starts or comes back."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

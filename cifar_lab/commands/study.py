@@ -1,7 +1,5 @@
 """`scripts/study`: trains the whole study at one scale, shows where it is, and ends with the report."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

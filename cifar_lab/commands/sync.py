@@ -4,8 +4,6 @@ A run directory is one W&B run for ever. Its metrics.jsonl is replayed from wher
 that were offline, interrupted or half sent become whole, and doing it twice changes nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

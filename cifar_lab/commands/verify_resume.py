@@ -3,8 +3,6 @@
 Trains the recipe undisturbed, then again with kill -9 at random moments, and compares: samples, metrics, tensors.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import tempfile

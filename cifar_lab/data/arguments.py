@@ -1,7 +1,5 @@
 """Arguments that sources of pictures in files share; `recipe/plugins.py` reads them from here."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Crop, flip and normalisation of a chunk of pictures, as batched operations on the device."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

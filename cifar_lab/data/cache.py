@@ -3,8 +3,6 @@
 CACHE/data/SOURCE-KEY/ holds meta.json and, of each split there is, SPLIT_{images,labels}.npy and SPLIT_names.json.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): parquet files, the classic release or its archive, else from the hub."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import tarfile

@@ -3,8 +3,6 @@
 Imports neither torch nor NumPy, so that such a process starts in 0.1 s.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Vertical flip, rotation and colour jitter of uint8 chunks; torchvision's, but for the order of the colours."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The draws of one epoch after the other: made on the host, those of the next one by a thread, and uploaded."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace

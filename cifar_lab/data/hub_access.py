@@ -1,7 +1,5 @@
 """Loading from the Hugging Face hub through `datasets`, with one quick message when it cannot be reached; no torch."""
 
-from __future__ import annotations
-
 import threading
 from functools import partial
 from pathlib import Path

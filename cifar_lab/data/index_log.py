@@ -1,7 +1,5 @@
 """Which samples a run computed: a log for proving that a resumed run sees the same ones."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

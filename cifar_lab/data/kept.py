@@ -1,7 +1,5 @@
 """What a cache holds of decoded data: found and removed; no torch."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

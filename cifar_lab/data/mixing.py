@@ -4,8 +4,6 @@ Pairs are positions 2i and 2i+1 of the micro-batch. Both are the same operation:
 (1 - w) * itself + w * the partner's, with w constant for mixup and 1 inside of a box, 0 outside for CutMix.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, partial
 

@@ -1,7 +1,5 @@
 """Which files a source reads, and a stamp that changes whenever one of them does; no torch."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Iterator

@@ -4,8 +4,6 @@ RandAugment's geometric ones are index maps: for each output pixel the source pi
 `other`, float32 (n, 1, 1, 1), are the factor and 1 - factor of each picture.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

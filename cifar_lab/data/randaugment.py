@@ -8,8 +8,6 @@ The draws are made for an epoch at once, on the host; pictures are grouped by ke
 so nothing waits for the device.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Nothing here remembers anything, so any process can make any draw of any epoch, 
 All arithmetic is wrapped int64, which is exact and therefore equal on every device.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 from functools import reduce
 

@@ -1,7 +1,5 @@
 """What a data source returns: pictures, labels and class names of one split; no torch."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass

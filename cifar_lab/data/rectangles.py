@@ -1,7 +1,5 @@
 """Rectangles drawn per sample: random resized crops, cutout, random erasing, and the boxes of CutMix."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Antialiased resize as matrix products, equal to `interpolate(..., antialias=True)` up to float32 rounding."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal
 

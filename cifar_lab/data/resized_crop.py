@@ -5,8 +5,6 @@ Pixels are whole numbers up to 255 and weights multiples of 2**-15, so all parti
 makes is rounded to bytes.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """How many pictures a recipe uses, from what its source has of each split; no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from cifar_lab.data.sources import find_source

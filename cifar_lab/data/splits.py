@@ -1,7 +1,5 @@
 """Which samples are tested on, held out and trained on: by a hash of the id within each class, whatever the seed."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Of the pictures that are trained on: mean and standard deviation, and weights of their classes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

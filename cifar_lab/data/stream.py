@@ -8,8 +8,6 @@ On a CPU the work is done in chunks that stay in the cache, and what is float32 
 the whole micro-batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Labelled pictures to evaluate on: npy files like those of CIFAR-10.1 and CIFAR-10-C, and labels matched by name."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from dataclasses import replace

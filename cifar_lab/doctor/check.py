@@ -1,7 +1,5 @@
 """What a check found, and what kinds of finding there are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal

@@ -6,8 +6,6 @@ of that family and architecture, {"wandb"} for where W&B would send runs, or {"b
 was found survives a crash.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

@@ -1,7 +1,5 @@
 """The checks of what torch finds on this machine."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Places on disk: whether they can be written, and whether what a run leaves there has room."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """All checks of this node, and those of the other nodes of its job."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator

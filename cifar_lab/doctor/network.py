@@ -1,7 +1,5 @@
 """The nodes of this job: where this one stands, whether all reach each other, and how fast they talk."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Versions: what is installed, against the ranges of this package's own metadata."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 from collections.abc import Collection, Iterator

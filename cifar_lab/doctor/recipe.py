@@ -1,7 +1,5 @@
 """What a recipe asks of this job: data, published weights, processes that its batch divides over, room on disk."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Whether runs will show up at W&B, and where. None of it stops training, which falls back to offline."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 

@@ -1,7 +1,5 @@
 """Files that are either the old ones or the new ones, whatever happens in between, and strict JSON."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

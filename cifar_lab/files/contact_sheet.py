@@ -1,7 +1,5 @@
 """Sheets of small captioned pictures, and the way back from a sheet to its pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Copying a checkpoint into the page cache costs twice the processor time of hashi
 loses. Direct I/O costs next to nothing, and what is read back afterwards really comes from the disk.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import hashlib

@@ -1,7 +1,5 @@
 """Small files of one JSON object a line, appended to by several programs, any of which may die in the middle of one."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

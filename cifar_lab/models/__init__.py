@@ -1,7 +1,5 @@
 """Networks by name, how one is built and how large it is."""
 
-from __future__ import annotations
-
 from cifar_lab.errors import UsageError
 
 

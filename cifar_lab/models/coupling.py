@@ -1,7 +1,5 @@
 """Which layers make a sample's result depend on the micro-batch that it is in."""
 
-from __future__ import annotations
-
 import re
 
 from torch import nn

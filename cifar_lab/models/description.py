@@ -1,7 +1,5 @@
 """model.json, which a completed run puts beside its weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """From a recipe's `model` section to a network with its initial weights; the recipe has checked names and arguments."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """How large a model is, counted on the meta device: no memory, no weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What float32 means in matrix products and convolutions: all 24 bits, or TF32, 11 of them, where a GPU has it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Reading initial weights (safetensors only, never pickle) and matching them to a model by name."""
 
-from __future__ import annotations
-
 import logging
 import math
 import os

@@ -1,7 +1,5 @@
 """Optimizers whose parameter groups know what is decayed and at which part of the learning rate."""
 
-from __future__ import annotations
-
 import fnmatch
 from typing import Any
 

@@ -6,8 +6,6 @@ norm sqrt(out channels), so it is meant for convolutions that a normalisation la
 would only change that norm, is not for kernels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

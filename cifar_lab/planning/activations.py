@@ -1,7 +1,5 @@
 """What one pass of a model occupies: every allocation of forward and backward, followed on tensors without memory."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager

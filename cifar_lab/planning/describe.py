@@ -1,7 +1,5 @@
 """A plan as JSON values, as text of 80 columns, and the command that starts a way to run it."""
 
-from __future__ import annotations
-
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """`train RECIPE --dry-run`: what a recipe resolves to and how it would be laid out, without torch in this process."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Where a recipe is to run: GPUs and links of hardware.yaml, and how many of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Questions about a model that only torch can answer: asked of a child process once, the answer kept in the cache."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import json

@@ -1,7 +1,5 @@
 """A plan: every way to run a recipe on a set-up, each with the largest micro-batch that fits."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ Weights, gradients, moments and averages are fp32 under every strategy (bf16 mea
 in DeepSpeed 0.19.8 and measured by benchmarks/plan_memory.py.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from cifar_lab.data.sizes import DataSizes

@@ -1,7 +1,5 @@
 """What helps where a recipe does not fit: the nearest set-up that works, and what a run that starts is told."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

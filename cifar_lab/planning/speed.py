@@ -1,7 +1,5 @@
 """Bytes that a process sends for one optimizer step, and seconds of the step at a stated utilisation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from cifar_lab.planning.footprint import Footprint

@@ -1,7 +1,5 @@
 """Seconds of a step by part, from marks put on a session's objects from outside: a normal run has none."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Profiling the real loop on all processes of a launch: time some steps, then trace a few more."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

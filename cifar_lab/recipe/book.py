@@ -1,7 +1,5 @@
 """What recipes promise, what their runs reached, and a new one."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

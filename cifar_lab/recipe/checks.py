@@ -1,7 +1,5 @@
 """Contradictions between fields, each naming both and the fix, and references to what is not there."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

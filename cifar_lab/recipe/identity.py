@@ -1,7 +1,5 @@
 """What makes two recipes the same experiment."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """Load a recipe: read, override, validate, check; every problem at once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

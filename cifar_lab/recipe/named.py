@@ -1,7 +1,5 @@
 """How a recipe is named: by its file, by a run directory, or by its place below the folder of recipes."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an NVIDIA GPU can do with a build of torch: run its kernels at all, and what a recipe asks of it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 The hash is of the content, so the name says which code is meant, wherever the file lies and whether it is there or not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import sys

@@ -1,7 +1,5 @@
 """Model families and data sources: their names and arguments, read from their files without importing them."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import json

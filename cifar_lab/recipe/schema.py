@@ -4,8 +4,6 @@ Each field is either part of the run's *identity* (it changes the result) or *op
 where data lie, how often to log). `operational(...)` marks the second kind.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Annotated, Any, Literal
 

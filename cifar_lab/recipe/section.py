@@ -1,7 +1,5 @@
 """What every section of a recipe is made of: the types of its fields, and whether a field changes the result."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,7 +1,5 @@
 """A recipe's text: read from a file, changed by overrides, with the place of every key."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re

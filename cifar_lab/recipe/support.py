@@ -1,7 +1,5 @@
 """The one table of options that a device or a strategy cannot do, with the nearest set-up that works."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

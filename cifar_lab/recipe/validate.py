@@ -1,7 +1,5 @@
 """From given values to a Recipe, with pydantic's errors at their lines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ octal number.
 What makes a recipe hard to read is refused: duplicate keys, tags, anchors, aliases and merging.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Scores in which each class counts alike, for splits whose classes are not equally frequent."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

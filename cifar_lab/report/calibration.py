@@ -1,7 +1,5 @@
 """Whether nets are right as often as they are sure: accuracy against confidence, in bins."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

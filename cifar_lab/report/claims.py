@@ -1,7 +1,5 @@
 """What the study claims, checked against the runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

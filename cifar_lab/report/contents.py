@@ -1,7 +1,5 @@
 """What a report says, worked out once for the page, the Markdown text and the terminal."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

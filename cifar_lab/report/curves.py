@@ -1,7 +1,5 @@
 """metrics.jsonl as columns of numbers, and what a picture needs of them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A figure of curves as data: what is drawn, and on which axes; how is the business of svg.py."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

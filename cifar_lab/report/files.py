@@ -1,7 +1,5 @@
 """All files of a report, and what a terminal shows of it."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import io

@@ -1,7 +1,5 @@
 """Runs of one experiment together, and experiments that were measured alike together."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

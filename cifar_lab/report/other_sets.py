@@ -1,7 +1,5 @@
 """Errors on other test sets than the runs' own, as `cifar-lab evaluate --data` keeps them, next to the test error."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

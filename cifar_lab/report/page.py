@@ -1,7 +1,5 @@
 """report.html: one file, without network, for a desk and a phone, light and dark."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Runs as the report sees them: whatever their directories still tell."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Callable

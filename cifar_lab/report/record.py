@@ -1,7 +1,5 @@
 """A run as the report sees it, and in what recipes of runs differ."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import zlib

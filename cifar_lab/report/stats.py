@@ -1,7 +1,5 @@
 """How far numbers from a few seeds and a finite test split can be told apart; docs/report.md says why in this way."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

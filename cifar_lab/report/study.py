@@ -1,7 +1,5 @@
 """Figures that compare experiments: the ten of the study, and those of any others."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 

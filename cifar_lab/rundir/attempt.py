@@ -4,8 +4,6 @@ Attempt N belongs to whoever creates the empty file `.attempt-N` (exclusive crea
 attempt.json then says who that is. The next attempt makes `.attempt-N+1` and removes the older ones.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

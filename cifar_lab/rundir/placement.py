@@ -1,7 +1,5 @@
 """Where a run lives, whether a directory is the recipe's own, and which runs lie below a folder."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Collection, Iterable

@@ -1,7 +1,5 @@
 """Running statistics of batch norm that follow from a step's micro-batches alone, however these are computed."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase

@@ -1,7 +1,5 @@
 """What depends on the kind of device: "cuda", which ROCm is too, "xpu", "mps" and "cpu"."""
 
-from __future__ import annotations
-
 import resource
 import sys
 

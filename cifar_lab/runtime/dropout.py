@@ -1,7 +1,5 @@
 """Dropout whose draws follow from the shape alone."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

@@ -1,7 +1,5 @@
 """One model under one strategy: what all strategies share. `plain.py` (one process, DDP) and `zero.py` are the two."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The numerics guard: finds non-finite gradients and clips, without a host synchronisation."""
 
-from __future__ import annotations
-
 import math
 
 import torch

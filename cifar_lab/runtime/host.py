@@ -1,7 +1,5 @@
 """What a process settles before torch is loaded: how threads wait, where freed memory goes, when garbage is sought."""
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import gc

@@ -4,8 +4,6 @@ It speaks through the environment (accelerate 1.15: commands/launch.py and utils
 scripts/launcher_reference.py` makes docs/launchers.md of the tables here.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator, Mapping

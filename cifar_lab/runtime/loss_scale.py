@@ -1,7 +1,5 @@
 """The loss scale of fp16: small gradients do not vanish, and a step that overflows is skipped."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """A model made ready on its device, and the engine for the strategy that the launcher set up."""
 
-from __future__ import annotations
-
 import logging
 import os
 

@@ -1,7 +1,5 @@
 """The engine for one process and for DDP."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """Notices when torch.compile compiles the same part of a network again and again."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 # For training, for evaluation, and for evaluation once more with a batch that may be of any size.

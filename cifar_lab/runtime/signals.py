@@ -1,7 +1,5 @@
 """What asks a run to stop: signals, and the end of its launcher. The loop saves and ends at a step boundary."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

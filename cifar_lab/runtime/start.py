@@ -1,7 +1,5 @@
 """Joining the processes of this launch, under the strategy that the launcher asks for."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import os

@@ -1,7 +1,5 @@
 """The vote: all processes agree on stopping and on finished saves, by one small all-reduce each half second."""
 
-from __future__ import annotations
-
 import time
 from enum import IntEnum
 

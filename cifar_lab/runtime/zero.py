@@ -4,8 +4,6 @@ What it takes from `deepspeed.initialize(...)[1]` is private to DeepSpeed 0.19: 
 tests/runtime/test_zero.py fails if one of these attributes changes its meaning.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What Slurm's queue says of this user's jobs: empty without Slurm, and not waited for when it is slow."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """How a run directory stands: what it says, who works in it, what its jobs decided. Reads little and writes nothing."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 from pathlib import Path

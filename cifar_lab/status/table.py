@@ -1,7 +1,5 @@
 """The table of `cifar-lab status`, once or again and again until all runs have ended."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time

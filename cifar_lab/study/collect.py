@@ -1,7 +1,5 @@
 """What is kept of a study for good: the small files of its completed runs, never weights or pictures."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Works off the runs of a study, one after the other; what is completed is skipped, what was stopped goes on."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import signal

@@ -1,7 +1,5 @@
 """The runs of a study: a recipe with its overrides and seed, where it lives, and the commands that train it."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ install exit hooks that wait for uploads, replace `sys.exit` and raise KeyboardI
 can always be ended.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """README.md of an exported model: what it is and how good, in numbers that were measured, and what is not known."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A trained model in the files of other programs, which is kept only if they answer as the original does."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import warnings

@@ -1,7 +1,5 @@
 """Measuring a saved model on a split of its data, on all processes of a launch."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path

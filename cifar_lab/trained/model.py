@@ -1,7 +1,5 @@
 """What a completed run leaves of its model: model.safetensors with model.json, in the run or copied elsewhere."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

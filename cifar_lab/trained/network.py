@@ -4,8 +4,6 @@ net, prepare = cifar_lab.load_model("runs/demo/0-2c5bad0c")
 logits = net(prepare([Image.open("cat.jpg")]))
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path

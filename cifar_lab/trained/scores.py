@@ -1,7 +1,5 @@
 """What predictions are worth: class by class, how they are confused, and whether confidence can be believed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

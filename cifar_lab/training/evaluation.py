@@ -1,7 +1,5 @@
 """Measuring a split: every sample counts exactly once, whatever the world size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The end of a run: the test split, once; predictions; the final weights; the summary."""
 
-from __future__ import annotations
-
 import json
 import statistics
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Who hangs: the verdict over the heartbeats of all ranks, as one observer saw them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The size of the micro-batch, where layers couple its samples: part of the result, so kept, compared and refused."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Progress of a run: one redrawn line in a terminal, now and then a plain line in a pipe or a Slurm log."""
 
-from __future__ import annotations
-
 import errno
 import math
 import os

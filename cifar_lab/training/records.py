@@ -1,7 +1,5 @@
 """The files that a start writes before its first step, and env.json: versions, host, revision, device, topology."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import logging
 import os

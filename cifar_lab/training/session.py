@@ -1,7 +1,5 @@
 """Everything a run needs, put together once from its recipe: data, schedule, stream, model, engine, files."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Contact sheets: what the model is fed first, and the mistakes that it was surest of in the end."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One start of a run: claim its directory, watch over it, train, and say how it ended, whatever happens."""
 
-from __future__ import annotations
-
 import errno
 import json
 import logging

@@ -4,8 +4,6 @@ The kills are aimed at steps, saves and evaluations in turn, and at all processe
 alone.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import subprocess

@@ -1,7 +1,5 @@
 """Whether a killed and resumed run equals an undisturbed one: samples, metrics and tensors."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

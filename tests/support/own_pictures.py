@@ -1,4 +1,4 @@
-"""300 pictures as people have them: sizes, shapes and formats mixed, some turned by EXIF, two broken, files of others."""
+"""300 pictures as people have them: sizes, shapes, formats mixed, some turned by EXIF, two broken, files of others."""
 
 from __future__ import annotations
 

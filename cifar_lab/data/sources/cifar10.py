@@ -1,7 +1,5 @@
 """CIFAR-10: 60,000 pictures of 32 x 32 pixels in ten classes."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from cifar_lab.data import cifar

@@ -1,7 +1,5 @@
 """CIFAR-100: 60,000 pictures of 32 x 32 pixels in 100 classes, of which five each make a coarse one."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Folders of pictures: SPLIT/CLASS/*, or CLASS/* alone, which is a training split; a class may have folders below."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

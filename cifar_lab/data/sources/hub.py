@@ -3,8 +3,6 @@
 A copy is a folder written by `save_to_disk`, a folder of parquet files, or folders of pictures as those of `folder`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

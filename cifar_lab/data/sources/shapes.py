@@ -1,7 +1,5 @@
 """Ten classes drawn by formula: the data set for first steps, tests and machines without network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated
 

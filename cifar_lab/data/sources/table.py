@@ -1,7 +1,5 @@
 """Tables of pictures (or paths of them) and labels: a csv or parquet file, or a folder with one for each split."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 One implementation for `plainnet`, `resnet` and `resnet_multiscale`, so that they differ in nothing else.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 

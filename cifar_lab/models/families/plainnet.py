@@ -1,7 +1,5 @@
 """The ResNet without its shortcuts: the plain network in which more depth hurts (arXiv 1512.03385, section 4.1)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

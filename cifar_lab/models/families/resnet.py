@@ -1,7 +1,5 @@
 """ResNet with basic blocks, projection shortcuts and the stem for small pictures (arXiv 1512.03385)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

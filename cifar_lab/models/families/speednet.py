@@ -5,8 +5,6 @@ what is left of the grid, and a linear classifier whose output is scaled. Option
 fixed filters that whiten 2x2 patches of the training pictures, kernels that begin as the identity, norms without scale.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Any architecture of timm, at any image size it can take."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

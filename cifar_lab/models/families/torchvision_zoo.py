@@ -1,7 +1,5 @@
 """Any classifier of torchvision, at any image size it can take."""
 
-from __future__ import annotations
-
 import os
 import re
 import urllib.request

@@ -4,8 +4,6 @@ Pre-norm blocks, a learned position embedding, and the mean of the tokens instea
 is at least as good (arXiv 2205.01580), and 64 tokens stay 64. Nothing is dropped by default.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import torch

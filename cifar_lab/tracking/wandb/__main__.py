@@ -4,8 +4,6 @@ It follows the run until standard input says `finish`, or closes because the tra
 the trainer, it is `cifar-lab sync`. Standard output carries lines for the user.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Opening a W&B session with the run of a directory."""
 
-from __future__ import annotations
-
 import ssl
 import urllib.error
 import urllib.request

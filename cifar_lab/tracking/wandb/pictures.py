@@ -1,7 +1,5 @@
 """What people browse of a completed run: confusions, accuracy by class, the surest mistakes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

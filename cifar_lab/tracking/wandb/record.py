@@ -1,7 +1,5 @@
 """wandb.json: which W&B run a directory is, for ever, and the server that has all of it."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from pathlib import Path

@@ -4,8 +4,6 @@ A line's place there is four times its training step plus one of four: a validat
 later attempt, when W&B accepts no more of that step. A line that a resumed run repeats has its old place.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from pathlib import Path

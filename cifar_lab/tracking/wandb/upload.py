@@ -1,7 +1,5 @@
 """Sending a run: what the server has not got yet of its history, then its final numbers, pictures and weights."""
 
-from __future__ import annotations
-
 import sys
 import threading
 from collections.abc import Callable
