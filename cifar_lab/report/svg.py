@@ -149,7 +149,8 @@ def draw(figure: Figure, size: tuple[int, int] = LARGE) -> str:
             }
         )
     lowest = 0.0
-    for curve in sorted((one for one in curves if len(one["line"].x) == 1), key=lambda one: one["values"][0][1]):
+    alone = [curve for curve in curves if curve["values"] and len(curve["line"].x) == 1]
+    for curve in sorted(alone, key=lambda curve: curve["values"][0][1]):
         lowest = curve["text"] = max(curve["values"][0][1] + 4.5, lowest + TEXT)
     return templates().get_template("chart.svg.j2").render(
         figure=figure, title=title, size=size, x=x, y=y, left=left, top=top, right=right, bottom=bottom, curves=curves,

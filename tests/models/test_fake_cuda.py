@@ -17,6 +17,7 @@ ARGS = {
     "speednet": {"width": 4},
     "vit": {"width": 16, "depth": 2, "heads": 2, "dropout": 0.1, "drop_path": 0.1},
     "timm_zoo": {"arch": "vit_tiny_patch16_224", "patch_size": 4, "drop_path": 0.1},
+    "torchvision_zoo": {"arch": "mobilenet_v3_small"},
 }
 
 

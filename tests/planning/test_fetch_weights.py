@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lab.models.families import timm_zoo
 from cifar_lab.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ def test_fetched_weights_become_a_file_and_a_line(script, weights, tmp_path, mon
     shutil.copyfile(weights, blob)
     cached = tmp_path / "model.safetensors"
     cached.symlink_to(blob)
-    monkeypatch.setattr(script, "pretrained_file", lambda arch: cached)
+    monkeypatch.setattr(timm_zoo, "pretrained_file", lambda arch: cached)
     for _ in range(2):  # the second finds it in its place
         assert script.main([RECIPE, LITE, "--to", str(tmp_path / "weights")]) == 0
         placed = tmp_path / "weights" / "tf_efficientnet_lite0.safetensors"
