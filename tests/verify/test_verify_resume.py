@@ -17,8 +17,8 @@ from cifar_lab.verify.verdict import compare
 def proof(tmp_path_factory):
     """The output folder of three kills of one process."""
     folder = tmp_path_factory.mktemp("verify")
-    # An evaluation is long and a save comes often, so that each kill finds what it is aimed at, after a checkpoint. What
-    # a process does is told twice a second: with half of the epochs a run could end before it told
+    # An evaluation is long and a save comes often, so that each kill finds what it is aimed at, after a checkpoint.
+    # Heartbeats come twice a second: with half of the epochs a run could end before one told of an evaluation.
     recipe = small(
         train__epochs=8, train__ema_decay=0.9, eval__batch=1, eval__every_epochs=0.25, checkpoint__every_steps=3
     )
