@@ -28,6 +28,11 @@ def around(center: tuple[Tensor, Tensor], sides: tuple[int | Tensor, int | Tenso
     return torch.stack((top, bottom, left, right), dim=1)
 
 
+def blanks(augment: Augment) -> bool:
+    """Whether rectangles are set to the mean of the data, which is no byte."""
+    return augment.cutout > 0 or (augment.erase_prob > 0 and augment.erase_value == "mean")
+
+
 def draw_blanks(augment: Augment, size: tuple[int, int], ids: Tensor, seed: int, epoch: int) -> list[Tensor]:
     """The rectangles of cutout and of random erasing, int64 (N, 4) each, where the recipe blanks them."""
     drawn = []
@@ -141,12 +146,20 @@ def _areas(rectangles: Tensor) -> Tensor:
     return (bottom - top) * (right - left)
 
 
+def inside(rectangles: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """bool (N, height) and (N, width): the rows and the columns of each rectangle (N, 4), by comparing coordinates.
+
+    Its mask is their product: nothing waits for the device.
+    """
+    top, bottom, left, right = rectangles.unsqueeze(-1).unbind(1)
+    ys, xs = (torch.arange(side, device=rectangles.device) for side in (height, width))
+    return (ys >= top) & (ys < bottom), (xs >= left) & (xs < right)
+
+
 def mask_sides(rectangles: Tensor, size: tuple[int, int], amplitude: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """float32 (N, 1, H, 1) and (N, 1, 1, W) for rectangles (N, 4): their product is `amplitude` (N,), by default 1,
-    inside and 0 outside. Coordinates are compared, so nothing waits for the device."""
-    top, bottom, left, right = rectangles.unsqueeze(-1).unbind(1)
-    ys, xs = (torch.arange(side, device=rectangles.device) for side in size)
-    rows, columns = ((ys >= top) & (ys < bottom)).float(), ((xs >= left) & (xs < right)).float()
+    inside and 0 outside."""
+    rows, columns = (side.float() for side in inside(rectangles, *size))
     if amplitude is not None:
         rows = rows * amplitude.unsqueeze(1)
     return rows[:, None, :, None], columns[:, None, None, :]

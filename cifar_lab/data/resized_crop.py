@@ -25,7 +25,7 @@ class ResizedCrop:
 
     def __init__(self, images: Tensor, augment: Augment, size: int, interpolation: Interpolation) -> None:
         self._images, self._augment, self._interpolation = images, augment, interpolation
-        self._size = size
+        self.pitch = size  # of the result: from a row to the next
 
     def draw(self, rows: Tensor, ids: Tensor, seed: int, epoch: int) -> Draws:
         """Draws for the samples `ids` (N,) of an epoch, whose pictures lie in `rows`, on the host."""
@@ -40,7 +40,7 @@ class ResizedCrop:
         x = self._images.index_select(0, index).transpose(1, 2).float()
         n, height, channels, width = x.shape
         top, bottom, left, right = boxes.unbind(1)
-        size = self._size
+        size = self.pitch
         rows = box_weights(top, bottom, torch.zeros_like(top), (height, size), self._interpolation)
         columns = box_weights(left, right, mirrored, (width, size), self._interpolation)
         with products(tf32=False), torch.autocast(x.device.type, enabled=False):

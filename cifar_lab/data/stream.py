@@ -1,7 +1,7 @@
 """The streams: micro-batch m of global batch k as a pure function, augmented on the device, and a split to evaluate.
 
 In training the order is crop, flips, rotation, colours, RandAugment, random bytes of erasing (uint8), cutout, erasing,
-mixing (float32 of 0..255), normalise, resize. All but the resize run at the
+mixing (float32 of 0..255; CutMix on uint8 where nothing is blanked), normalise, resize. All but the resize run at the
 source's resolution: it is linear, and comes last because it makes the pictures larger. So cutout, erasing and CutMix
 are in source pixels. A random resized crop makes pictures of the model's size at once; then all runs at that.
 On a CPU the work is done in chunks that stay in the cache, and what is float32 in blocks of these; on an accelerator on
@@ -92,15 +92,19 @@ class Stream:
             batch=micro_batch,
             channels_last=channels_last,
             device=device,
-            mixed=mixes,
+            mixed=augment.mixup_alpha > 0,
         )
+        chunk = self._finish.chunk
         if self._crop is None and (augment.crop_padding or augment.flip):
-            self._crop = CropFlip(self._pixels, augment, micro_batch=micro_batch, chunk=self._finish.chunk)
+            self._crop = CropFlip(self._pixels, augment, micro_batch=micro_batch, chunk=chunk)
         self._randaugment: RandAugment | None = None
         if augment.randaugment_ops:
             self._randaugment = RandAugment(augment, size, micro_batch=micro_batch, device=device)
             self._crops = torch.empty((micro_batch, 3, *size), dtype=torch.uint8, device=device)
-        self._mixer = PairMixer(augment, size, block=self._finish.block, device=device) if mixes else None
+        self._mixer: PairMixer | None = None
+        if mixes:
+            pitch = size[1] if self._crop is None or self._randaugment is not None else self._crop.pitch
+            self._mixer = PairMixer(augment, size, pitch=pitch, chunk=chunk, block=self._finish.block, device=device)
         self._drawn = DrawsAhead(self._draw, device, num_epochs)
         self._epoch: int | None = None
         self._draws: EpochDraws
@@ -112,6 +116,9 @@ class Stream:
         epoch, k = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._draws, self._epoch = self._drawn(epoch), epoch
+            if self._mixer is not None:
+                assert self._draws.mix is not None
+                self._mixer.start_epoch(self._draws.mix)
         draws, first = self._draws, k * self.global_batch + m * b
         sides = [mask_sides(rectangles[first : first + b], self._size) for rectangles in draws.blanks]
         if self._randaugment is not None:
@@ -126,12 +133,14 @@ class Stream:
                 pixels = self._gather(draws, first + start, first + stop)
             if draws.noise is not None:
                 fill_noise_(pixels, draws.noise, first + start, first + stop)
+            if self._mixer is not None:
+                self._mixer.exchange_(pixels, first + start, first + stop)
             for begin, end in pieces(start, stop, self._finish.block):
                 x = self._finish.source(begin, end).copy_(pixels[begin - start : end - start])
                 for rows, columns in sides:
                     self._finish.normalize.blank(x, rows[begin:end] * columns[begin:end])
-                if self._mixer is not None and draws.mix is not None:
-                    self._mixer.blend_(x, draws.mix, first + begin, first + end)
+                if self._mixer is not None:
+                    self._mixer.blend_(x, first + begin, first + end)
                 self._finish(begin, end)
         own = slice(first, first + b)
         return Batch(

@@ -52,7 +52,8 @@ class Augment(Section):
     hue: Annotated[float, Field(ge=0, le=0.5)] = identity(0.0, "The same for hue: a shift by -h to h of its circle.")
     cutout: NonNegativeInt = identity(
         0,
-        "Side, before the last resize, of a square that becomes the mean; an odd one is one less (arXiv 1708.04552).",
+        "Side of the square that is set to the mean, in pixels before the last resize; an odd side is one less "
+        "(arXiv 1708.04552).",
     )
     erase_prob: Fraction = identity(0.0, "Probability of random erasing (arXiv 1708.04896).")
     erase_value: Literal["mean", "random"] = identity(
