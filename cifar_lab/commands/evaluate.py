@@ -99,8 +99,9 @@ def _source(data: str | None) -> tuple[str | None, list[str]]:
             raise UsageError(f"--data {data} does not exist: name a file, a folder, or a hub set as OWNER/NAME")
         return "hub", [f"data.args.id={json.dumps(data)}"]
     root = f"data.root={json.dumps(str(place.resolve()))}"
-    saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    if place.is_dir() and (saved or any(place.rglob("*.parquet"))):
+    from cifar_lab.data.sources.hub import is_saved
+
+    if place.is_dir() and (is_saved(place) or any(place.rglob("*.parquet"))):
         return "hub", [root, f"data.args.id={json.dumps(data)}"]
     return "folder" if place.is_dir() else "table", [root]
 

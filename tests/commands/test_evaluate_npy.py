@@ -1,9 +1,7 @@
 """`evaluate --data` on npy files, and what the run and the report keep of them."""
 
-import json
 import os
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -19,23 +17,6 @@ from cifar_lab.data.test_sets import CLASSES, by_name, read_npy
 from cifar_lab.train import run as train
 
 SIDE = 16
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A copy of a run, to be written to."""
-    return shutil.copytree(saved_run("vit").path, tmp_path / "run")
-
-
-@pytest.fixture
-def measured(capsys):
-    """What --json prints."""
-
-    def ask(*arguments):
-        assert evaluate.main([*map(str, arguments), "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
-
-    return ask
 
 
 def test_npy_pictures_are_measured_as_the_run_s_own(run, measured, tmp_path):

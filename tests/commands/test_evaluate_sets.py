@@ -1,34 +1,16 @@
 """`evaluate --data` on copies of hub sets, folders and tables that have no training split; labels by name."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 from support.labelled_sets import kept, own_pictures, saved_copy
-from support.saved_runs import pictures_of, predictions, saved_run
+from support.saved_runs import pictures_of, predictions
 from support.small import small
 
 from cifar_lab.commands import evaluate, report
 from cifar_lab.train import run as train
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A copy of a run, to be written to."""
-    return shutil.copytree(saved_run("vit").path, tmp_path / "run")
-
-
-@pytest.fixture
-def measured(capsys):
-    """What --json prints."""
-
-    def ask(*arguments):
-        assert evaluate.main([*map(str, arguments), "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
-
-    return ask
 
 
 def test_a_hub_copy_with_labels_in_another_order(run, measured, tmp_path):

@@ -47,7 +47,7 @@ def cache_key(*, root: str | None, **args: Any) -> str:
     place = find(root, **args)
     if place is None:
         return key_of("hub", {}, args)
-    if _is_saved(place):  # without importing `datasets`
+    if is_saved(place):  # without importing `datasets`
         return key_of(place.resolve(), {}, args) + stamp(files_below(place, (".arrow", ".json")))
     return key_of(
         place.resolve(), _tables(place, args["id"], args.get("config"), args.get("train_split", "train")), args
@@ -61,12 +61,13 @@ def find(root: str | None, *, id: str, **args: Any) -> Path | None:
         raise DataError(f"data.root={root} is no folder: it must hold a copy of {id!r}, or leave it out")
     if not place.is_dir():
         return None
-    if not _is_saved(place) and not find_tables(place, args.get("config")):
+    if not is_saved(place) and not find_tables(place, args.get("config")):
         folder.tables(str(place), args.get("train_split", "train"))  # which says what is missing
     return place
 
 
-def _is_saved(place: Path) -> bool:
+def is_saved(place: Path) -> bool:
+    """Whether this is a folder that `save_to_disk` wrote."""
     return (place / "dataset_dict.json").is_file() or (place / "state.json").is_file()
 
 
@@ -78,6 +79,6 @@ def _tables(place: Path | None, id: str, config: str | None, train_split: str) -
             return hub_splits(id, config)
         except DataError as error:
             raise DataError(f"{error}. Check data.args.id and data.args.config, or set data.root to a copy") from error
-    if _is_saved(place):
+    if is_saved(place):
         return saved_splits(place)
     return find_tables(place, config) or folder.tables(str(place), train_split)
