@@ -112,9 +112,7 @@ def measure(session: Session, pictures: EvalStream, *, keep: bool = False) -> Ev
     engine, tta = session.engine, session.recipe.eval.tta
     engine.average_buffers()
     with engine.use_ema():
-        found = evaluate(engine.predict, session.world, pictures, tta=tta, keep=keep, stop=lambda: stop_agreed(session))
-    session.tell_recompilations()
-    return found
+        return evaluate(engine.predict, session.world, pictures, tta=tta, keep=keep, stop=lambda: stop_agreed(session))
 
 
 def stop_agreed(session: Session) -> bool:
@@ -201,7 +199,6 @@ def _log_training(session: Session, health: Health, clock: Clock) -> None:
         **({} if health.loss_scale is None else {"loss_scale": health.loss_scale}),
         "images_per_second": steps * schedule.global_batch / seconds,
     }
-    session.tell_recompilations()
     session.tracker.log("train", state.step, epoch, **values)
     session.progress.update(state.step, epoch=epoch, **values)
     session.state = replace(state, loss_sum=0.0, loss_steps=0)

@@ -23,7 +23,6 @@ from cifar_lab.models.factory import build_model
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.runtime.make import make_engine, uses_channels_last
-from cifar_lab.runtime.recompilations import Recompilations
 from cifar_lab.runtime.vote import Vote
 from cifar_lab.runtime.world import World
 from cifar_lab.tracking.tracker import Tracker
@@ -84,7 +83,6 @@ class Session:
         self.saver = Saver(run_dir.checkpoints, engine, recipe.checkpoint.keep_last, presence.attempt.check)
         self.tracker = Tracker(run_dir, recipe, world.is_main, message=self.progress.message)
         self.vote = Vote(world)
-        self.recompilations = Recompilations() if recipe.train.compile else None
         self._started = started - self.state.seconds
 
     def _starting_state(
@@ -124,11 +122,6 @@ class Session:
             world_size=self.world.world_size,
             channels_last=self.channels_last,
         )
-
-    def tell_recompilations(self) -> None:
-        """Say where torch.compile compiled more often than it should."""
-        if self.recompilations is not None and (news := self.recompilations.news()):
-            self.progress.message(news)
 
     def seconds(self) -> float:
         """Seconds that the run has taken, earlier attempts up to their last checkpoint included."""
