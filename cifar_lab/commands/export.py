@@ -2,8 +2,6 @@
 
 import argparse
 import os
-import re
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,11 +20,10 @@ EPILOG = """\
 examples:
   cifar-lab export runs/vit_tiny/0-1a2b3c4d --format timm
   cifar-lab export runs/demo/0-5e6f7a8b --format onnx --out demo-onnx
-  cifar-lab export runs/vit_tiny/0-1a2b3c4d --format timm --push me/vit-tiny
 timm: model.safetensors, config.json, model card; only for models of the family timm_zoo.
 onnx: model.onnx (any batch size, normalisation inside), model card; for every model, also one of a file of your own.
-Before the folder appears, the export is loaded and compared with the original. --push creates a private repository if
-there is none; it needs `hf auth login` or HF_TOKEN.
+Before the folder appears, the export is loaded and compared with the original. To upload it: `hf auth login`, then
+`hf upload --private OWNER/NAME FOLDER`.
 """
 
 
@@ -36,13 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
     parser.add_argument("--format", choices=("timm", "onnx"), required=True, help="see below")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: RUN/export/FORMAT)")
-    parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to this repository of the hub")
     return answer(parser, _export, argv)
 
 
 def _export(options: argparse.Namespace) -> int:
-    if options.push is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.push, re.ASCII):
-        raise UsageError(f"--push {options.push!r}: a repository is named OWNER/NAME")
     saved = open_saved(options.run)
     folder = options.out or saved.weights.absolute().parent / "export" / options.format
     with _appearing(folder.absolute()) as temporary, host.loading():
@@ -50,8 +44,6 @@ def _export(options: argparse.Namespace) -> int:
 
         checked = {"timm": to_timm, "onnx": to_onnx}[options.format](saved, temporary)
     print(f"{shown(folder)}: {checked}", flush=True)
-    if options.push:
-        print(_push(folder, options.push))
     return 0
 
 
@@ -76,20 +68,3 @@ def _appearing(folder: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {where}: {error.strerror or error}; name a place with --out") from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _push(folder: Path, repository: str) -> str:
-    """Upload to the hub; where it went. Raises UserError."""
-    from huggingface_hub import HfApi
-
-    try:
-        api = HfApi()
-        name = api.create_repo(repository, private=True, exist_ok=True).repo_id
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add model")
-    except Exception as error:  # the hub's client raises those of whatever HTTP library it uses
-        said = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"cannot push to {repository}: {said}\nthe export itself is whole; once the hub can be reached "
-            f"and `hf auth login` was done: hf upload --private {repository} {shlex.quote(str(folder))}"
-        ) from None
-    return f"pushed to https://huggingface.co/{name}"

@@ -219,23 +219,6 @@ def test_what_is_there_is_never_overwritten(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "link"]
 
 
-def test_a_push_without_network_keeps_the_folder(tmp_path, capsys):
-    assert os.environ["HF_HUB_OFFLINE"] == "1"
-    out = tmp_path / "out"
-    command = [str(saved_run("net").path), "--format", "timm", "--out", str(out)]
-    assert export.main([*command, "--push", "no such/name"]) == 2
-    assert "a repository is named OWNER/NAME" in capsys.readouterr().err
-    assert not out.exists()
-    assert export.main([*command, "--push", "me/name"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("cannot push to me/name: ")
-    assert (
-        f"the export itself is whole; once the hub can be reached and `hf auth login` was done: "
-        f"hf upload --private me/name {out}" in said
-    )
-    assert (out / "README.md").is_file()
-
-
 def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
