@@ -71,3 +71,13 @@ def topology(runs: Sequence[RunRecord]) -> str:
         parts += [f"micro-batch {run.micro_batches or f'{micro_batch:.0f}'}"] if micro_batch else []
         told.append(", ".join(parts))
     return " / ".join(dict.fromkeys(told))
+
+
+def model_name(run: RunRecord) -> str:
+    """Family, with the architecture or the depth where it has one."""
+    model = run.recipe.get("model")
+    if not isinstance(model, dict) or "name" not in model:
+        return MISSING
+    args = model.get("args")
+    args = args if isinstance(args, dict) else {}
+    return " ".join(str(part) for part in (model["name"], args.get("arch"), args.get("depth")) if part is not None)
