@@ -1,6 +1,7 @@
 """The numerics guard: finds non-finite gradients and clips, without a host synchronisation."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,8 +18,11 @@ class Guard:
     scalar waits for nothing, and a good step needs nothing else; where the kernels do not skip, the host has to.
 
     Gradients come multiplied by `loss_scale`, if there is one: the norm is that of the true ones, the divisor undoes
-    it, and a bad step, which lowers it, is remembered as the first one only where it is at 1 already.
+    it, and a bad step, which lowers it, is remembered as the first one only where it is at 1 already. Where gradients
+    are shards, `reduce` sums a tensor over the processes, in place.
     """
+
+    reduce: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self, names: list[str], device: torch.device, clip: float | None, loss_scale: LossScale | None = None
@@ -35,6 +39,8 @@ class Guard:
     def check(self, grads: list[Tensor], step: int) -> tuple[Tensor | None, Tensor | None]:
         """(grad_scale, found_inf) for the gradients of one step: float32 scalars, None where they would do nothing."""
         norms = torch.stack(torch._foreach_norm(grads))
+        if self.reduce is not None:  # the squares of fp32 numbers may be beyond it
+            norms = self.reduce(norms.double().square_()).sqrt_().float()
         self.grad_norm = torch.linalg.vector_norm(norms)
         if self.loss_scale is not None:
             self.grad_norm.div_(self.loss_scale.value)

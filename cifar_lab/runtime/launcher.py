@@ -71,9 +71,18 @@ SETTINGS = (
     Setting("ACCELERATE_DYNAMO_*", "neutral", "--dynamo_*, dynamo_config", "without ACCELERATE_DYNAMO_BACKEND"),
     Setting("ACCELERATE_FP8_BACKEND", "refused", "fp8_backend", "train.precision of the recipe has no fp8"),
     Setting("ACCELERATE_FP8_*", "refused", "--fp8_*, fp8_config", "by ACCELERATE_MIXED_PRECISION"),
-    Setting("ACCELERATE_USE_FSDP", "refused", "--use_fsdp, distributed_type: FSDP",
-            "FSDP is not supported, use accelerate_configs/zero3.yaml"),
-    Setting("FSDP_*", "refused", "--fsdp_*, fsdp_config", "by ACCELERATE_USE_FSDP"),
+    Setting("ACCELERATE_USE_FSDP", "obeyed", "--use_fsdp, distributed_type: FSDP", "FSDP2, see zero.md"),
+    Setting("FSDP_VERSION", "refused", "fsdp_version", "only FSDP2 works: accelerate_configs/fsdp2.yaml", ("2",)),
+    Setting("FSDP_RESHARD_AFTER_FORWARD", "obeyed", "fsdp_reshard_after_forward", "true or false"),
+    Setting("FSDP_OFFLOAD_PARAMS", "refused", "fsdp_offload_params", "use accelerate_configs/zero3_offload.yaml"),
+    Setting("FSDP_AUTO_WRAP_POLICY", "refused", "fsdp_auto_wrap_policy", "the layers that a model repeats are found",
+            ("transformer_based_wrap",)),
+    Setting("FSDP_TRANSFORMER_CLS_TO_WRAP", "refused", "fsdp_transformer_layer_cls_to_wrap",
+            "the layers that a model repeats are found"),
+    Setting("FSDP_ACTIVATION_CHECKPOINTING", "refused", "fsdp_activation_checkpointing",
+            "decided by train.grad_checkpointing of the recipe"),
+    Setting("FSDP_IGNORED_MODULES", "refused", "fsdp_ignored_modules", "all parameters are sharded"),
+    Setting("FSDP_*", "neutral", "--fsdp_*, fsdp_config", "only for FSDP1, or for checkpoints of another form"),
     Setting("ACCELERATE_USE_MEGATRON_LM", "refused", "--use_megatron_lm, distributed_type: MEGATRON_LM",
             "Megatron-LM is not supported, use accelerate_configs/zero3.yaml"),
     Setting("MEGATRON_LM_*", "refused", "--megatron_lm_*, megatron_lm_config", "by ACCELERATE_USE_MEGATRON_LM"),
@@ -154,6 +163,11 @@ def uses_deepspeed(environ: Mapping[str, str]) -> bool:
     return environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
+def uses_fsdp(environ: Mapping[str, str]) -> bool:
+    """Whether the launch asks for FSDP."""
+    return environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
 def _problems(environ: Mapping[str, str], recipe: Recipe) -> Iterator[str]:
     # `accelerate launch --cpu` starts one process however many it was asked for (accelerate 1.15). It sets an address
     # only if it was asked for several, and a world size never; our wrappers say theirs themselves.
@@ -172,6 +186,8 @@ def _problems(environ: Mapping[str, str], recipe: Recipe) -> Iterator[str]:
         )
     for name in sorted(environ):
         setting = find_setting(name)
+        if name.startswith("FSDP_") and not uses_fsdp(environ):
+            continue
         if setting and not (told and name in MPI) and (problem := setting.problem(environ[name], recipe)):
             yield problem
     path = environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")

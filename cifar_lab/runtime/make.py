@@ -15,6 +15,7 @@ from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.support import unsupported
 from cifar_lab.runtime.dropout import draw_flat
 from cifar_lab.runtime.engine import Engine
+from cifar_lab.runtime.launcher import uses_fsdp
 from cifar_lab.runtime.plain import PlainEngine
 from cifar_lab.runtime.world import World
 
@@ -42,6 +43,10 @@ def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_ste
         accelerator = make_accelerator(recipe, accumulation_steps, plugin)
         return ZeroEngine(world, accelerator, recipe, model, setup)
     accelerator = make_accelerator(recipe, accumulation_steps)
+    if uses_fsdp(os.environ) and world.world_size > 1:
+        from cifar_lab.runtime.fsdp import FsdpEngine
+
+        return FsdpEngine(world, accelerator, recipe, apply_options(model, recipe, world, "fsdp2", accumulation_steps))
     if accelerator.distributed_type not in PLAIN:
         raise UsageError(
             f"the accelerate configuration asks for {accelerator.distributed_type.value}, which is not supported: "
@@ -111,7 +116,8 @@ def apply_options(
     set_tf32(train.tf32)
     if train.tf32 and not has_tf32(world.device):
         log.warning("train.tf32 does nothing here, since this device (%s) has no TF32", device)
-    model = model.to(world.device)
+    if strategy != "fsdp2":  # which takes it there part by part
+        model = model.to(world.device)
     if uses_channels_last(model, recipe):
         model = model.to(memory_format=torch.channels_last)
     if is_convolutional(model):
@@ -121,5 +127,11 @@ def apply_options(
 
         inductor.fallback_random = True  # its own generator would draw other dropout masks
         mode = None if train.compile is True else train.compile
-        model.compile(mode=mode)  # in place: parameter names stay clean
+        parts = [model]
+        if strategy == "fsdp2":  # its gathering breaks the graph around each block
+            from cifar_lab.runtime.fsdp import find_blocks
+
+            parts = find_blocks(model) or parts
+        for part in parts:
+            part.compile(mode=mode)  # in place: parameter names stay clean
     return model

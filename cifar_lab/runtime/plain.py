@@ -27,17 +27,35 @@ class PlainEngine(Engine):
         if self.loss_scale is not None:
             self.specs["optimizer"] |= {name: (t.dtype, t.shape) for name, t in self.loss_scale.state.items()}
         self.optimizer = make_optimizer(model, recipe.optim)
-        self._start_optimizer(self.parameters.values())
+        self.moved = self._moved()
+        for group in self.optimizer.param_groups:
+            group["params"] = [self.moved[name] for name in group["names"]]
+        self._start_optimizer(self.moved.values())
         self.guard = Guard(list(self.parameters), world.device, recipe.train.grad_clip, self.loss_scale)
         if self.ema_decay is not None:
-            averaged = {**self.parameters, **self.floating_buffers()}
+            averaged = {**self.moved, **self.floating_buffers()}
             self.ema = {name: t.detach().clone() for name, t in averaged.items()}
             self._live, self._averages = list(averaged.values()), list(self.ema.values())
         # Of a micro-batch in the mean loss.
         self._share = torch.tensor(1 / self.accumulation_steps, device=world.device)
         with warnings.catch_warnings():  # torch 2.13 has a new name for it, Accelerate 1.15 the old one
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-            self.model = accelerator.prepare(model)
+            self.model = self._prepare(model)
+
+    def _prepare(self, model: nn.Module) -> nn.Module:
+        """What a forward pass calls."""
+        prepared: nn.Module = self.accelerator.prepare(model)
+        return prepared
+
+    def _moved(self) -> dict[str, Tensor]:
+        """What the optimizer moves of each trainable parameter."""
+        return self.parameters
+
+    def _take_gradients(self) -> list[Tensor]:
+        """Those of `moved`, averaged over processes."""
+        grads = [tensor.grad for tensor in self.moved.values() if tensor.grad is not None]
+        assert len(grads) == len(self.moved), f"{len(self.moved) - len(grads)} parameters have no gradient"
+        return grads
 
     def forward_backward(self, batch: Batch, *, index: int, torch_seed: int) -> Tensor:
         last = index == self.accumulation_steps - 1  # in its backward pass gradients are averaged
@@ -48,8 +66,7 @@ class PlainEngine(Engine):
 
     def step(self, step: int, lr: float) -> None:
         set_lr(self.optimizer, lr)
-        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
-        assert len(grads) == len(self.parameters), f"{len(self.parameters) - len(grads)} parameters have no gradient"
+        grads = self._take_gradients()
         scale, bad = self.guard.check(grads, step)
         self.running_statistics.settle(bad)
         if self.world.device.type not in HEEDLESS:

@@ -38,17 +38,19 @@ def recipe(**overrides: Any) -> dict[str, Any]:
     return small(**{**RECIPE, **overrides})
 
 
-def launcher(kind: str, *options: str) -> list[str]:
-    """The command in front of a script: `single`, or two processes of `ddp` or `zero`."""
+def launcher(kind: str, *options: str, processes: int = 2) -> list[str]:
+    """The command in front of a script: `single`, or processes of `ddp`, `zero` or `fsdp2`."""
     if kind == "single":
         return [sys.executable]
     if kind == "ddp":
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     given = options or ("--use_deepspeed", "--zero_stage", "2", "--num_machines", "1", "--mixed_precision", "no")
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
+    if kind == "fsdp2":
+        given = "--config_file", str(Path(__file__).parents[2] / "accelerate_configs" / "fsdp2.yaml")
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
     return [*accelerate, "--main_process_port", port, "--dynamo_backend", "no", *given]
 
 
@@ -70,11 +72,11 @@ class Runs:
         """A job of the worker, whose run directory is `name`."""
         return {"run": str(self.folder / name), "recipe": mapping, **how}
 
-    def train(self, kind: str, jobs: list[dict[str, Any]]) -> str:
+    def train(self, kind: str, jobs: list[dict[str, Any]], processes: int = 2) -> str:
         """Start a worker on `kind` for all jobs, one after another; what it printed."""
         listing = self.folder / f"{kind}.json"
         listing.write_text(json.dumps(jobs))
-        done = start([*launcher(kind), str(WORKER), str(listing)])
+        done = start([*launcher(kind, processes=processes), str(WORKER), str(listing)])
         assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
         return done.stdout + done.stderr
 
