@@ -21,7 +21,7 @@ examples:
 On several nodes start it on each node: by srun, or with NNODES, NODE_RANK and MASTER_ADDR. Node 0 prints for all.
 Exit status: 0 training can run (there may be warnings), 1 it cannot, 2 wrong recipe or call.
 """
-STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "fsdp2", "zero3_offload")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
         from cifar_lab.recipe import load_recipe
     except ImportError as error:
         missing = Check("import", "FAIL", str(error), SET_UP)
-        print(table([*package_checks({"deepspeed"} if options.strategy != "ddp" else ()), missing]))
+        print(table([*package_checks({"deepspeed"} if options.strategy.startswith("zero") else ()), missing]))
         return 1
     recipe = load_recipe(options.recipe, options.overrides) if options.recipe is not None else None
     links, by_host = examine(options, recipe)

@@ -26,7 +26,7 @@ def examine(options: argparse.Namespace, recipe: Recipe | None) -> tuple[Links, 
     """This node's place, and the checks of each host that could be heard."""
     arch = (recipe.model.name, recipe.model.args.get("arch")) if recipe and recipe.model.pretrained else None
     precision = recipe.train.precision if recipe else "fp32"
-    extras = {"deepspeed"} if options.strategy != "ddp" else set()
+    extras = {"deepspeed"} if options.strategy.startswith("zero") else set()
     runs = Path(options.run_dir or options.runs)
     with ThreadPoolExecutor(1) as pool:
         # torch takes its time, beside what follows.

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cifar_lab.data.mixing import soft_cross_entropy
+from cifar_lab.models.blocks import find_blocks
 from cifar_lab.models.factory import build_meta
 from cifar_lab.models.size import forward_flops
 from cifar_lab.planning.footprint import Curve, Footprint, Pass
@@ -84,6 +85,7 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
     """
     network = build_meta(model, num_classes, image_size)
     sizes = [p.numel() for p in network.parameters()]
+    blocks = [sum(p.numel() for p in block.parameters()) for block in find_blocks(network)]
     flops = forward_flops(network, image_size)
     passes: dict[str, Pass] = {}
     half = precision != "fp32"  # of one size, whichever it is
@@ -103,6 +105,8 @@ def footprint(model: Model, num_classes: int, image_size: int, precision: str) -
         num_tensors=len(sizes),
         largest=max(sizes),
         small=sum(size for size in sizes if size < PERSISTENCE_THRESHOLD),
+        gathered=2 * (sum(sizes) - sum(blocks) + 2 * max(blocks, default=0)),
+        num_groups=len(blocks) + 1,
         buffer_bytes=sum(b.numel() * b.element_size() for b in network.buffers()),
         flops_per_image=flops,
         passes=passes,

@@ -51,7 +51,9 @@ class Footprint:
     """Elements, bytes and FLOPs of a model at one image size and precision (a multiply-add counts as two).
 
     `passes` has `plain` and, where the model can recompute, `checkpointed`. `evaluation` is the peak of a forward
-    pass without gradients. `small` are the elements in tensors below ZeRO-3's persistence threshold.
+    pass without gradients. `small` are the elements in tensors below ZeRO-3's persistence threshold. `gathered` are
+    those that FSDP2 holds whole at once: weights and gradients of two of its blocks and of what is in none; with the
+    latter these are its `num_groups`.
     """
 
     num_parameters: int
@@ -59,6 +61,8 @@ class Footprint:
     num_tensors: int
     largest: int
     small: int
+    gathered: int
+    num_groups: int
     buffer_bytes: int
     flops_per_image: int
     passes: dict[str, Pass]

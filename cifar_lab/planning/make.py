@@ -18,7 +18,7 @@ from cifar_lab.recipe.support import unsupported
 HOST_MEMORY = 120 * GIB
 # Strategies of one process, which shards nothing, and of several.
 ALONE = ("single", "zero3_offload")
-TOGETHER = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
+TOGETHER = ("ddp", "zero1", "zero2", "zero3", "fsdp2", "zero3_offload")
 
 
 @dataclass(frozen=True)

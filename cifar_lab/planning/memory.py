@@ -1,7 +1,7 @@
 """Bytes on one device under each strategy, part by part.
 
 Weights, gradients, moments and averages are fp32 under every strategy (bf16 means autocast). What ZeRO keeps was read
-in DeepSpeed 0.19.8 and measured by benchmarks/plan_memory.py.
+in DeepSpeed 0.19.8, what FSDP2 keeps in PyTorch 2.14, and both measured by benchmarks/plan_memory.py.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from cifar_lab.planning.footprint import Footprint
 from cifar_lab.planning.hardware import GIB
 from cifar_lab.recipe import Recipe
 
-STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "zero3_offload")
+STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp2", "zero3_offload")
 FP32, BF16 = 4, 2
 
 # Elements, as cifar_lab/runtime/zero_config.py sets them (tests/planning/test_memory.py compares).
@@ -140,6 +140,9 @@ def _state(footprint: Footprint, recipe: Recipe, layout: Layout) -> _State:
         return _State(frozen + whole, kept, whole, whole, moments, ema and ema + footprint.buffer_bytes)
     part = -(-whole // world_size)
     shares = {"optimizer": moments // world_size, "ema": -(-ema // world_size)}
+    if strategy == "fsdp2":
+        # The gradients of a part appear in the backward pass; of what is gathered all travels in fp32.
+        return _State(-(-frozen // world_size) + part, 0, part, part, buffers=FP32 * footprint.gathered, **shares)
     bf16 = recipe.train.precision == "bf16"
     # DeepSpeed's reduce bucket: one in each type that gradients travel in.
     bucket = min(BUCKET, footprint.num_trainable) * (FP32 + (BF16 if bf16 else 0))

@@ -63,6 +63,8 @@ def traffic(footprint: Footprint, recipe: Recipe, layout: Layout, setup: Setup) 
         volume, calls = part * (sent + weights), 4
     elif layout.strategy == "zero2":
         volume, calls = part * (times * sent + weights), 2 + 2 * times
+    elif layout.strategy == "fsdp2":
+        volume, calls = part * 3 * times * weights, 3 * times * footprint.num_groups
     else:
         # Gathered for the forward and for the backward pass, and the gradients scattered, in each micro-batch.
         volume, calls = part * 3 * times * sent, 3 * times * footprint.num_tensors // 4
@@ -70,7 +72,7 @@ def traffic(footprint: Footprint, recipe: Recipe, layout: Layout, setup: Setup) 
     links += [setup.between] if setup.nodes > 1 else []
     slowest = min(links, key=lambda link: link.payload)
     hops = calls * (n - 1) * max(link.microseconds * 1e-6 for link in links)
-    overlapped = layout.strategy in ("ddp", "zero3", "zero3_offload")
+    overlapped = layout.strategy in ("ddp", "zero3", "fsdp2", "zero3_offload")
     return Traffic(round(volume), volume / slowest.payload + hops, slowest.name, overlapped)
 
 

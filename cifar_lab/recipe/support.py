@@ -20,6 +20,7 @@ class Unsupported:
 
 ACCUMULATION = "gradient accumulation"
 ZERO = ("zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload")
+SHARDED = (*ZERO, "fsdp2")
 
 TABLE = (
     Unsupported(
@@ -34,14 +35,14 @@ TABLE = (
         where=("zero3", "zero3_offload"),
         uses=lambda recipe: recipe.train.compile is not False,
         reason="weights are gathered around every layer, which breaks the compiled graph at each",
-        instead="set it to false, or use zero2 (accelerate_configs/zero2.yaml)",
+        instead="set it to false, or use accelerate_configs/fsdp2.yaml or zero2.yaml",
     ),
     Unsupported(
         option="train.precision",
         where=ZERO,
         uses=lambda recipe: recipe.train.precision == "fp16",
         reason="DeepSpeed leaves a step that overflows before it lowers the loss scale",
-        instead="set it to bf16 or fp32, or use DDP (accelerate_configs/ddp.yaml)",
+        instead="set it to bf16 or fp32, or use accelerate_configs/fsdp2.yaml or ddp.yaml",
     ),
     Unsupported(
         option="train.compile",
@@ -59,16 +60,16 @@ TABLE = (
     ),
     Unsupported(
         option="optim.name",
-        where=ZERO,
+        where=SHARDED,
         uses=lambda recipe: recipe.optim.name == "muon",
-        reason="muon needs whole kernels and ZeRO cuts them into flat parts",
+        reason="muon needs whole kernels, and here each process has a part of them",
         instead="use sgd or adamw, or DDP (accelerate_configs/ddp.yaml)",
     ),
     Unsupported(
         option="train.grad_compression",
-        where=ZERO,
+        where=SHARDED,
         uses=lambda recipe: recipe.train.grad_compression is not None,
-        reason="DeepSpeed sends the gradients itself, without DDP's hooks",
+        reason="gradients are sent without DDP's hooks",
         instead="set it to null, or use DDP (accelerate_configs/ddp.yaml)",
     ),
     Unsupported(

@@ -192,7 +192,7 @@ class RunRecord:
         if recipe.is_relative_to(Path.cwd()):
             recipe = recipe.relative_to(Path.cwd())
         start = "cifar-lab train"
-        if strategy and strategy.startswith("zero"):
+        if strategy and strategy.startswith(("zero", "fsdp")):
             config = f"--config_file accelerate_configs/{strategy}.yaml --num_processes {world_size}"
             start = f"accelerate launch {config} -m cifar_lab.train"
         elif world_size > 1:

@@ -1,7 +1,5 @@
 """The engine for FSDP2: weights, gradients, moments and moving average in shards, one a process."""
 
-from collections import Counter
-
 import torch
 from accelerate import Accelerator
 from accelerate.utils import FullyShardedDataParallelPlugin
@@ -10,6 +8,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from cifar_lab.models.blocks import find_blocks
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.engine import StateKind
 from cifar_lab.runtime.plain import PlainEngine
@@ -84,20 +83,3 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
         fully_shard(block, mesh=mesh, reshard_after_forward=plugin.reshard_after_forward)
     fully_shard(model, mesh=mesh, reshard_after_forward=plugin.reshard_after_forward)
     return model
-
-
-def find_blocks(model: nn.Module) -> list[nn.Module]:
-    """The layers that a model repeats: elements of its lists, of a class that occurs twice or more, with layers of
-    their own; of those inside of each other the inner ones."""
-    kinds = Counter(map(type, model.modules()))
-
-    def below(module: nn.Module) -> list[nn.Module]:
-        found = []
-        for child in module.children():
-            inner = below(child)
-            repeated = isinstance(module, (nn.ModuleList, nn.Sequential)) and kinds[type(child)] > 1
-            own = repeated and any(child.children()) and any(True for _ in child.parameters())
-            found += inner or ([child] if own else [])
-        return found
-
-    return below(model)

@@ -10,6 +10,7 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 from torch import nn
 
 from cifar_lab.errors import UsageError
+from cifar_lab.models.blocks import find_blocks
 from cifar_lab.models.tf32 import has_tf32, set_tf32
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.support import unsupported
@@ -127,11 +128,7 @@ def apply_options(
 
         inductor.fallback_random = True  # its own generator would draw other dropout masks
         mode = None if train.compile is True else train.compile
-        parts = [model]
-        if strategy == "fsdp2":  # its gathering breaks the graph around each block
-            from cifar_lab.runtime.fsdp import find_blocks
-
-            parts = find_blocks(model) or parts
-        for part in parts:
+        # The gathering of FSDP2 breaks the graph around each block.
+        for part in (strategy == "fsdp2" and find_blocks(model)) or [model]:
             part.compile(mode=mode)  # in place: parameter names stay clean
     return model

@@ -32,7 +32,14 @@ REFUSED: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
     "fsdp": (
         ["--use_fsdp", "--fsdp_version", "2", "--use_parallelism_config", "--parallelism_config_dp_shard_size", "2"],
         {},
-        ["ACCELERATE_USE_FSDP=true", "ACCELERATE_USE_PARALLELISM_CONFIG=true"],
+        ["ACCELERATE_USE_PARALLELISM_CONFIG=true"],
+    ),
+    "fsdp1": (
+        ["--use_fsdp", "--fsdp_offload_params", "true", "--fsdp_transformer_layer_cls_to_wrap", "Block",
+         "--fsdp_auto_wrap_policy", "SIZE_BASED_WRAP"],
+        {},
+        ["FSDP_AUTO_WRAP_POLICY=SIZE_BASED_WRAP", "FSDP_OFFLOAD_PARAMS=true", "FSDP_TRANSFORMER_CLS_TO_WRAP=Block",
+         "FSDP_VERSION=1"],
     ),
     "megatron": (["--use_megatron_lm"], {}, ["ACCELERATE_USE_MEGATRON_LM=true"]),
     "deepspeed": (
@@ -54,7 +61,9 @@ def test_accelerate_launch_is_refused_by_name(kind: str, tmp_path: Path) -> None
     command = [*LAUNCH, *options, "-m", "cifar_lab.train", write_recipe(tmp_path, small())]
     done = completed([*command, "--runs", str(tmp_path / "runs")], HF_HOME=str(tmp_path), **environ)
     assert done.returncode != 0
-    assert re.findall(r"^(?:\S*error: |)(ACCELERATE_\w+=[^\s:]+)", done.stderr, re.MULTILINE) == named, done.stderr
+    assert re.findall(r"^(?:\S*error: |)((?:ACCELERATE|FSDP)_\w+=[^\s:]+)", done.stderr, re.MULTILINE) == named, (
+        done.stderr
+    )
     assert not (tmp_path / "runs").exists()
 
 

@@ -36,6 +36,8 @@ def made(numel: int = 100 * MB, slope: int = 50 * MB) -> Footprint:
         num_tensors=100,
         largest=numel // 10,
         small=0,
+        gathered=numel // 2,
+        num_groups=13,
         buffer_bytes=0,
         flops_per_image=10**12,
         passes={"plain": one_pass(slope), "checkpointed": one_pass(slope // 10)},

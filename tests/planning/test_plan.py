@@ -68,7 +68,7 @@ def test_json_has_every_part(measured, capsys) -> None:
     assert (found["world_size"], found["links"]) == (8, {"inside": "nvlink3", "between": "eth-10g"})
     assert {(p["strategy"], p["grad_checkpointing"]) for p in found["plans"]} == {
         (strategy, checkpointing)
-        for strategy in ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
+        for strategy in ("ddp", "zero1", "zero2", "zero3", "fsdp2", "zero3_offload")
         for checkpointing in (False, True)
     }
     for option in found["plans"]:
@@ -98,6 +98,7 @@ def test_commands_start_what_was_planned(arguments, measured, capsys) -> None:
         assert words[:3] == ["accelerate", "launch", "--config_file"]
         config = yaml.safe_load((ROOT / words[3]).read_text())
         assert (config["distributed_type"] == "DEEPSPEED") == option["strategy"].startswith("zero")
+        assert (config["distributed_type"] == "FSDP") == (option["strategy"] == "fsdp2")
         if "--num_processes" in words:
             assert words[words.index("--num_processes") + 1] == str(found["world_size"])
         start = words.index("cifar_lab.train")

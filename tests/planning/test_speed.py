@@ -13,7 +13,7 @@ from cifar_lab.recipe import Recipe, parse_recipe
 
 NUMEL = 10**8
 NOTHING = Curve(((0.0, 0.0),))
-MODEL = Footprint(NUMEL, NUMEL, 40, NUMEL, 0, 0, 10**9, {"plain": Pass(NOTHING, NOTHING)}, NOTHING)
+MODEL = Footprint(NUMEL, NUMEL, 40, NUMEL, 0, NUMEL // 2, 13, 0, 10**9, {"plain": Pass(NOTHING, NOTHING)}, NOTHING)
 
 
 def recipe(global_batch: int, precision: str = "fp32", **train: str | float) -> Recipe:

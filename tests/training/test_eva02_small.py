@@ -1,4 +1,4 @@
-"""The path of scripts/eva02_smoke with a small EVA-02: two processes, ZeRO-3, stopped, resumed, evaluated."""
+"""The path of scripts/eva02_smoke with a small EVA-02: two processes, ZeRO-3 or FSDP2, stopped, resumed, evaluated."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ DATA = "data.name=shapes data.args.num_train=64 data.args.num_test=32"
 
 
 @pytest.mark.launch
-def test_the_smoke_run_is_that_of_one_process(repo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["zero3", pytest.param("fsdp2", marks=pytest.mark.figures)])
+def test_the_smoke_run_is_that_of_one_process(strategy: str, repo: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(repo / "scripts" / "eva02_smoke"), "--small", "--dir", str(tmp_path)]
-    command += [*DATA.split(), *STRONG.split()]
+    command += ["--strategy", strategy, *DATA.split(), *STRONG.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert len(found["claims"]) == 7 and all(found["claims"].values())
-    assert (found["strategy"], found["world_size"]) == ("zero3", 2)
+    assert (found["strategy"], found["world_size"]) == (strategy, 2)
     assert found["num_parameters"] > 10e6
     peaks = found["peak_memory_bytes"]
     assert [len(launch) for launch in peaks] == [2, 2]
