@@ -141,6 +141,8 @@ if [ "$with" = accelerate ]; then
   launcher=(accelerate.commands.launch --config_file "$root/accelerate_configs/$config.yaml" --num_processes "$total"
     --num_machines "${at[num_nodes]}" --machine_rank "${at[node_rank]}" --rdzv_backend static --same_network
     --main_process_ip "${at[master_addr]}" --main_process_port "${at[master_port]}")
+elif [[ $(trap -p HUP) = *"''"* ]]; then # of nohup, which torchrun does not ask
+  launcher+=(--signals-to-handle SIGTERM,SIGINT,SIGQUIT)
 fi
 noun=$([ "$nproc" = 1 ] && echo process || echo processes)
 printf 'node %s of %s (%s, %s): %s %s of %s, %s by %s, talking to %s:%s%s\n' "${at[node_rank]}" "${at[num_nodes]}" \

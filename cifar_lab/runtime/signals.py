@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 GRACE_SECONDS = 40.0
 POLL_SECONDS = 1.0
 
@@ -30,12 +30,18 @@ def stop_flag() -> Iterator[StopFlag]:
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    previous = {number: signal.signal(number, flag) for number in STOPPING}
+    previous = {number: signal.signal(number, flag) for number in STOPPING if not _is_kept_away(number)}
     try:
         yield flag
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _is_kept_away(number: signal.Signals) -> bool:
+    """Whether nohup ignores a closed terminal for us: not where torchrun, which does not ask nohup, ends for it."""
+    ends_torchrun = number.name in os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE", "").split(",")
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN and not ends_torchrun
 
 
 def end_quietly() -> None:

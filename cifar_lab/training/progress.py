@@ -111,7 +111,7 @@ class Progress:
             # A full disk under a log may have room again; a reader that is gone never comes back.
             if isinstance(error, ValueError) or error.errno in (errno.EPIPE, errno.EBADF, errno.EIO):
                 leave(self._stream)
-                self._stream = None
+                self._stream, self._due = None, math.inf
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
