@@ -6,8 +6,8 @@ Each strategy trains vit_base (86 M parameters, AdamW, fp32) for a few steps in 
 gradients there (between the backward pass and the step) and after the step: the resident memory over that after all
 imports and two steps of a tiny model under the same strategy, glibc returning freed memory at once; and the storage of
 all tensors that Python can reach. The larger of both processes counts. The seconds are the median of five steps of two
-pictures a process at 32 px: what counts in them is the optimizer and what is sent. Prints JSON on its last line; exit 1 where
-ZeRO-3 or FSDP2 needs more than 0.6 of DDP, resident and with gradients.
+pictures a process at 32 px: what counts in them is the optimizer and what is sent. Prints JSON on its last line; exit 1
+where ZeRO-3 or FSDP2 needs more than 0.6 of DDP, resident and with gradients.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def main() -> int:
         work(*arguments.work)
         return 0
     results: dict[str, Any] = {}
-    print(f"{'MiB a process':14} {'with gradients':>15} {'(live)':>8} {'after step':>11} {'(live)':>8} {'of ddp':>7} {'s a step':>9}")
+    heads = f"{'MiB a process':14} {'with gradients':>15} {'(live)':>8} {'after step':>11} {'(live)':>8}"
+    print(f"{heads} {'of ddp':>7} {'s a step':>9}")
     for strategy in arguments.strategies:
         found = results[strategy] = measured(strategy)
         numbers = [found[moment][kind] for moment in ("with_gradients", "after_step") for kind in ("resident", "live")]
