@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cifar_lab.train import run
     from cifar_lab.trained.network import load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "load_model", "load_recipe", "run"]
 
 _HOMES = {"load_model": "cifar_lab.trained.network", "load_recipe": "cifar_lab.recipe", "run": "cifar_lab.train"}

@@ -69,7 +69,7 @@ train+=("${positional[@]}")
 
 python=${CIFAR_LAB_PYTHON:-$root/.venv/bin/python}
 [ -n "${CIFAR_LAB_PYTHON-}" ] || [ -x "$python" ] || python=python3
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+[ ! -d "$root/cifar_lab" ] || export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" # else it is installed
 
 hints() { # of an accelerator that neither tool tells of
   [ -n "${CUDA_VISIBLE_DEVICES-}${HIP_VISIBLE_DEVICES-}${ROCR_VISIBLE_DEVICES-}${ZE_AFFINITY_MASK-}${SLURM_GPUS_ON_NODE-}" ] ||

@@ -19,7 +19,9 @@ from typing import Any
 
 from submit_options import Options, SubmitError, seconds
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+FILES = Path(__file__).resolve().parents[1]
+# Where jobs run and write: an installed package has the files without a checkout around them.
+CHECKOUT = FILES if (FILES / "cifar_lab").is_dir() else Path.cwd()
 # What of a recipe decides on memory and time; members of a sweep that agree here share one plan.
 SHAPE = ("data.", "model.", "train.", "eval.", "optim.name")
 UNSUPPORTED = """
@@ -56,7 +58,7 @@ def find_python() -> tuple[str, bool]:
 
 def from_checkout(path: str) -> str:
     """A path of the user's as the job sees it from the checkout; never with a leading dash. A recipe's name is one."""
-    if not os.path.exists(path) and os.path.exists(CHECKOUT / "recipes" / f"{path}.yaml"):
+    if not os.path.exists(path) and os.path.exists(FILES / "recipes" / f"{path}.yaml"):
         return path
     absolute = os.path.abspath(path)
     inside = os.path.relpath(absolute, CHECKOUT)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import resources
 import sweep
-from resources import CHECKOUT, Member, Questions
+from resources import CHECKOUT, FILES, Member, Questions
 from sbatch_text import Array, body_of, directives, log_name, overruled, sbatch_text
 from submit_options import Options, SlurmError, SubmitError, parse
 
@@ -74,7 +74,9 @@ def _prepare(options: Options, all_overrides: Sequence[Sequence[str]], python: s
     """Check everything and make the text; None where nothing is missing."""
     recipe = resources.from_checkout(options.recipe)
     runs = None if options.runs is None else resources.from_checkout(options.runs)
-    body = body_of((CHECKOUT / "slurm" / "train.sbatch").read_text(encoding="utf-8"))
+    body = body_of((FILES / "slurm" / "train.sbatch").read_text(encoding="utf-8"))
+    if FILES != CHECKOUT:
+        body = f"export CIFAR_LAB_FILES={shlex.quote(str(FILES))}\n{body}"
     questions = Questions(options, recipe, runs, python)
     if len(all_overrides) > 20:
         _note(f"checking {len(all_overrides)} members ...")

@@ -11,6 +11,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import cifar_lab
+from cifar_lab.commands.dispatch import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 # Those of slurm/ are copied by sbatch, and run from where it was called.
 SHELL_FILES = sorted(
@@ -180,3 +183,29 @@ fi
 
     moved = checkout.rename(tmp_path / "moved")
     assert calls(moved) == (0, "venv pip pip", "")
+
+
+def test_one_version_everywhere() -> None:
+    """The newest of the changelog, with the day of the citation; each version once, newest first."""
+    versions = re.findall(r"^## (\S+) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert versions[0] == (citation["version"], citation["date-released"])
+    assert citation["version"] == cifar_lab.__version__
+    assert versions == sorted(set(versions), key=lambda each: [int(part) for part in each[0].split(".")], reverse=True)
+    assert citation["license"] == setup_cfg()["metadata"]["license"]
+
+
+def test_issue_forms_ask_for_what_a_bug_needs() -> None:
+    forms = {
+        path.name: yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")
+    }
+    assert "blank_issues_enabled" in forms.pop("config.yml")
+    for form in forms.values():
+        assert form["name"] and form["description"]
+        identifiers = [part["id"] for part in form["body"]]
+        assert len(identifiers) == len(set(identifiers))
+        assert all(part["type"] in ("textarea", "input", "dropdown") for part in form["body"])
+    asked = " ".join(part["attributes"]["label"] for part in forms["bug.yml"]["body"] if "validations" in part)
+    for command in re.findall(r"`cifar-lab (.*?)`", asked):
+        assert command == "--version" or command in COMMANDS
+    assert "doctor" in asked

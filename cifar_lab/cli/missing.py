@@ -20,4 +20,4 @@ def missing_package(error: ModuleNotFoundError) -> str:
         required = []
     found = (re.match(rf"{package}\b[^;]*", line, re.IGNORECASE) for line in required)
     wanted = next((match[0].strip() for match in found if match), package)
-    return f"the Python package {package} is not installed: pip install '{wanted}', or scripts/setup in the checkout"
+    return f"the Python package {package} is not installed: pip install '{wanted}'"

@@ -49,12 +49,10 @@ def _choose(run_dir: RunDir, step: int | None) -> list[Path]:
 
 
 def _verify(checkpoints: list[Path]) -> int:
-    damaged = 0
-    for checkpoint in checkpoints:
-        problems = verify(checkpoint)
-        damaged += bool(problems)
-        print(f"{checkpoint.name}: {'whole' if not problems else '; '.join(problems)}")
-    return 1 if damaged else 0
+    found = {checkpoint.name: verify(checkpoint) for checkpoint in checkpoints}
+    for name, problems in found.items():
+        print(f"{name}: {'; '.join(problems) or 'whole'}")
+    return 1 if any(found.values()) else 0
 
 
 def _line(checkpoint: Path) -> str:

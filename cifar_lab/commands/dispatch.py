@@ -31,9 +31,12 @@ COMMANDS = {
     "evaluate": "measure a trained model: accuracy, calibration, confusion matrix",
     "predict": "classify picture files with a trained model",
     "export": "save a trained model for timm and the hub, or as an ONNX file",
-    "recipes": "list, show, compare and create recipes",
+    "recipes": "list, show, copy, compare and create recipes",
     "report": "compare runs on one page: ranking, figures, checked claims",
+    "launch": "start the processes of a recipe on this machine, or on each node",
+    "submit": "queue a recipe or a sweep on a Slurm cluster",
 }
+SCRIPTS = {"launch": ("bash", "node.sh"), "submit": (sys.executable, "submit.py")}  # of the folder launch
 
 USAGE = f"""\
 usage: cifar-lab COMMAND [arguments]
@@ -134,6 +137,12 @@ def _dispatch(argv: list[str]) -> int:
     if name not in COMMANDS:
         print(f"cifar-lab: {_unknown(name)}", file=sys.stderr)
         return EXIT_USAGE
+    if name in SCRIPTS:  # they take the place of this process, so that signals reach them
+        from cifar_lab.files.shipped import shipped
+
+        program, script = SCRIPTS[name]
+        os.environ |= {"CIFAR_LAB_PYTHON": sys.executable, **os.environ} if name == "launch" else {}
+        os.execvp(program, [program, str(shipped("launch", script)), *rest])
     module = "cifar_lab.train" if name == "train" else f"cifar_lab.commands.{name.replace('-', '_')}"
     status: int = importlib.import_module(module).main(rest)
     return status

@@ -30,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check what this recipe needs")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the recipe, such as data.root=DIR")
     parser.add_argument("--strategy", choices=STRATEGIES, default="ddp", help="how the run is started (default: ddp)")
-    parser.add_argument(
-        "--nproc", metavar="N", type=at_least_one, help="processes on each node (default: one for each GPU, else 1)"
-    )
+    parser.add_argument("--nproc", metavar="N", type=at_least_one, help="processes a node (default: one a GPU, else 1)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs will be made (default: runs)")
     parser.add_argument("--run-dir", metavar="DIR", help="the run directory, instead of one below --runs")
     parser.add_argument("--json", action="store_true", help="print JSON")

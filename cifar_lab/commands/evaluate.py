@@ -44,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="a run, a folder with one, or model.safetensors with its model.json")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="change the data, such as data.root=DIR")
     parser.add_argument("--split", choices=("test", "val", "train"), help="default: test")
-    parser.add_argument(
-        "--tta", choices=tuple(TTA), nargs="?", const="mirror", help="test-time augmentation (no value: mirror)"
-    )
+    parser.add_argument("--tta", choices=tuple(TTA), nargs="?", const="mirror", help="augment it (no value: mirror)")
     parser.add_argument("--batch", type=int, metavar="N", help="samples in one forward pass (default: that of the run)")
     parser.add_argument("--data", metavar="SET", help="other pictures: a source, FILE.npy, folder, table or hub id")
     parser.add_argument("--mistakes", type=Path, metavar="FILE", help="also write all mistakes, such as mistakes.csv")

@@ -32,18 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     about = "Plan a run: memory on each GPU, time, and the command that starts it. Needs no GPU."
     parser = make_parser("plan", about, EPILOG, recipe=True)
-    parser.add_argument("--gpus", metavar="N", type=at_least_one, default=1, help="GPUs in one node (default: 1)")
-    parser.add_argument("--gpu", metavar="NAME", default="h100-80gb", help="GPU type, see below (default: h100-80gb)")
-    parser.add_argument("--nodes", metavar="N", type=at_least_one, default=1, help="number of nodes (default: 1)")
-    parser.add_argument(
-        "--link", metavar="NAME", default=DEFAULT_NODE_LINK, help=f"link between nodes (default: {DEFAULT_NODE_LINK})"
-    )
+    add = parser.add_argument
+    add("--gpus", metavar="N", type=at_least_one, default=1, help="GPUs in one node (default: 1)")
+    add("--gpu", metavar="NAME", default="h100-80gb", help="GPU type, see below (default: h100-80gb)")
+    add("--nodes", metavar="N", type=at_least_one, default=1, help="number of nodes (default: 1)")
+    add("--link", metavar="NAME", default=DEFAULT_NODE_LINK, help="link between nodes (default: %(default)s)")
     strategies = ["all", *STRATEGIES]
-    parser.add_argument("--strategy", metavar="NAME", choices=strategies, default="all", help=", ".join(strategies))
-    parser.add_argument(
-        "--mfu", metavar="PART", type=float, default=UTILISATION, help=f"part of peak FLOP/s (default: {UTILISATION})"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add("--strategy", metavar="NAME", choices=strategies, default="all", help=", ".join(strategies))
+    add("--mfu", metavar="PART", type=float, default=UTILISATION, help="part of peak FLOP/s (default: %(default)s)")
+    add("--json", action="store_true", help="print JSON")
     return answer(parser, _plan, argv)
 
 

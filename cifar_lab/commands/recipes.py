@@ -1,4 +1,4 @@
-"""`cifar-lab recipes [ls | show NAME | diff A B | new FILE]`: what there is to train, and a beginning of one's own."""
+"""`cifar-lab recipes [ls | show | copy | diff | new]`: what there is to train, and a beginning of one's own."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.cli.printable import duration, shown
 from cifar_lab.cli.table import table
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.files.shipped import shipped
 from cifar_lab.planning.dry_run import written
 from cifar_lab.planning.hardware import Setup
 from cifar_lab.planning.make import fastest, make_plan, make_setup
@@ -24,21 +25,24 @@ examples:
   cifar-lab recipes
   cifar-lab recipes ls --cost --gpu a100-40gb
   cifar-lab recipes show strong/eva02_large
+  cifar-lab recipes copy all mine
   cifar-lab recipes diff recipes/demo.yaml runs/demo/0-1a2b3c4d
   cifar-lab recipes new recipes/mine.yaml
+`copy` writes recipes/NAME.yaml into DIR (default: this folder), with `all` every recipe and accelerate_configs/.
 Name a recipe by its file, by its name below recipes/, or by a run directory.
 Columns of `ls`: `cost` is the time of a run on one GPU according to `plan`; `-` means not measured yet, and --cost
 measures it (about ten seconds for each recipe, once). `measured` is the test error of completed runs of that recipe
 below --runs (accuracy in --json). `expected` comes from the comment in the recipe.
 """
+NAMES = "ls none, show RECIPE [key=value ...], copy [NAME|all] [DIR], diff A B, new FILE"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = make_parser("recipes", "List, show, compare and create recipes.", EPILOG)
+    parser = make_parser("recipes", "List, show, copy, compare and create recipes.", EPILOG)
     add = parser.add_argument
-    add("action", choices=("ls", "show", "diff", "new"), nargs="?", default="ls", help="what to do (default: ls)")
-    add("names", metavar="NAME", nargs="*", help="for show: RECIPE [key=value ...], for diff: A B, for new: FILE")
+    add("action", choices=("ls", "show", "copy", "diff", "new"), nargs="?", default="ls", help="default: ls")
+    add("names", metavar="NAME", nargs="*", help=NAMES)
     add("--recipes", type=Path, metavar="DIR", help="folder of the recipes (default: ./recipes)")
     add("--runs", metavar="DIR", type=Path, default="runs", help="folder of the runs (default: runs)")
     add("--json", action="store_true", help="ls: print JSON")
@@ -54,11 +58,15 @@ def _recipes(options: argparse.Namespace) -> int:
             return _ls(options)
         case "show", [name, *overrides]:
             return _show(options, name, overrides)
+        case "copy", names if len(names) <= 2:
+            return _copy(*names)
         case "diff", [one, other]:
             return _diff(options, one, other)
         case "new", [file]:
-            return _new(Path(file))
-    raise UsageError(f"{options.action}: it is `ls`, `show RECIPE [key=value ...]`, `diff A B` or `new FILE`")
+            book.write_template(Path(file))
+            print(f"{shown(file)}: edit it, then `cifar-lab train {file} --dry-run`")
+            return 0
+    raise UsageError(f"{options.action} takes other names: {NAMES}")
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -122,12 +130,17 @@ def _show(options: argparse.Namespace, name: str, overrides: list[str]) -> int:
     recipe = load_recipe(path, overrides, check_files=False)
     where = origins(path, overrides)
     measured = book.mean_error(book.reached(recipe, options.runs))
-    print(
-        "\n".join(
-            [shown(path), *(f"  {line}" for line in book.header(path)), f"  Measured here: test error {measured}", ""]
-        )
-    )
+    print(shown(path), *book.header(path), f"Measured here: test error {measured}\n", sep="\n  ")
     print(table([(key, written(value), where[key]) for key, value in flatten(recipe).items()]))
+    return 0
+
+
+def _copy(name: str = "all", folder: str = ".") -> int:
+    for file in book.shipped_files(name):
+        path = Path(folder, file.relative_to(shipped()))  # where the commands in the recipes look for it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = book.write_new(path, file.read_text(encoding="utf-8"))
+        print(f"{shown(path)}{'' if is_new else ': is there already, left as it is'}")
     return 0
 
 
@@ -137,10 +150,4 @@ def _diff(options: argparse.Namespace, *names: str) -> int:
     keys = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
     rows = [(key, *(written(side[key]) if key in side else "-" for side in (one, other))) for key in keys]
     print(table(rows, ["", *map(shown, paths)]) if keys else "no difference")
-    return 0
-
-
-def _new(file: Path) -> int:
-    book.write_template(file)
-    print(f"{shown(file)}: edit it, then `cifar-lab train {file} --dry-run`")
     return 0

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("overrides", metavar="key=value", nargs="*", help="change every run, such as data.root=DIR")
     add("--scale", metavar="SCALE", required=True, help="cpu, laptop, full, or a FILE.yaml of your own")
     add("--only", metavar="NAME,...", type=_list, action="extend", default=[], help="only these recipes or groups")
-    add("--seeds", metavar="0,1,2", type=_seeds, help="seeds (default: those of the study)")
+    add("--seeds", metavar="0,1,2", type=lambda text: [*map(int, text.split(","))], help="default: the study's")
     add("--runs", metavar="DIR", help="where run directories are made (default: runs/study_SCALE)")
     add(
         "--weights",
@@ -49,18 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--nproc", metavar="N", type=at_least_one, default=1, help="processes for each run, one per GPU (default: 1)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--keep",
-        metavar="DIR",
-        type=Path,
-        help="copy completed runs without weights to DIR; report there; skip them later",
-    )
-    what.add_argument(
-        "--slurm",
-        metavar="OPTIONS",
-        type=shlex.split,
-        help="do not train here: queue each recipe by launch/submit.py with these options",
-    )
+    keeping = "copy completed runs without weights to DIR; report there; skip them later"
+    what.add_argument("--keep", metavar="DIR", type=Path, help=keeping)
+    queueing = "do not train here: queue each recipe by launch/submit.py with these options"
+    what.add_argument("--slurm", metavar="OPTIONS", type=shlex.split, help=queueing)
     add("--dry-run", action="store_true", help="only list the runs (with --slurm: the commands)")
     return answer(parser, _run, argv)
 
@@ -123,10 +115,6 @@ def _listed(found: Sequence[Member], runs: Path, nproc: int, kept: Path | None) 
 
 def _list(text: str) -> list[str]:
     return text.split(",")
-
-
-def _seeds(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -26,9 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = "Prove that kill -9 and resuming do not change the result."
     parser = make_parser("verify-resume", about, EPILOG, recipe=True)
     parser.add_argument("--kills", type=at_least_one, default=3, metavar="N", help="number of kills (default: 3)")
-    parser.add_argument(
-        "--processes", type=at_least_one, default=1, metavar="N", help="processes of each run (default: 1)"
-    )
+    parser.add_argument("--processes", type=at_least_one, default=1, metavar="N", help="of each run (default: 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random moments (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the runs there (default: a temporary folder)")
     return answer(parser, _prove, argv)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cifar_lab.doctor.check import Check
+from cifar_lab.doctor.packages import SET_UP
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.nvidia import findings
 
@@ -17,7 +18,7 @@ LOSS = 0.05
 def device_checks(found: dict[str, Any], *, nproc: int, recipe: Recipe | None) -> Iterator[Check]:
     """`found` is what the program said, `nproc` the processes on this node."""
     if "torch" not in found:
-        fix = "install torch again (scripts/setup), or look at the file system if it was only slow"
+        fix = f"install torch again ({SET_UP}), or look at the file system if it was only slow"
         yield Check("torch", "FAIL", f"cannot be imported: {found.get('error', 'no answer')}", fix)
         return
     yield Check("torch", "ok", f"{found['torch']}, {'CUDA ' + found['cuda'] if found['cuda'] else 'no CUDA'}")

@@ -15,6 +15,7 @@ from cifar_lab.cluster.place import Node, find_node
 from cifar_lab.cluster.reach import MEND, TRY_AGAIN, MeetingError
 from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import TIMEOUT, ask
+from cifar_lab.doctor.packages import SET_UP
 from cifar_lab.errors import UsageError
 
 TORCH_SECONDS = 60.0
@@ -67,7 +68,7 @@ def find_links(environ: Mapping[str, str]) -> Iterator[Links]:
                 others = [line for line in error.lines if problem is None or problem not in line]
                 found.checks += [Check("links", "FAIL", line, LINKS_FIX[error.exit_status]) for line in others]
             except ImportError as error:
-                found.checks.append(Check("links", "FAIL", f"they cannot be tested: {error}", "scripts/setup"))
+                found.checks.append(Check("links", "FAIL", f"they cannot be tested: {error}", SET_UP))
             else:
                 names = ", ".join(f"{card.host} ({card.interface} {card.address})" for card in found.meeting.cards)
                 found.checks.append(Check("links", "ok", f"every node reaches every other: {names}"))

@@ -8,9 +8,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from cifar_lab.doctor.check import Check
+from cifar_lab.files.shipped import install
 
 OURS = "cifar-lab"
-SET_UP = "scripts/setup, or pip install -e '.[deepspeed,wandb]' in the checkout"
+SET_UP = install("deepspeed,wandb")
 
 
 def package_checks(extras: Collection[str]) -> Iterator[Check]:
@@ -26,7 +27,7 @@ def package_checks(extras: Collection[str]) -> Iterator[Check]:
     if python.contains(version):
         yield Check("python", "ok", version)
     else:
-        yield Check("python", "FAIL", f"{version}, but {python} is needed", "make a new environment: scripts/setup")
+        yield Check("python", "FAIL", f"{version}, but {python} is needed", "make a new environment")
     fitting = []
     for requirement in map(Requirement, required):
         asked = _belongs(requirement, extras)

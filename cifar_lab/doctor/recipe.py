@@ -11,6 +11,7 @@ from cifar_lab.data import cache
 from cifar_lab.data.sizes import data_sizes
 from cifar_lab.data.sources import find_source
 from cifar_lab.doctor.check import Check, State
+from cifar_lab.doctor.packages import SET_UP
 from cifar_lab.errors import UsageError, UserError
 from cifar_lab.files.cache import cache_root
 from cifar_lab.planning import kept_answer
@@ -32,7 +33,7 @@ def data_check(recipe: Recipe | None) -> Check:
     except (UserError, OSError) as error:
         return Check("data", "FAIL", str(error), "correct data.root or CIFAR_LAB_DATA")
     except ImportError as error:
-        return Check("data", "FAIL", f"cannot be read: {error}", "scripts/setup")
+        return Check("data", "FAIL", f"cannot be read: {error}", SET_UP)
     identifier = f"uoft-cs/{name}" if name in ("cifar10", "cifar100") else args.get("id")
     if place is not None:
         return Check("data", "ok", f"{name} in {place}")
@@ -67,7 +68,7 @@ def weights_check(recipe: Recipe, found: dict[str, Any]) -> Iterator[Check]:
         if "weights" in found:
             yield Check("weights", "ok", f"{arch} in {Path(found['weights']).parent}")
         elif "no_weights" not in found:
-            yield Check("weights", "FAIL", f"{arch}: {found.get('error', 'torch did not answer')}", "scripts/setup")
+            yield Check("weights", "FAIL", f"{arch}: {found.get('error', 'torch did not answer')}", SET_UP)
         elif recipe.model.name == "torchvision_zoo":
             yield Check("weights", "warning", f"{arch} will be fetched from download.pytorch.org, if that answers", fix)
         elif (problem := hub_problem()) is None:

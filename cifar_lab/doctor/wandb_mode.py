@@ -5,6 +5,7 @@ import os
 
 from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import ask
+from cifar_lab.files.shipped import install
 from cifar_lab.recipe import Recipe
 
 SECONDS = 30.0
@@ -19,7 +20,7 @@ def wandb_check(recipe: Recipe | None) -> Check:
         return Check("W&B", "ok", "off: WANDB_MODE=disabled")
     spec = importlib.util.find_spec("wandb")
     if spec is None or spec.origin is None:  # a folder named wandb has a spec without an origin
-        return Check("W&B", "warning", "off: wandb is not installed", "pip install 'cifar-lab[wandb]'")
+        return Check("W&B", "warning", "off: wandb is not installed", install("wandb"))
     found = ask({"wandb": True}, SECONDS)
     if found.get("offline"):
         return Check("W&B", "ok", "offline, by WANDB_MODE or W&B's settings; `cifar-lab sync` sends runs later")

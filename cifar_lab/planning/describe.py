@@ -8,6 +8,7 @@ from typing import Any
 
 from cifar_lab.cli.printable import duration
 from cifar_lab.cli.table import table
+from cifar_lab.files.shipped import config_file
 from cifar_lab.planning.hardware import FILL, GIB
 from cifar_lab.planning.make import HOST_MEMORY, Option, Plan, fastest
 from cifar_lab.planning.memory import CUDA_CONTEXT, FRAGMENTATION, NCCL_BUFFERS, checkpoint_bytes
@@ -108,7 +109,7 @@ def _command(plan: Plan, option: Option, path: str, overrides: Sequence[str]) ->
         name = "ddp_multi_node"
     else:
         name = "single_gpu" if strategy == "single" else strategy
-    words = ["accelerate", "launch", "--config_file", f"accelerate_configs/{name}.yaml"]
+    words = ["accelerate", "launch", "--config_file", config_file(name)]
     if setup.nodes > 1:
         words += ["--num_machines", str(setup.nodes), "--machine_rank", "R"]
         words += ["--main_process_ip", "HOST", "--main_process_port", "29511"]

@@ -1,4 +1,4 @@
-"""What recipes promise, what their runs reached, and a new one."""
+"""What recipes promise, what their runs reached, a new one, and copies of those that came with the package."""
 
 import json
 import os
@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from cifar_lab.errors import UsageError
+from cifar_lab.files.shipped import shipped
 from cifar_lab.recipe import Recipe, experiment_id
-from cifar_lab.recipe.named import SHIPPED, SUFFIXES
+from cifar_lab.recipe.named import SHIPPED, SUFFIXES, list_recipes
 from cifar_lab.recipe.schema import NAME
 
 EDITOR_LINE = "# yaml-language-server:"
@@ -60,14 +61,28 @@ def write_template(path: Path) -> None:
         )
     template = string.Template(Path(__file__).with_name("template.yaml").read_text(encoding="utf-8"))
     text = template.substitute(path=path, name=path.stem)
-    if (SHIPPED / "schema.json").is_file():
-        schema = os.path.relpath(SHIPPED / "schema.json", path.absolute().parent)
-        text = f"{EDITOR_LINE} $schema={schema}\n{text}"
+    schema = os.path.relpath(SHIPPED / "schema.json", path.absolute().parent)
+    if not write_new(path, f"{EDITOR_LINE} $schema={schema}\n{text}"):
+        raise UsageError(f"{path} exists already: name another file, or edit that one")
+
+
+def shipped_files(name: str) -> list[Path]:
+    """A recipe that came with the package, or `all` and the accelerate configs; the schema last. Raises UsageError."""
+    known = list_recipes(SHIPPED)
+    if name != "all" and name not in known:
+        raise UsageError(f"{name}: came not with cifar-lab; it is `all`, or one of {', '.join(known)}")
+    every = [*SHIPPED.rglob("*.yaml"), *shipped("accelerate_configs").glob("*.yaml")]
+    return [*([known[name]] if name != "all" else sorted(every)), SHIPPED / "schema.json"]
+
+
+def write_new(path: Path, text: str) -> bool:
+    """Write a file where nothing is; False where something is. Raises UsageError."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
+        return True
     except FileExistsError:
-        raise UsageError(f"{path} exists already: name another file, or edit that one") from None
+        return False
     except OSError as error:
         with suppress(OSError):  # of which a full disk has taken only a part
             path.unlink()

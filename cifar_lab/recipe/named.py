@@ -5,27 +5,26 @@ from contextlib import suppress
 from pathlib import Path
 
 from cifar_lab.errors import UsageError
+from cifar_lab.files.shipped import shipped
 from cifar_lab.recipe.errors import RecipeError, nearest
 
 SUFFIXES = (".yaml", ".yml")
-NOT_RECIPES = ("sweeps",)  # folders of other YAML files
-SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
+SHIPPED = shipped("recipes")
 
 
 def recipes_folder(named: Path | None = None) -> Path:
-    """`named`, else ./recipes, else the checkout's. Raises UsageError."""
-    places = [named] if named is not None else [Path("recipes"), SHIPPED]
-    for place in places:
+    """`named`, else ./recipes, else what came with the package. Raises UsageError."""
+    for place in [Path("recipes"), SHIPPED] if named is None else [named]:
         if os.path.isdir(place):
             return place
-    raise UsageError(f"there is no folder {places[0]}: name the folder of the recipes with --recipes DIR")
+    raise UsageError(f"there is no folder {named}: name the folder of the recipes with --recipes DIR")
 
 
 def list_recipes(folder: Path) -> dict[str, Path]:
     """Files by their names, paths below `folder` without the suffix; strong/ after the rest. Raises UsageError."""
     found = {}
     for top, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in NOT_RECIPES and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name != "sweeps" and not name.startswith("."))
         for name in sorted(files):
             path = Path(top, name)
             if path.suffix in SUFFIXES and not name.startswith("."):
@@ -36,14 +35,14 @@ def list_recipes(folder: Path) -> dict[str, Path]:
 
 
 def find_recipe(name: str | Path, folder: Path | None = None) -> Path:
-    """A recipe file, that of a run directory, or the one of that name below `folder`. Raises RecipeError."""
+    """A recipe's file, named by itself, a run, or its name in `folder`, else ./recipes or ours. Raises RecipeError."""
     path, known = Path(name), {}
     for file in (path / "recipe.yaml", path):
         if os.path.isfile(file):
             return file
-    if not path.is_absolute():
+    for place in [] if path.is_absolute() else [SHIPPED, Path("recipes")] if folder is None else [folder]:
         with suppress(UsageError):  # there may be no such folder
-            known = list_recipes(recipes_folder(folder))
+            known |= list_recipes(place)
     if str(name) in known or os.path.exists(path):
         return known.get(str(name), path)  # or what is no file: its reader says so
     files = {child.stem: str(child) for child in path.parent.glob("*.yaml")}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_lab.files.shipped import config_file
 from cifar_lab.recipe import Recipe, experiment_id, identity_fields
 from cifar_lab.report.balance import balanced_scores
 from cifar_lab.report.curves import Metrics, number
@@ -193,7 +194,7 @@ class RunRecord:
             recipe = recipe.relative_to(Path.cwd())
         start = "cifar-lab train"
         if strategy and strategy.startswith(("zero", "fsdp")):
-            config = f"--config_file accelerate_configs/{strategy}.yaml --num_processes {world_size}"
+            config = f"--config_file {shlex.quote(config_file(strategy))} --num_processes {world_size}"
             start = f"accelerate launch {config} -m cifar_lab.train"
         elif world_size > 1:
             start = f"torchrun --nproc-per-node {world_size} -m cifar_lab.train"

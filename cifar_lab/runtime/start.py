@@ -9,6 +9,7 @@ import torch.distributed as dist
 from accelerate.utils import DeepSpeedPlugin
 
 from cifar_lab.errors import UsageError
+from cifar_lab.files.shipped import config_file, install
 from cifar_lab.recipe import Recipe
 from cifar_lab.recipe.nvidia import findings
 from cifar_lab.runtime import launcher
@@ -75,8 +76,8 @@ def _prepare_deepspeed() -> None:
     missing = [name for name in OF_THE_EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"the launch asks for DeepSpeed, but {' and '.join(missing)} cannot be found: pip install "
-            "'cifar-lab[deepspeed]', or use accelerate_configs/ddp.yaml, which does without"
+            f"the launch asks for DeepSpeed, but {' and '.join(missing)} cannot be found: "
+            f"{install('deepspeed')}, or use {config_file('ddp')}, which does without"
         )
     if not torch.accelerator.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else it warns that it guessed

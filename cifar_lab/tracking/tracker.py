@@ -18,6 +18,7 @@ from typing import Any
 
 from cifar_lab.errors import UserError
 from cifar_lab.files.cache import cache_root
+from cifar_lab.files.shipped import install
 from cifar_lab.recipe import Recipe
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.tracking.wandb.record import EXIT_NOT_SENT, identify, not_sent
@@ -116,7 +117,7 @@ def sender(run_dir: Path) -> tuple[list[str], dict[str, str]]:
     """
     package = importlib.util.find_spec("wandb")
     if package is None or package.origin is None:  # a folder `wandb` in the working directory also has a spec
-        raise UserError("the package wandb is not installed: pip install 'cifar-lab[wandb]'")
+        raise UserError(f"the package wandb is not installed: {install('wandb')}")
     defaults = {"WANDB_DIR": str(run_dir)}
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         defaults[name] = str(cache_root(run_dir) / name.lower())

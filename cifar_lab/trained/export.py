@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.files.shipped import install
 from cifar_lab.models.description import Description
 from cifar_lab.trained.card import model_card
 from cifar_lab.trained.model import SavedModel
@@ -89,7 +90,7 @@ def to_onnx(saved: SavedModel, folder: Path) -> str:
     """Fill `folder` with an ONNX file that has everything inside; what was checked, in a line. Raises UserError."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"{', '.join(missing)} cannot be found: pip install 'cifar-lab[onnx]'")
+        raise UserError(f"{', '.join(missing)} cannot be found: {install('onnx')}")
     description = saved.description
     model = FromPixels(load_module(saved), description.mean, description.std).eval()
     path = folder / "model.onnx"

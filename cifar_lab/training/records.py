@@ -15,6 +15,7 @@ import torch
 import cifar_lab
 from cifar_lab.checkpoint.saver import TrainingState
 from cifar_lab.files import atomic
+from cifar_lab.files.shipped import CHECKOUT
 from cifar_lab.recipe.schedule import Schedule
 from cifar_lab.recipe.schema import SCHEMA_VERSION
 from cifar_lab.runtime import device
@@ -80,10 +81,11 @@ def _version(package: str) -> str | None:
 
 def _revision() -> str | None:
     """Git revision of the source, marked when it has uncommitted changes; None outside a checkout."""
-    folder = Path(__file__).parent
+    if CHECKOUT is None:  # a repository around the environment is not ours
+        return None
     try:
         described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             capture_output=True,
             text=True,
             timeout=10,

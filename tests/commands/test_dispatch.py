@@ -12,7 +12,9 @@ import pytest
 from cifar_lab import __version__
 from cifar_lab.commands import dispatch as cli
 
+ANSWERED_HERE = [name for name in cli.COMMANDS if name not in cli.SCRIPTS]
 DEMO = Path(__file__).resolve().parents[2] / "recipes" / "demo.yaml"
+ELSEWHERE = {**os.environ, "PYTHONPATH": str(DEMO.parents[1])}
 
 
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,12 +40,24 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert what in text
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", ANSWERED_HERE)
 def test_each_command_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.main(["help", name])
     assert exit_.value.code == 0
     assert f"usage: cifar-lab {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "script"), [("launch", "launch/node.sh"), ("submit", "launch/submit.py")])
+def test_a_script_takes_the_place_of_the_command(name: str, script: str, tmp_path: Path) -> None:
+    """The same process, from any folder, also by `help`; its exit status is the command's."""
+    command = [sys.executable, "-m", "cifar_lab", *name.split()]
+    for words in ([*command, "--help"], [*command[:-1], "help", name]):
+        done = subprocess.run(words, cwd=tmp_path, env=ELSEWHERE, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert script in done.stdout
+    refused = subprocess.run([*command, "--nproc=x", "demo"], cwd=tmp_path, env=ELSEWHERE, capture_output=True)
+    assert refused.returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -101,7 +115,7 @@ def folded(text: str) -> list[str]:
     return [line for line in text.splitlines() if len(line) > 80]
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", ANSWERED_HERE)
 def test_help_fits_a_terminal(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):

@@ -223,5 +223,5 @@ def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
     assert export.main([str(saved_run("vit").path), "--format", "onnx", "--out", str(tmp_path / "out")]) == 1
-    assert "onnxscript cannot be found: pip install 'cifar-lab[onnx]'" in capsys.readouterr().err
+    assert "onnxscript cannot be found: pip install -e '.[onnx]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

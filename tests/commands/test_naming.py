@@ -72,8 +72,9 @@ def test_the_recipes_of_the_current_folder_come_first(here: Path) -> None:
     assert find_recipe("mine") == Path("mine")
     with pytest.raises(RecipeError, match=r"^mime: no such file \(did you mean `mine`\?\); `cifar-lab recipes` lists"):
         find_recipe("mime")
-    with pytest.raises(RecipeError, match=r"^resnet18: no such file"):  # which is another folder's
-        find_recipe("resnet18")
+    assert find_recipe("resnet18") == ROOT / "recipes" / "resnet18.yaml"  # which only the package has
+    with pytest.raises(RecipeError, match=r"^resnet18: no such file"):
+        find_recipe("resnet18", here / "recipes")
 
 
 def test_a_place_in_a_recipe_is_that_of_its_file(here: Path) -> None:

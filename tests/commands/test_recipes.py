@@ -136,6 +136,27 @@ def test_a_new_recipe_loads_and_explains_itself(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "mine.yaml").read_text() == text
 
 
+def test_a_copy_is_one_s_own_and_never_written_over(tmp_path, monkeypatch, capsys):
+    """A recipe with what its editor line names; `all` with the files that the commands in recipes name."""
+    monkeypatch.chdir(tmp_path)
+    assert recipes.main(["copy", "strong/vit", "mine"]) == 0
+    assert capsys.readouterr().out == "mine/recipes/strong/vit.yaml\nmine/recipes/schema.json\n"
+    own = tmp_path / "mine" / "recipes" / "strong" / "vit.yaml"
+    schema = re.search(r"\$schema=(\S+)", own.read_text())[1]
+    assert (own.parent / schema).resolve() == tmp_path / "mine" / "recipes" / "schema.json"
+    own.write_text("changed")
+    assert recipes.main(["copy", "all", "mine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "already" in line] == [
+        f"mine/recipes/{name}: is there already, left as it is" for name in ("strong/vit.yaml", "schema.json")
+    ]
+    assert own.read_text() == "changed"
+    for folder in ("recipes", "accelerate_configs"):
+        for file in (ROOT / folder).rglob("*.yaml"):
+            copied = tmp_path / "mine" / file.relative_to(ROOT)
+            assert copied == own or copied.read_bytes() == file.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -155,8 +176,13 @@ def test_a_new_recipe_loads_and_explains_itself(tmp_path, monkeypatch, capsys):
         (["diff", "own", "torn.yaml"], "torn.yaml:1"),
         (["ls", "--recipes", "nowhere"], "there is no folder nowhere"),
         (["ls", "--gpu", "h999"], "h999"),
-        (["diff", "own"], "diff: it is `ls`, `show RECIPE [key=value ...]`, `diff A B` or `new FILE`"),
-        (["new", "a.yaml", "b.yaml"], "new: it is `ls`"),
+        (
+            ["diff", "own"],
+            "diff takes other names: ls none, show RECIPE [key=value ...], copy [NAME|all] [DIR], diff A B, new FILE",
+        ),
+        (["new", "a.yaml", "b.yaml"], "new takes other names: ls none"),
+        (["copy", "demi"], "demi: came not with cifar-lab; it is `all`, or one of demo, eva02_large,"),
+        (["copy", "demo", "a", "b"], "copy takes other names"),
     ],
 )
 def test_wrong_use_is_named(book, tmp_path, capsys, arguments, message):

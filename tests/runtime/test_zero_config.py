@@ -113,7 +113,7 @@ def test_without_the_extra_one_message_says_what_to_install(monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepspeed" else find_spec(name))
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(UsageError, match=r"deepspeed cannot be found: pip install 'cifar-lab\[deepspeed\]'") as error:
+    with pytest.raises(UsageError, match=r"deepspeed cannot be found: pip install -e \S+\[deepspeed\]'") as error:
         start_world()
     assert error.value.exit_status == 2
 

@@ -101,10 +101,10 @@ def _serve() -> None:
 def _import_all() -> None:
     import importlib
 
-    from cifar_lab.commands.dispatch import COMMANDS
+    from cifar_lab.commands.dispatch import COMMANDS, SCRIPTS
 
     names = ["trained.measure", "trained.export", "training.start", "runtime.start", "report.files"]
-    names += ["train", *(f"commands.{name.replace('-', '_')}" for name in COMMANDS if name != "train")]
+    names += ["train", *(f"commands.{name.replace('-', '_')}" for name in COMMANDS if name not in ("train", *SCRIPTS))]
     for name in names:
         importlib.import_module(f"cifar_lab.{name}")
 
