@@ -4,7 +4,7 @@
     python scripts/notebook.py [--out FILE] [--folder DIR] [--weights FILE] [NAME=VALUE ...]
 
 NAME=VALUE sets a parameter of the notebook (VALUE as Python writes it) in a cell of its own, as papermill does; without
-any, and without --out, the notebook itself gets its new outputs. Needs `pip install 'cifar-lab[notebook]'`.
+any, and without --out, the notebook itself gets its new outputs. Needs `pip install -e '.[notebook]'`.
 """
 
 from __future__ import annotations

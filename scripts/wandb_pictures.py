@@ -3,7 +3,7 @@
 
     python scripts/wandb_pictures.py RUN... [--out DIR]
 
-Copies the runs, sends them to a server of its own on this machine (openwandb, `pip install 'cifar-lab[test-server]'`)
+Copies the runs, sends them to a server of its own on this machine (openwandb, `pip install -e '.[test-server]'`)
 and takes its pages with Chromium. These are openwandb's pages, not W&B's: what is in them is the same.
 """
 

@@ -52,7 +52,7 @@ def text(notebook: dict[str, Any]) -> str:
 def execute(folder: Path, *parameters: str) -> subprocess.CompletedProcess[str]:
     missing = [name for name in ("nbclient", "ipykernel") if importlib.util.find_spec(name) is None]
     if missing:
-        problem = f"not installed: {', '.join(missing)} (pip install 'cifar-lab[notebook]')"
+        problem = f"not installed: {', '.join(missing)} (pip install -e '.[notebook]')"
         if "notebook" in os.environ.get("CIFAR_LAB_REQUIRE", ""):
             pytest.fail(problem)
         pytest.skip(problem)

@@ -14,7 +14,7 @@ from support.local_wandb import Server, serving
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if importlib.util.find_spec("openwandb") is None:
-        missing = "the server is not installed: pip install 'cifar-lab[test-server]'"
+        missing = "the server is not installed: pip install -e '.[test-server]'"
         if "wandb" in os.environ.get("CIFAR_LAB_REQUIRE", ""):
             pytest.fail(missing)
         pytest.skip(missing)
