@@ -67,6 +67,7 @@ def install(archive: Path, place: Path) -> Installed:
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The sdist of a copy of the checkout, and the wheel that is built of the unpacked sdist."""
+    pytest.importorskip("setuptools", minversion="77")  # what pyproject.toml asks for; torch brings it
     place = tmp_path_factory.mktemp("built")
     for name in SOURCES:
         shutil.copytree(ROOT / name, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__", "*.log"))
@@ -152,6 +153,19 @@ def test_submit_makes_a_job_that_finds_the_files(lab: Installed) -> None:
     assert len(started) == 1 and os.access(started[0], os.X_OK), done.stdout + done.stderr
     assert started[0].is_relative_to(lab.python.parents[1])
     assert f"cd {lab.folder} || exit" in script
+
+
+def test_an_editable_install_reads_the_checkout_from_any_folder(archives: dict[str, Path], tmp_path: Path) -> None:
+    """It copies nothing, and what changes there is seen."""
+    shutil.copytree(archives["source"], tmp_path / "checkout")
+    editable = install(build(tmp_path / "checkout", "editable", tmp_path / "wheel"), tmp_path)
+    recipe = tmp_path / "checkout" / "recipes" / "demo.yaml"
+    shutil.copy(recipe, recipe.with_name("new_one.yaml"))
+    assert editable("recipes", "show", "new_one").stdout.startswith(f"{recipe.with_name('new_one.yaml')}\n")
+    editable("train", "new_one", "--dry-run", *SMALL)
+    assert f"cd {tmp_path / 'checkout'} || exit" in editable("submit", "new_one", "--dry-run", *SMALL).stdout
+    assert "launch/node.sh RECIPE" in editable("launch", "--help").stdout
+    assert not list((tmp_path / "env").rglob("demo.yaml"))
 
 
 def test_a_missing_extra_is_named_as_this_installation_gets_it(lab: Installed, archives: dict[str, Path]) -> None:

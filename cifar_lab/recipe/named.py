@@ -36,7 +36,8 @@ def list_recipes(folder: Path) -> dict[str, Path]:
 
 def find_recipe(name: str | Path, folder: Path | None = None) -> Path:
     """A recipe's file, named by itself, a run, or its name in `folder`, else ./recipes or ours. Raises RecipeError."""
-    path, known = Path(name), {}
+    path = Path(name)
+    known: dict[str, Path] = {}
     for file in (path / "recipe.yaml", path):
         if os.path.isfile(file):
             return file
