@@ -96,7 +96,12 @@ accelerators() { # how many this node may use, or MIG; by torch, which takes 2 s
 number=0 device=''
 [[ "${ACCELERATE_USE_CPU-}" =~ ^([Tt]rue|[Yy]es|1)$ ]] || number=$(accelerators)
 case $number in
-0) device=', on CPUs' ;;
+0)
+  device=', on CPUs'
+  [ -z "${SLURM_JOB_ID-}" ] || [ "${SLURM_PROCID:-0}" != 0 ] || [ -n "${ACCELERATE_USE_CPU-}" ] ||
+    printf 'no GPU is seen here (Slurm gave %s to this node): training on CPUs; ask for one with sbatch --gpus-per-node=1\n' \
+      "${SLURM_GPUS_ON_NODE:-none}"
+  ;;
 MIG) number=1 device=', on one MIG slice: CUDA shows one slice to a process' ;;
 esac
 [ -n "$nproc" ] || nproc=$number

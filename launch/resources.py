@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -47,13 +48,16 @@ class Member:
         return Path(self.described["run_dir"])
 
 
-def find_python() -> tuple[str, bool]:
-    """The checkout's python, and whether jobs find it without being told."""
+def find_python(options: Options) -> tuple[str, str | None]:
+    """The python to ask here, and the one that the script must name, None where jobs find theirs without."""
     chosen = os.environ.get("CIFAR_LAB_PYTHON")
     if chosen:
-        return shutil.which(chosen) or chosen, False
-    own = CHECKOUT / ".venv" / "bin" / "python"
-    return (str(own), True) if os.access(own, os.X_OK) else (sys.executable, False)
+        return shutil.which(chosen) or chosen, shutil.which(chosen) or chosen
+    own = Path(options.venv or CHECKOUT / ".venv").absolute() / "bin" / "python"
+    if os.access(own, os.X_OK):
+        return str(own), None
+    brought = options.module or options.conda or options.venv or options.container or options.setup
+    return sys.executable, None if brought else sys.executable
 
 
 def from_checkout(path: str) -> str:
@@ -65,6 +69,10 @@ def from_checkout(path: str) -> str:
     if inside == os.pardir or inside.startswith(os.pardir + os.sep):
         return absolute
     return os.path.join(os.curdir, inside) if inside.startswith("-") else inside
+
+
+class LackingError(SubmitError):
+    """The python that was asked lacks a package."""
 
 
 class Questions:
@@ -104,31 +112,39 @@ class Questions:
         """Refuse what the strategy or the device cannot do."""
         strategy = self._strategy()
         device = "cuda" if self.options.uses_gpus else "cpu"
-        for member in _different(members):
+        for member, *_ in _alike(members):
             problems = self._python(["-c", UNSUPPORTED, strategy, device, self.recipe, *member.overrides]).strip()
             if problems:
                 raise SubmitError(problems)
 
     def check_plan(self, members: Sequence[Member]) -> list[str]:
-        """Notes on how long the runs take. Raises SubmitError where one does not fit, with what does."""
+        """Notes on how long the runs take and what they cost. Raises SubmitError where one does not fit."""
         options = self.options
         if options.gpu is None:
-            return ["plan: not known, name the GPU with --gpu, such as --gpu h100-80gb"]
+            return ["plan and cost: not known, name the GPU with --gpu, such as --gpu h100-80gb"]
         strategy = self._strategy()
         if options.world_size == 1 and strategy in ("zero1", "zero2", "zero3"):
             return [f"plan: none, {strategy} has nothing to shard on one process; leave --strategy away there"]
         call = [f"--gpu={options.gpu}", f"--nodes={options.nodes}", f"--gpus={options.processes}"]
         call += [f"--strategy={strategy}", "--json"]
-        notes = [
-            self._planned(member, self._json("plan", [*member.overrides, *call])) for member in _different(members)
-        ]
-        return list(dict.fromkeys(notes))
+        notes, total = [], 0.0
+        for alike in _alike(members):
+            try:
+                plan = self._json("plan", [*alike[0].overrides, *call])
+            except LackingError as error:
+                return [f"plan and cost: not known here, {error}"]
+            note, each = self._planned(alike[0], plan)
+            notes.append(note)
+            total += each * len(alike) * options.world_size / 3600
+        of = f" for {len(members)} runs" if options.sweep else ""
+        return [*dict.fromkeys(notes), f"cost: about {total:.3g} GPU-hours{of}, by the plan"]
 
     def _strategy(self) -> str:
         chosen = self.options.strategy or "ddp"
         return "single" if chosen == "ddp" and self.options.world_size == 1 else chosen
 
-    def _planned(self, member: Member, plan: Mapping[str, Any]) -> str:
+    def _planned(self, member: Member, plan: Mapping[str, Any]) -> tuple[str, float]:
+        """What to say of the plan, and the seconds of a run."""
         fits = [option for option in plan["plans"] if option["fits"]]
         given = [self.recipe, *member.overrides]
         # What the plan adds to a recipe stands at the end of its command.
@@ -147,7 +163,7 @@ class Questions:
             note += (
                 f", longer than --time {self.options.time}: the job will save at its limit, be requeued and continue"
             )
-        return note
+        return note, estimate
 
     def _json(self, command: str, arguments: Sequence[str]) -> Any:
         text = self._python(["-m", "cifar_lab", command, self.recipe, *arguments])
@@ -162,10 +178,10 @@ class Questions:
         except OSError as error:
             raise SubmitError(f"{self.python} cannot be started: {error.strerror}; set CIFAR_LAB_PYTHON") from None
         said = answer.stderr.decode(errors="replace").strip()
-        if "ModuleNotFoundError" in said:
-            raise SubmitError(
-                f"{self.python} lacks a package ({said.splitlines()[-1]}): run scripts/setup, or set CIFAR_LAB_PYTHON "
-                "to the python that trains"
+        lacks = re.search(r"No module named .*|the Python package \S+ is not installed", said)
+        if lacks:
+            raise LackingError(
+                f"{self.python}: {lacks[0]}; run scripts/setup, or set CIFAR_LAB_PYTHON to another python"
             )
         if answer.returncode:
             raise SubmitError(said or f"{self.python} ended with status {answer.returncode}")
@@ -182,12 +198,12 @@ def _settled(status: Mapping[str, Any]) -> str | None:
     return f"{status['effective_state']}, job {job['id']} is {job['state']}" if job else status["effective_state"]
 
 
-def _different(members: Sequence[Member]) -> list[Member]:
-    """One member for each shape that the sweep has."""
-    shapes: dict[str, Member] = {}
+def _alike(members: Sequence[Member]) -> list[list[Member]]:
+    """The members by their shape."""
+    shapes: dict[str, list[Member]] = {}
     for member in members:
         values = {k: v["value"] for k, v in member.described["recipe"].items() if k.startswith(SHAPE)}
-        shapes.setdefault(json.dumps(values, sort_keys=True, default=str), member)
+        shapes.setdefault(json.dumps(values, sort_keys=True, default=str), []).append(member)
     return list(shapes.values())
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from submit_options import Options, SubmitError
 
 MARKER = "# --- body ---"
-# What shellcheck says of quoted text that looks like code or like typographic quotes: here it is meant literally.
-LITERAL = "# shellcheck disable=SC1003,SC1110,SC1111,SC1112,SC2016,SC2088"
+# What shellcheck says of text that looks like code, typographic quotes or a list: here it is meant literally.
+LITERAL = "# shellcheck disable=SC1003,SC1110,SC1111,SC1112,SC2016,SC2054,SC2088"
+CORES = 4  # for a process with a GPU: the pictures lie on it
 VARIABLES = {"array": "ARRAY_INX", "mem": "MEM_PER_NODE", "time": "TIMELIMIT", "requeue": "NO_REQUEUE"}
 
 
@@ -38,7 +39,8 @@ def directives(options: Options, name: str, array: Array | None) -> dict[str, st
         "job-name": options.job_name or name,
         "nodes": options.nodes,
         "ntasks-per-node": 1,
-        "gpus-per-node": options.gpus_per_node,
+        "gpus-per-node": (options.gpus_per_node or options.num_gpus) if options.num_gpus else None,
+        "cpus-per-task": CORES * options.processes if options.uses_gpus else None,
         "time": options.time,
         "array": None if array is None else _array(array),
         "requeue": "",
@@ -55,10 +57,16 @@ def log_name(is_array: bool) -> str:
 
 
 def sbatch_text(
-    header: dict[str, str | None], checkout: str, python: str | None, arguments: Sequence[str] | Array, body: str
+    header: dict[str, str | None],
+    checkout: str,
+    python: str | None,
+    arguments: Sequence[str] | Array,
+    body: str,
+    environment: Sequence[str] = (),
 ) -> str:
     """The script; `arguments` are those of launch/node.sh, `python` one to name where .venv is not used.
 
+    `environment` are lines for what must stand before python.
     Raises SubmitError for a word with a line break.
     """
     lines = ["#!/usr/bin/env bash"]
@@ -71,9 +79,10 @@ def sbatch_text(
         raise SubmitError(
             f"{broken!r} has a line break: in a text in double quotes it is \\n, a file needs another name"
         )
-    lines += [LITERAL] if any(shlex.quote(word) != word for word in words) else []
+    lines += [LITERAL] if environment or any(shlex.quote(word) != word for word in words) else []
     lines += [f"cd {shlex.quote(checkout)} || exit"]
     lines += [f"export CIFAR_LAB_PYTHON={shlex.quote(python)}"] if python else []
+    lines += environment
     calls = [f"set -- {shlex.join(member)}" for member in members]
     if isinstance(arguments, Array):
         calls = [

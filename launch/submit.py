@@ -19,6 +19,7 @@ from pathlib import Path
 
 import resources
 import sweep
+from environment import environment_lines
 from resources import CHECKOUT, FILES, Member, Questions
 from sbatch_text import Array, body_of, directives, log_name, overruled, sbatch_text
 from submit_options import Options, SlurmError, SubmitError, parse
@@ -40,7 +41,7 @@ class Job:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = parse(sys.argv[1:] if argv is None else argv)
-    python, is_found = resources.find_python()
+    python, named = resources.find_python(options)
     try:
         if options.sweep:
             all_overrides = sweep.members(options.sweep, options.overrides, python, CHECKOUT)
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             all_overrides = [options.overrides]
         if options.member is not None:
             return _print_member(all_overrides, options.member)
-        job = _prepare(options, all_overrides, python, is_found)
+        job = _prepare(options, all_overrides, python, named)
         if job is None:
             return 0
         if options.dry_run:
@@ -70,7 +71,7 @@ def _print_member(all_overrides: Sequence[Sequence[str]], number: int) -> int:
     return 0
 
 
-def _prepare(options: Options, all_overrides: Sequence[Sequence[str]], python: str, is_found: bool) -> Job | None:
+def _prepare(options: Options, all_overrides: Sequence[Sequence[str]], python: str, named: str | None) -> Job | None:
     """Check everything and make the text; None where nothing is missing."""
     recipe = resources.from_checkout(options.recipe)
     runs = None if options.runs is None else resources.from_checkout(options.runs)
@@ -89,6 +90,9 @@ def _prepare(options: Options, all_overrides: Sequence[Sequence[str]], python: s
     if not missing:
         print("nothing is missing, so nothing was queued", file=sys.stderr if options.dry_run else sys.stdout)
         return None
+    seen = [os.path.dirname(recipe), runs, *map(os.environ.get, ("CIFAR_LAB_DATA", "CIFAR_LAB_CACHE"))]
+    seen += [member.described["recipe"]["data.root"]["value"] for member in members]
+    lines = environment_lines(options, CHECKOUT, [folder for folder in seen if folder and os.path.isabs(folder)])
     questions.check_strategy(list(missing.values()))
     for note in questions.check_plan(list(missing.values())):
         _note(note)
@@ -96,7 +100,7 @@ def _prepare(options: Options, all_overrides: Sequence[Sequence[str]], python: s
     array = Array(arguments, list(missing), options.max_parallel) if options.sweep else None
     name = re.sub(r"[^A-Za-z0-9_.+-]", "_", members[0].described["recipe"]["name"]["value"], flags=re.ASCII)[:64]
     header = directives(options, name.lstrip(".+-") or "cifar_lab", array)
-    text = sbatch_text(header, str(CHECKOUT), None if is_found else python, array or arguments[0], body)
+    text = sbatch_text(header, str(CHECKOUT), named, array or arguments[0], body, lines)
     return Job(text, header, missing, len(members))
 
 
@@ -143,6 +147,8 @@ def _queue(job: Job) -> str:
     job_id = answer.stdout.decode(errors="replace").strip().partition(";")[0]
     if answer.returncode or not job_id.isdecimal():  # an option may have asked for something else
         said = said or job_id or f"sbatch ended with status {answer.returncode}"
+        if "gpus-per-node" in job.header and re.search("generic resource|configuration is not available", said):
+            said += " (on a cluster without GPUs: --gpus 0)"
         raise SlurmError(f"Slurm did not take the job: {said}")
     if said:
         _note(said)

@@ -15,7 +15,7 @@ OWN = (
     *("array", "chdir", "gpus-per-node", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode"),
     *("no-requeue", "output", "requeue", "signal", "time", "wait", "wrap"),
 )
-GPU_OPTION = re.compile(r"gres|gpus(-per-.*)?")
+GPU_OPTION = re.compile(r"gres|gpus-per-.*")
 
 DESCRIPTION = """\
 Queue a recipe on a Slurm cluster: on one node, on many, or as a sweep (one job
@@ -29,14 +29,13 @@ EPILOG = """\
 examples:
   launch/submit.py recipes/vit_tiny.yaml --gpus-per-node 4 --time 4:00:00 \\
     --partition=gpu --account=my_lab --mem=64G
-  launch/submit.py recipes/vit_tiny.yaml --gpus-per-node 4 seed=1 --dry-run
+  launch/submit.py recipes/vit_tiny.yaml --module cuda --conda lab --dry-run
   launch/submit.py recipes/eva02_large.yaml --nodes 2 --gpus-per-node 8 \\
     --gpu a100-80gb --strategy zero2
-  launch/submit.py recipes/resnet18.yaml --gpus-per-node 1 \\
+  launch/submit.py recipes/resnet18.yaml \\
     --sweep optim.lr=1e-3,3e-4 seed=0,1,2 --max-parallel 3
-  launch/submit.py recipes/resnet18.yaml --gpus-per-node 1 \\
-    --sweep recipes/sweeps/lr_seed.yaml
-  launch/submit.py recipes/demo.yaml --dependency=afterany:1234 --exclusive
+  launch/submit.py recipes/resnet18.yaml --sweep recipes/sweeps/lr_seed.yaml
+  launch/submit.py recipes/demo.yaml --gpus 0 --dependency=afterany:1234
 
 Options of sbatch that are not listed go into the script as they are; write each
 as one word, with =. --cpus-per-task and --mem are for all processes of a node.
@@ -67,7 +66,8 @@ class Options(argparse.Namespace):
     @property
     def num_gpus(self) -> int:
         """GPUs of a node, 0 without."""
-        return int(self.gpus_per_node.rpartition(":")[2]) if self.gpus_per_node else 0
+        asked = self.gpus_per_node or (0 if self.other_gpus else self.nproc or 1)
+        return int(str(asked).rpartition(":")[2])
 
     @property
     def others(self) -> dict[str, str | None]:
@@ -76,9 +76,14 @@ class Options(argparse.Namespace):
         return {name: value if equals else None for name, equals, value in words}
 
     @property
+    def other_gpus(self) -> list[str]:
+        """Options of sbatch that ask for GPUs in another way."""
+        return list(filter(GPU_OPTION.fullmatch, self.others))
+
+    @property
     def uses_gpus(self) -> bool:
         """Whether the job asks for GPUs in one way or the other."""
-        return bool(self.num_gpus) or any(map(GPU_OPTION.fullmatch, self.others))
+        return bool(self.num_gpus or self.other_gpus)
 
     @property
     def processes(self) -> int:
@@ -110,6 +115,8 @@ def parse(argv: list[str]) -> Options:
     known = [word[:2] != "--" or word == "--" or word.partition("=")[0] in ours for word in argv]
     words = [word if is_known else f"--sbatch={word}" for word, is_known in zip(argv, known, strict=True)]
     options = parser.parse_intermixed_args(words, namespace=Options())
+    if options.nodes > 1 and options.num_gpus and any(word.partition("=")[0] == "--gpus" for word in argv):
+        parser.error("--gpus counts those of all nodes for sbatch and those of one for us: say --gpus-per-node")
     problem = next(filter(None, (_other(word, ours) for word in options.sbatch)), None) or _problem(options)
     if problem:
         parser.error(problem)
@@ -159,15 +166,16 @@ def _problem(options: Options) -> str | None:
             f"--time {options.time} is {limit} s, not above --signal-before {options.signal_before}: the job would be "
             "told to save and stop at its start; give it longer, or a smaller --signal-before"
         )
+    if sum(map(bool, (options.conda, options.venv, options.container))) > 1:
+        return "--conda, --venv and --container bring a python each: give one of them"
     if options.max_parallel and not options.sweep:
         return "--max-parallel is for --sweep"
     if options.member is not None and not options.sweep:
         return "--member is for --sweep"
-    for name in filter(GPU_OPTION.fullmatch, options.others):
-        if options.nproc is None:
-            return f"--{name}: give --gpus-per-node instead, or --nproc with it: processes a node"
+    if options.other_gpus and options.nproc is None:
+        return f"--{options.other_gpus[0]}: give --gpus-per-node instead, or --nproc with it: processes a node"
     if options.gpu is not None and not options.uses_gpus:
-        return f"--gpu {options.gpu}: the job asks for no GPU and would train on CPUs; give --gpus-per-node too"
+        return f"--gpu {options.gpu}: the job asks for no GPU and would train on CPUs; leave --gpus 0 away"
     if options.gpu == "cpu":
         return "--gpu cpu: that would be a plan for this machine and not for the job's; leave it away"
     for text in options.overrides:
@@ -190,9 +198,12 @@ def _form(pattern: str, example: str, kind: Callable[[str], Any] = str) -> Calla
     return read
 
 
+NUMBER = _form(r"\d{1,6}", "a number from 0", int)
 COUNT = _form(r"[1-9]\d{0,5}", "a number from 1", int)
-GPUS = _form(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63}:)?[1-9]\d{0,3}", "of the form 4 or a100:4")
+GPUS = _form(r"0|([A-Za-z0-9][A-Za-z0-9_.-]{0,63}:)?[1-9]\d{0,3}", "of the form 4 or a100:4, nor 0")
 TIME = _form(r"\d{1,7}(:\d{1,2}){0,2}|\d{1,4}-\d{1,2}(:\d{1,2}){0,2}", "90 (minutes), 1:30:00 or 2-12:00:00")
+NAME = _form(r"[^-\s][^\r\n]*", "a name that begins with no dash, in one line")
+PATH = _form(r"[^\r\n]+", "a name in one line")
 JOB_NAME = _form(r"\w[\w.+-]{0,63}", "a name of at most 64 letters, digits and _ . + -")
 
 
@@ -208,30 +219,24 @@ def _parser() -> argparse.ArgumentParser:
     add("recipe", metavar="RECIPE", help="a YAML file, such as recipes/resnet18.yaml")
     add("overrides", metavar="key=value", nargs="*", help="change the recipe, such as optim.lr=0.05")
     add("--nodes", metavar="N", type=COUNT, default=1, help="number of nodes (default: 1)")
-    add("--gpus-per-node", metavar="[TYPE:]N", type=GPUS, help="GPUs on each node (default: none, train on CPUs)")
+    add("--gpus-per-node", "--gpus", metavar="[TYPE:]N", type=GPUS, help="0: train on CPUs (default: one a process)")
     add("--nproc", metavar="N", type=COUNT, help="processes on each node (default: one per GPU, else 1)")
+    add("--module", metavar="NAME", type=NAME, action="append", default=[], help="`module load` it; may be repeated")
+    add("--conda", metavar="ENV", type=NAME, help="train in this environment of conda")
+    add("--venv", metavar="DIR", type=PATH, help="train in this virtual environment (default: .venv of the checkout)")
+    add("--container", metavar="IMAGE", type=PATH, help="by Apptainer (FILE.sif, folder, SCHEME://...), else by pyxis")
+    add("--setup", metavar="FILE", type=PATH, help="lines of your own for the script, after those of the options above")
     add("--time", metavar="T", type=TIME, help="time limit: 90 (minutes), 4:00:00 or 2-12:00:00")
     add("--job-name", metavar="J", type=JOB_NAME, help="default: the recipe's name")
     add("--sbatch", action="append", default=[], help=argparse.SUPPRESS)  # `parse` writes it before unlisted options
     add("--strategy", choices=STRATEGIES, help="default: ddp")
     add("--with", dest="launcher", choices=LAUNCHERS, help="default: torchrun for ddp, accelerate for zero*")
     add("--gpu", metavar="NAME", help="GPU type, such as h100-80gb: check that the recipe fits and how long it takes")
-    add(
-        "--signal-before",
-        metavar="SECONDS",
-        type=COUNT,
-        default=300,
-        help="save so long before the limit (default: 300)",
-    )
+    add("--signal-before", metavar="S", type=COUNT, default=300, help="seconds to save before the limit (default: 300)")
     add("--runs", metavar="DIR", help="where run directories are made (default: runs in the checkout)")
     add("--accept-micro-batch", action="store_true", help="as for `cifar-lab train`")
     add("--sweep", metavar="key=v1,v2", nargs="+", help="queue all combinations as one array; or a W&B grid, FILE.yaml")
     add("--max-parallel", metavar="K", type=COUNT, help="with --sweep: at most K jobs at the same time")
     add("--dry-run", action="store_true", help="print the script for sbatch; queue nothing")
-    add(
-        "--member",
-        metavar="N",
-        type=_form(r"\d{1,6}", "a number from 0", int),
-        help="print the overrides of sweep member N, each with a NUL; queue nothing",
-    )
+    add("--member", metavar="N", type=NUMBER, help="print the overrides of member N, each with a NUL; queue nothing")
     return parser

@@ -129,62 +129,6 @@ def test_scripts_are_strict_executable_and_run_from_anywhere(path: Path) -> None
     assert "BASH_SOURCE" in text
 
 
-def test_setup_again_is_at_once(tmp_path: Path) -> None:
-    """A changed setup.cfg, a failed or killed install and a moved checkout are noticed, each at its own cost."""
-    checkout = tmp_path / "lab"
-    (checkout / "scripts").mkdir(parents=True)
-    (checkout / "cifar_lab").mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "constraints.txt", "scripts/setup"):
-        (checkout / name).write_bytes((ROOT / name).read_bytes())
-    (checkout / "scripts" / "setup").chmod(0o755)
-    # An installer that only counts its calls stands in for the network.
-    fake = tmp_path / "python"
-    fake.write_text(
-        f"""#!/usr/bin/env bash
-if [ "$1 $2" = "-m venv" ]; then
-  echo venv >>{tmp_path}/calls; rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python
-  echo "#!$PWD/.venv/bin/python" >.venv/bin/pip
-elif [ "$1 $2 $3" = "-m pip install" ]; then
-  echo pip >>{tmp_path}/calls; [ ! -e {tmp_path}/offline ] && [ ! -e {tmp_path}/killed ] || {{
-    [ ! -e {tmp_path}/killed ] || kill -9 $PPID; exit 1; }}
-else
-  exec {sys.executable} "$@"
-fi
-"""
-    )
-    fake.chmod(0o755)
-
-    def calls(place: Path = checkout) -> tuple[int, str, str]:
-        (tmp_path / "calls").write_text("")
-        command = [str(place / "scripts" / "setup")]
-        result = subprocess.run(
-            command, cwd="/", env={**os.environ, "PYTHON": str(fake)}, capture_output=True, text=True, timeout=60
-        )
-        return result.returncode, " ".join((tmp_path / "calls").read_text().split()), result.stderr
-
-    assert calls() == (0, "venv pip pip", "")
-    assert calls() == (0, "", "")
-    (checkout / "setup.cfg").write_text((checkout / "setup.cfg").read_text() + "\n# changed\n")
-    assert calls() == (0, "pip pip", "")
-
-    (checkout / "setup.cfg").write_text((checkout / "setup.cfg").read_text() + "\n# again\n")
-    (tmp_path / "offline").touch()
-    status, made, errors = calls()
-    assert (status, made) == (1, "pip")
-    assert "could not install torch" in errors
-    (tmp_path / "offline").unlink()
-    assert calls() == (0, "pip pip", "")
-
-    (checkout / "setup.cfg").write_text((checkout / "setup.cfg").read_text() + "\n# and again\n")
-    (tmp_path / "killed").touch()
-    assert calls()[0] == -9
-    (tmp_path / "killed").unlink()
-    assert calls() == (0, "venv pip pip", "")
-
-    moved = checkout.rename(tmp_path / "moved")
-    assert calls(moved) == (0, "venv pip pip", "")
-
-
 def test_one_version_everywhere() -> None:
     """The newest of the changelog, with the day of the citation; each version once, newest first."""
     versions = re.findall(r"^## (\S+) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

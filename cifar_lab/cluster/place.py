@@ -43,7 +43,8 @@ def find_node(environ: Mapping[str, str], host: str | None = None) -> Node:
     host = host or environ.get("SLURMD_NODENAME") or socket.gethostname()
     if environ.get("NNODES") and environ.get("NODE_RANK"):
         return _by_hand(environ, host)
-    if environ.get("SLURM_STEP_ID", "").isdigit() and "SLURM_STEP_NUM_NODES" in environ:
+    # The numbers of ten digits are not srun's: 4294967290 is the shell that salloc opens on one node.
+    if re.fullmatch(r"\d{1,9}", environ.get("SLURM_STEP_ID", "")) and "SLURM_STEP_NUM_NODES" in environ:
         return _by_slurm(environ, host)
     if _number(environ, "NNODES", 1) > 1:
         raise UsageError("NNODES is set but not NODE_RANK: set it on each node, 0 to NNODES-1")

@@ -33,7 +33,7 @@ def canary(tmp_path: Path) -> Iterator[str]:
 
 def after_its_options(srun: list[bytes]) -> list[bytes]:
     """What srun was told to hand to launch/node.sh, without the run directory that ends it."""
-    *words, option, run_dir = srun[srun.index(b"launch/node.sh") + 1 :]
+    *words, option, run_dir = srun[srun.index(os.fsencode(ROOT / "launch" / "node.sh")) + 1 :]
     assert option == b"--run-dir" and run_dir.endswith(b"/records/run")
     return words
 
@@ -94,6 +94,54 @@ def test_overrides_from_the_call_to_the_trainer(tmp_path: Path, canary: str) -> 
     assert len(tags) >= 30
     script = made(recipe, "--runs", tmp_path / "runs", *tags, *raw)
     handed_on(script, tmp_path, [str(recipe), "--nproc", "1", "--runs", str(tmp_path / "runs"), *tags, *raw])
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name not in ("empty", "long")])
+def test_what_must_stand_before_python(name: str, tmp_path: Path, canary: str) -> None:
+    """Modules, environments, images, and the names of folders and files; a line break or a leading dash is refused."""
+    from environment import environment_lines
+    from sbatch_text import body_of, sbatch_text
+    from submit_options import parse
+
+    text = TEXTS[name].replace("CANARY", canary)
+    for option in ("--module", "--conda"):
+        if name in BROKEN or text.startswith(("-", " ")):
+            with pytest.raises(SystemExit):
+                parse(["x.yaml", f"{option}={text}"])
+    if name in BROKEN:
+        for option in ("--venv", "--container", "--setup"):
+            with pytest.raises(SystemExit):
+                parse(["x.yaml", f"{option}={text}"])
+        return
+    folder = tmp_path / f"x{text}"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "activate").write_text("")
+    (folder / "lines").write_text("export OF_ONES_OWN=1")
+    named = [] if text.startswith(("-", " ")) else [f"--module={text}", f"--module={text}"]
+    body = body_of((ROOT / "slurm" / "train.sbatch").read_text())
+
+    def calls(*words: str) -> dict[str, list[list[bytes]]]:
+        lines = environment_lines(parse(["x.yaml", f"--setup={folder}/lines", *named, *words]), ROOT, [])
+        script = sbatch_text({"job-name": "x"}, str(ROOT), None, ["recipe"], body, lines)
+        sound(script, tmp_path)
+        recorded = run_recorded(script, tmp_path, CONDA_PREFIX="/none")
+        assert len(recorded["status"]) == 3
+        assert recorded["module"] == ([[b"load", os.fsencode(text), os.fsencode(text)]] if named else [])
+        return recorded
+
+    if named:
+        assert calls(f"--conda={text}")["conda"][1] == [b"activate", os.fsencode(text)]
+    calls(f"--venv={folder}")
+    mounts = os.fsencode(ROOT)
+    recorded = calls(f"--container={folder}.sif")
+    assert len(recorded["apptainer"]) == 3
+    for call in recorded["apptainer"]:
+        assert call[:5] == [b"exec", b"--nv", b"--bind", mounts, os.fsencode(f"{os.path.abspath(folder)}.sif")]
+    (srun,) = recorded["srun"]
+    assert srun[srun.index(b"exec") - 1].endswith(b"/apptainer") and srun[srun.index(b"exec") + 4] == call[4]
+    sruns = calls(f"--container=y{text}")["srun"]
+    assert len(sruns) == 4  # three of them ask for the status
+    assert all(os.fsencode(f"--container-image=y{text}") in srun for srun in sruns)
 
 
 @pytest.mark.parametrize("name", NAMES)

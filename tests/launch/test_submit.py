@@ -17,8 +17,15 @@ GPU_NODES = ["--nodes", "2", "--gpus-per-node", "4", "--cpus-per-task=32", "--me
 SITE = ["--partition=gpu,long", "--account=my_lab", "--qos=high", "--constraint=a100&ib"]
 # What the script relies on; sbatch takes the beginning of a name for the whole.
 PROTECTED = ("--array", "--arr", "--signal", "--sig", "--output", "--ntasks", "--ntasks-per-node", "--wrap", "--tim")
+SETUP = Path(__file__).with_name("golden") / "lines_of_ones_own.sh"
 CALLS = {
-    "one_node_cpu": ["recipes/demo.yaml", "optim.lr=0.5"],
+    "one_node_gpu": ["recipes/demo.yaml", "optim.lr=0.5"],
+    "one_node_cpu": ["recipes/demo.yaml", "optim.lr=0.5", "--gpus=0"],
+    "modules_and_conda": ["recipes/demo.yaml", "--module=cuda/12.4", "--module=gcc", "--conda=lab", f"--setup={SETUP}"],
+    "venv": ["recipes/demo.yaml", "--venv=/shared/my envs/lab"],
+    "apptainer": ["recipes/demo.yaml", "--module=apptainer", "--container=/shared/lab.sif", "--runs=/shared/runs"],
+    "apptainer_from_a_registry": ["recipes/demo.yaml", "--container=docker://pytorch/pytorch:2.14.1-cuda13.0"],
+    "pyxis": ["recipes/demo.yaml", "--container=nvcr.io#nvidia/pytorch:26.08-py3", "--runs=/shared/runs", "--nodes=2"],
     "two_nodes_ddp": ["recipes/demo.yaml", *GPU_NODES, *SITE, "train.global_batch=512"],
     "two_nodes_zero2": [
         *["recipes/demo.yaml", "--nodes=2", "--gpus-per-node=a100:2", "--strategy=zero2", "--with=accelerate"],
@@ -27,7 +34,7 @@ CALLS = {
     "sweep": [
         *["recipes/demo.yaml", "train.epochs=4", "--sweep", "optim.lr=1e-3,3e-4", "seed=0,1,2"],
         *["--max-parallel", "2", "--dependency=afterany:1234:1235_2", "--nproc", "2", "--job-name", "lr_seed"],
-        "--accept-micro-batch",
+        *["--accept-micro-batch", "--gpus=0"],
     ],
 }
 
@@ -41,8 +48,8 @@ def check(name: str, text: str) -> None:
     """Hold a script's head against its golden file; UPDATE_GOLDEN=1 in the environment writes it anew."""
     head, marker, rest = text.partition("# --- body ---\n")
     assert marker and rest == body()
-    head = re.sub(r"^cd \S+", "cd CHECKOUT", head, flags=re.MULTILINE)
-    head = re.sub(r"^export CIFAR_LAB_PYTHON=\S+", "export CIFAR_LAB_PYTHON=PYTHON", head, flags=re.MULTILINE)
+    head = re.sub(r"^export CIFAR_LAB_PYTHON=\S+", "export CIFAR_LAB_PYTHON=PYTHON", head, count=1, flags=re.MULTILINE)
+    head = head.replace(str(ROOT), "CHECKOUT").replace(os.environ["CIFAR_LAB_CACHE"], "/shared/cache")
     golden = GOLDEN / f"{name}.sbatch"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(head)
@@ -51,7 +58,7 @@ def check(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_golden(name: str, tmp_path: Path) -> None:
-    text = made(*CALLS[name])
+    text = made(*CALLS[name], CIFAR_LAB_DATA="")
     assert f"\ncd {ROOT} || exit\n" in text
     check(name, text)
     sound(text, tmp_path)
@@ -80,7 +87,7 @@ def test_stdout_is_the_script_alone_and_nothing_is_written(tmp_path: Path) -> No
     done = submit(recipe, "--runs", tmp_path / "runs", "--dry-run", PATH="/usr/bin:/bin")
     assert done.stdout.startswith(b"#!/usr/bin/env bash\n#SBATCH --job-name=small\n")
     assert done.stdout.endswith(body().encode())
-    assert b"plan: not known, name the GPU with --gpu" in done.stderr
+    assert b"plan and cost: not known, name the GPU with --gpu" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -97,7 +104,15 @@ def test_stdout_is_the_script_alone_and_nothing_is_written(tmp_path: Path) -> No
         (["--time=4"], "--time 4 is 240 s, not above --signal-before 300"),
         (["--max-parallel=2"], "--max-parallel is for --sweep"),
         (["--gres=gpu:2"], "--gres: give --gpus-per-node instead"),
-        (["--gpu=h100-80gb"], "--gpu h100-80gb: the job asks for no GPU"),
+        (["--gpu=h100-80gb", "--gpus=0"], "--gpu h100-80gb: the job asks for no GPU"),
+        (["--gpus=2", "--nodes=2"], "--gpus counts those of all nodes for sbatch and those of one for us"),
+        (["--conda=lab", "--container=lab.sif"], "--conda, --venv and --container bring a python each"),
+        (["--setup=no/such.sh"], "--setup no/such.sh: cannot be read: No such file"),
+        (["--module=-x"], "argument --module: '-x' is not a name that begins with no dash"),
+        (["--runs=/a:b", "--container=x.sif"], "--container: '/a:b' cannot be mounted"),
+        *((["--time=10", f"--{near}=x"], f"there is no option --{near}: did you mean --{meant}?")
+          for near, meant in (("modul", "module"), ("modules", "module"), ("venvs", "venv"),
+                              ("contaner", "container"), ("set-up", "setup"), ("gpu-per-node", "gpus-per-node"))),
         (["--gpus-per-node=1", "--gpu=cpu"], "a plan for this machine"),
         *((["--time=10", f"{option}=3"], f"{option}: the script sets it itself") for option in PROTECTED),
         (["--requeue"], "--requeue: the script sets it itself"),

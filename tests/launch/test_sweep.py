@@ -52,7 +52,12 @@ def test_by_hand(words: list[str], expected: list[str], tmp_path: Path) -> None:
     calls = run_recorded(script, tmp_path, SLURM_ARRAY_TASK_ID="1", SLURM_ARRAY_JOB_ID="17", TMPDIR=str(tmp_path))
     (srun,) = calls["srun"]
     words = [os.fsdecode(word) for word in srun]
-    assert words[words.index("launch/node.sh") + 1 :] == [recipe, *expected, "--run-dir", str(tmp_path / "records/run")]
+    assert words[words.index(f"{ROOT}/launch/node.sh") + 1 :] == [
+        recipe,
+        *expected,
+        "--run-dir",
+        str(tmp_path / "records/run"),
+    ]
     assert not list(tmp_path.glob("tmp.*"))
 
 

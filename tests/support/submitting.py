@@ -1,4 +1,4 @@
-"""Call launch/submit.py, and run what it makes under bash with recorders in place of srun and of `cifar-lab status`."""
+"""Call launch/submit.py, and run what it makes under bash with recorders in place of the cluster's programs."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ esac
 """
 
 
+# Stand-ins, which also record. Apptainer starts what follows its options and its image.
+ASKS = 'while [[ $1 == -* ]]; do shift; done\ncase "$*" in *" cifar_lab status "*) exec "$@" ;; esac\n'
+PROGRAMS = {"srun": ASKS, "python": ANSWER, "module": "", "conda": "", "apptainer": 'shift 5\nexec "$@"\n'}
+
+
 def submit(
     *arguments: str | bytes | Path, cwd: Path = ROOT, timeout: float = 120, **more: str
 ) -> subprocess.CompletedProcess[bytes]:
@@ -59,15 +64,14 @@ def sound(text: str, folder: Path) -> None:
 
 
 def run_recorded(script: str, folder: Path, **more: str) -> dict[str, list[list[bytes]]]:
-    """Run a script as a job would; the arguments of each call of `srun` and of `status` (cifar_lab.commands.status)."""
+    """Run a script as a job would; the arguments of each call of a program, those of python as `status`."""
     records = folder / "records"
     programs = folder / "programs"
     for made_here in (records, programs):
         made_here.mkdir(exist_ok=True)
-    for old in ("srun", "python"):
-        (records / old).unlink(missing_ok=True)
-    for name, text in (("srun", RECORD.format(name="srun")), ("python", RECORD.format(name="python") + ANSWER)):
-        (programs / name).write_text(text)
+    for name, what in PROGRAMS.items():
+        (records / name).write_text("")
+        (programs / name).write_text(RECORD.format(name=name) + what)
         (programs / name).chmod(0o755)
     variables = environment(RECORDS=str(records), SLURM_JOB_ID="17", SLURM_JOB_NODELIST="node1", **more)
     variables |= {"CIFAR_LAB_PYTHON": str(programs / "python"), "PATH": f"{programs}:{os.environ['PATH']}"}
@@ -78,7 +82,7 @@ def run_recorded(script: str, folder: Path, **more: str) -> dict[str, list[list[
     file.write_bytes(os.fsencode("\n".join(lines)))
     done = subprocess.run(["bash", file], cwd="/", env=variables, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
-    return {"srun": _calls(records / "srun"), "status": _calls(records / "python")}
+    return {"status" if name == "python" else name: _calls(records / name) for name in PROGRAMS}
 
 
 def _calls(file: Path) -> list[list[bytes]]:

@@ -1,0 +1,3 @@
+# lines of one's own
+export HF_HOME=/scratch/hf
+ulimit -n 65536
