@@ -38,12 +38,11 @@ def find_node(environ: Mapping[str, str], host: str | None = None) -> Node:
     """By NNODES and NODE_RANK if both are set, else by srun's variables, else alone. Raises UsageError.
 
     MASTER_ADDR and MASTER_PORT are taken where set; under srun they default to the step's first node and a port that
-    follows from the job.
+    follows from the job. A step of ten digits is not srun's: salloc's shell on one node has one.
     """
     host = host or environ.get("SLURMD_NODENAME") or socket.gethostname()
     if environ.get("NNODES") and environ.get("NODE_RANK"):
         return _by_hand(environ, host)
-    # The numbers of ten digits are not srun's: 4294967290 is the shell that salloc opens on one node.
     if re.fullmatch(r"\d{1,9}", environ.get("SLURM_STEP_ID", "")) and "SLURM_STEP_NUM_NODES" in environ:
         return _by_slurm(environ, host)
     if _number(environ, "NNODES", 1) > 1:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from cifar_lab.cli.table import table
@@ -18,8 +19,6 @@ from cifar_lab.recipe.identity import flatten
 from cifar_lab.recipe.schedule import Schedule, layout
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.placement import Place, startable
-
-UNKNOWN = "not known before the data are read"
 
 
 def show(
@@ -64,7 +63,7 @@ def describe(recipe: Recipe, where: Mapping[str, str], world_size: int, run: Run
         "data_place": _data_place(recipe),
         "batch": _batch(recipe, sizes, world_size),
         # As a child process counts it, or as one did before: importing torch here would take seconds.
-        "model": None if sizes is None else kept_answer.ask("models.size", recipe.model, sizes),
+        "model": kept_answer.ask("models.size", recipe.model, sizes) if sizes and find_spec("torch") else None,
     }
 
 
@@ -97,8 +96,9 @@ def _batch(recipe: Recipe, sizes: DataSizes | None, world_size: int) -> dict[str
 def render(description: Mapping[str, Any]) -> str:
     """The description as text."""
     data, batch, model = description["data"], description["batch"], description["model"]
-    images = length = size = UNKNOWN
+    images = length = size = "not known before the data are read"
     if data is not None:
+        size = "not counted: torch is not installed here"
         splits = f"{data['num_train']:,} train, {data['num_val']:,} validation, {data['num_test']:,} test"
         images = f"{splits}; {data['image_size']} x {data['image_size']} pixels, {data['num_classes']} classes"
     if batch["total_steps"] is not None:

@@ -92,7 +92,7 @@ def test_a_refusal_of_slurm_is_shown(slurm, submit: Submit, tmp_path: Path) -> N
 
 def test_a_sweep_queues_again_only_what_is_missing(slurm, submit: Submit, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, small(train__epochs=None, train__steps=STEPS, train__global_batch=8))
-    call = [recipe, "--runs", str(tmp_path / "runs"), *SWEEP]
+    call = [recipe, "--gpus", "0", "--runs", str(tmp_path / "runs"), *SWEEP]
     done = submit(*call, "--max-parallel", "4")
     job = queued(done)
     assert "array of 6 of 6 members" in done.stdout
