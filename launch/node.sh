@@ -147,7 +147,7 @@ if [ "$with" = accelerate ]; then
     --num_machines "${at[num_nodes]}" --machine_rank "${at[node_rank]}" --rdzv_backend static --same_network
     --main_process_ip "${at[master_addr]}" --main_process_port "${at[master_port]}")
 elif [[ $(trap -p HUP) = *"''"* ]]; then # of nohup, which torchrun does not ask
-  launcher+=(--signals-to-handle SIGTERM,SIGINT,SIGQUIT)
+  launcher+=(--signals-to-handle "SIGTERM,SIGINT,SIGQUIT")
 fi
 noun=$([ "$nproc" = 1 ] && echo process || echo processes)
 printf 'node %s of %s (%s, %s): %s %s of %s, %s by %s, talking to %s:%s%s\n' "${at[node_rank]}" "${at[num_nodes]}" \

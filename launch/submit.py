@@ -90,7 +90,7 @@ def _prepare(options: Options, all_overrides: Sequence[Sequence[str]], python: s
     if not missing:
         print("nothing is missing, so nothing was queued", file=sys.stderr if options.dry_run else sys.stdout)
         return None
-    seen = [os.path.dirname(recipe), runs, *map(os.environ.get, ("CIFAR_LAB_DATA", "CIFAR_LAB_CACHE"))]
+    seen = [str(FILES), os.path.dirname(recipe), runs, *map(os.environ.get, ("CIFAR_LAB_DATA", "CIFAR_LAB_CACHE"))]
     seen += [member.described["recipe"]["data.root"]["value"] for member in members]
     lines = environment_lines(options, CHECKOUT, [folder for folder in seen if folder and os.path.isabs(folder)])
     questions.check_strategy(list(missing.values()))

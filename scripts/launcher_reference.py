@@ -31,8 +31,10 @@ them: `--num_processes`, `--num_machines`, `--machine_rank`, `--main_process_ip`
 - **More processes than devices** on a machine are refused: two on one GPU would fail in NCCL.
 - **`ACCELERATE_USE_CPU=true`** trains on CPUs, under `torchrun`, `accelerate launch` and plain `python` alike. With
   DeepSpeed it is refused, since Accelerate would take DDP.
-- **Two launches on one machine**: `torchrun` and `accelerate launch` find another port where 29500 is taken (the latter
-  with a warning). Processes that are given a `MASTER_PORT` which is taken end with a message that says so.
+- **Two launches on one machine** both run. The files of `accelerate_configs/` for one machine take any free port
+  (`main_process_port: 0`), and so does `torchrun`. Without such a file `accelerate launch` takes 29500, or another port
+  with a warning where that is taken; two that start in the same second need `--main_process_port 0`. Processes that are
+  given a `MASTER_PORT` which is taken end with a message that says so.
 """
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "accelerate_configs").glob("*.yaml"))
-NAMES = ["cpu", "ddp", "ddp_multi_node", "single_gpu", "zero1", "zero2", "zero3", "zero3_offload"]
+NAMES = ["cpu", "ddp", "ddp_multi_node", "fsdp2", "single_gpu", "zero1", "zero2", "zero3", "zero3_offload"]
 
 # The recipe says these; in a config they would override it in silence.
 OF_THE_RECIPE = {
@@ -77,6 +79,33 @@ def test_hardware_only(path: Path) -> None:
 def test_header_names_its_own_command(path: Path) -> None:
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"--config_file accelerate_configs/{path.name} " in line for line in header)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_those_of_one_machine_take_a_free_port(path: Path) -> None:
+    """0 stands for it; between several machines the port must be agreed on, and is named on the command line."""
+    config = yaml.safe_load(path.read_text())
+    assert config.get("main_process_port") == (0 if config.get("num_machines") == 1 else None)
+
+
+@pytest.mark.launch
+def test_two_launches_at_the_same_time(tmp_path: Path) -> None:
+    """Each would take 29500 while neither listens there yet."""
+    script = tmp_path / "world.py"
+    script.write_text(f"import os, sys{WORLD}print('port', os.environ['MASTER_PORT'], flush=True)\n")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS[0])]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environ = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    with ExitStack() as stack:
+        both = [
+            stack.enter_context(subprocess.Popen([*command, "--num_processes", "2", script], env=environ, **pipes))
+            for _ in range(2)
+        ]
+        said = [launch.communicate(timeout=240) for launch in both]
+    assert [launch.returncode for launch in both] == [0, 0], said
+    assert all(text.count("of 2, sum 2") == 2 and "is already in use" not in errors for text, errors in said), said
+    ports = [set(re.findall(r"port (\d+)", text)) for text, _ in said]
+    assert [len(found) for found in ports] == [1, 1] and not ports[0] & ports[1] and "29500" not in ports[0] | ports[1]
 
 
 @pytest.mark.launch

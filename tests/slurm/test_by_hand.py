@@ -53,7 +53,16 @@ def test_a_cluster_without_gpus_refuses_one_line(tmp_path: Path) -> None:
         assert line.startswith("#SBATCH --gpus-per-node=1 ") and " # 0 where there are none: " in line
         assert said[0].removeprefix("Requested node ") in line
         made.sbatch("--hold", "--gpus-per-node=0", "slurm/train.sbatch", recipe, cwd=ROOT, env=variables)
-        call = [sys.executable, LAUNCH / "submit.py", recipe, "--runs", tmp_path / "runs", "--begin=now+600", "--job-name", NAME]
+        call = [
+            sys.executable,
+            LAUNCH / "submit.py",
+            recipe,
+            "--runs",
+            tmp_path / "runs",
+            "--begin=now+600",
+            "--job-name",
+            NAME,
+        ]
         refused = made.run(call, cwd=ROOT, env=variables)
         assert refused.returncode == 1
         assert (
