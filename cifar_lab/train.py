@@ -52,6 +52,7 @@ def run(
     a message for the user.
     """
     # Here, so that `main` can name a package that is not installed.
+    from cifar_lab.cluster.place import world_of_step
     from cifar_lab.recipe import Recipe, RecipeError, load_recipe, parse_recipe
     from cifar_lab.rundir.placement import Place, startable
     from cifar_lab.runtime import host
@@ -59,6 +60,7 @@ def run(
     from cifar_lab.runtime.signals import die_with_parent, stop_flag
     from cifar_lab.training.hang import longest_allowance
 
+    os.environ.update(world_of_step(os.environ))
     place = Place(runs, run_dir, fresh, accept_micro_batch)
     if isinstance(recipe, (str, Path)):
         recipe = startable(partial(load_recipe, recipe, list(overrides)), place)

@@ -89,8 +89,20 @@ accelerators() { # how many this node may use, or MIG; by torch, which takes 2 s
   :* | *: | *:-* | *:NoDevFiles) echo 0 ;; # none, or all hidden
   *' MIG '* | *:MIG-*) echo MIG ;;
   *:all) printf '%s\n' "${SLURM_GPUS_ON_NODE:-$(wc -l <<<"$found")}" ;;
-  *) wc -w <<<"${visible//,/ }" ;;
+  *) visible_of "$(wc -l <<<"$found")" "$visible" ;;
   esac
+}
+visible_of() { # how many of $1 devices the list $2 shows: those before the first that is none
+  local id ids number=0
+  IFS=, read -ra ids <<<"$2"
+  for id in "${ids[@]}"; do
+    case $id in
+    '' | *[!0-9]*) [[ $id = GPU-* ]] || break ;;
+    *) [ "$id" -lt "$1" ] || break ;;
+    esac
+    number=$((number + 1))
+  done
+  echo "$number"
 }
 
 number=0 device=''

@@ -25,6 +25,7 @@ from cifar_lab.checkpoint.files import CheckpointError
 from cifar_lab.checkpoint.plan import FilePlan, plan_files
 from cifar_lab.files.atomic import sync, write_json
 from cifar_lab.files.direct_file import write_bytes, write_file
+from cifar_lab.files.late import appears
 from cifar_lab.runtime.device import synchronize
 from cifar_lab.runtime.engine import Engine, StateKind
 from cifar_lab.runtime.vote import Save
@@ -165,6 +166,7 @@ class Saver:
 
     def _write(self, partial: Path, state: TrainingState) -> None:
         world = self.engine.world
+        appears(partial.is_dir, self.folder)  # made by rank 0
         entries = {
             plan.name: write_file(partial / plan.name, memoryview(self._buffers[plan.name].numpy()), plan.file_bytes)
             for plan in self._mine()
@@ -180,7 +182,9 @@ class Saver:
 
     def _commit(self, partial: Path) -> None:
         entries: dict[str, Any] = {}
-        for report in sorted(partial.glob("rank-*.json")):
+        reports = [partial / f"rank-{rank}.json" for rank in range(self.engine.world.world_size)]
+        for report in reports:
+            appears(report.is_file, partial)
             entries |= json.loads(report.read_text(encoding="utf-8"))
             report.unlink()
         self._before_commit()  # raises if the run directory is somebody else's by now
@@ -217,6 +221,7 @@ def newest(folder: Path) -> tuple[Path, TrainingState] | None:
 
 def load(checkpoint: Path, engine: Engine, state: TrainingState) -> None:
     """Put a verified checkpoint into `engine`. Collective."""
+    appears(lambda: not files.verify(checkpoint, contents=False), checkpoint.parent, checkpoint)
     for kind, sources in CONTENTS.items():
         tensors: dict[str, Tensor] = {}
         for path in files.tensor_files(checkpoint, kind):

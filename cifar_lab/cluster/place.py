@@ -6,9 +6,11 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from cifar_lab.cluster.interfaces import interface_towards, resolve
 from cifar_lab.errors import UsageError
 
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
+RESOLVE_SECONDS = 10.0
 PORTS_A_JOB = 16  # job ids follow each other, so steps and restarts of one do not meet those of the next
 LOOPBACK = re.compile(r"localhost(\.localdomain)?|ip6-localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0", re.IGNORECASE)
 
@@ -79,7 +81,7 @@ def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
         )
     job, step = _number(environ, "SLURM_JOB_ID"), _number(environ, "SLURM_STEP_ID")
     restart = _number(environ, "SLURM_RESTART_COUNT", 0)
-    port = FIRST_PORT + (job * PORTS_A_JOB + step + restart) % NUM_PORTS
+    port = _port_of_step(environ)
     if num_nodes == 1:
         return Node(1, 0, host, "127.0.0.1", port, (host,), "")
     hosts = tuple(expand_hosts(environ["SLURM_STEP_NODELIST"]))
@@ -88,6 +90,43 @@ def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
     port = _port(environ, port)
     token = "-".join(map(str, (environ.get("SLURM_CLUSTER_NAME", ""), job, step, restart)))
     return Node(num_nodes, rank, host, address, port, hosts, token)
+
+
+def world_of_step(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a launcher would say to this task of a step of several, as `srun -n N` starts them: N tasks, one world.
+
+    Empty for a single task, outside of a step of srun's, and where a launcher has spoken. Raises UsageError.
+    """
+    launched = {"RANK", "WORLD_SIZE", "CIFAR_LAB_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"} & environ.keys()
+    step = re.fullmatch(r"\d{1,9}", environ.get("SLURM_STEP_ID", ""))  # others are batch scripts and salloc's shells
+    if launched or not step or "SLURM_PROCID" not in environ or _number(environ, "SLURM_STEP_NUM_TASKS", 1) == 1:
+        return {}
+    node, hosts = _number(environ, "SLURM_NODEID"), expand_hosts(environ["SLURM_STEP_NODELIST"])
+    counts = re.findall(r"(\d+)(?:\(x(\d+)\))?", environ.get("SLURM_STEP_TASKS_PER_NODE", ""))  # 4(x2),3
+    tasks = [tasks for tasks, nodes in counts for _ in range(int(nodes or 1))]
+    # --gpus-per-task shows each task its own alone.
+    alone = "SLURM_GPUS_PER_TASK" in environ
+    world = {
+        "RANK": environ["SLURM_PROCID"],
+        "WORLD_SIZE": environ["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": "0" if alone else environ["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": "1" if alone else tasks[node],
+        "MASTER_ADDR": environ.get("MASTER_ADDR") or ("127.0.0.1" if len(hosts) == 1 else hosts[0]),
+        "MASTER_PORT": str(_port(environ, _port_of_step(environ))),
+    }
+    if len(hosts) > 1:
+        _check_address(world["MASTER_ADDR"], f"unset it, and the first node of the job ({hosts[0]}) is taken")
+        try:  # a node's own name may lead to its loopback
+            way = interface_towards(resolve(hosts[1] if node == 0 else hosts[0], RESOLVE_SECONDS)).name
+        except OSError as error:
+            raise UsageError(f"{hosts[node]} cannot reach the other nodes of this step: {error}") from error
+        world["GLOO_SOCKET_IFNAME"] = environ.get("GLOO_SOCKET_IFNAME") or way
+    return world
+
+
+def _port_of_step(environ: Mapping[str, str]) -> int:
+    number = _number(environ, "SLURM_JOB_ID") * PORTS_A_JOB + _number(environ, "SLURM_STEP_ID")
+    return FIRST_PORT + (number + _number(environ, "SLURM_RESTART_COUNT", 0)) % NUM_PORTS
 
 
 def _check_address(address: str, fix: str) -> None:

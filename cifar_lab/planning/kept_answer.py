@@ -3,8 +3,10 @@
 import hashlib
 import importlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -59,7 +61,7 @@ def _place(module: str, content: dict[str, Any]) -> Path:
     files = [*package.glob("models/**/*.py"), *package.glob("planning/*.py"), package / "data" / "mixing.py"]
     code = "".join(file.read_text(encoding="utf-8") for file in sorted(files)) + version("torch") + version("timm")
     name = hashlib.sha256((json.dumps(content, sort_keys=True) + code).encode()).hexdigest()[:32]
-    return cache_root(Path(".")) / module / f"{name}.json"
+    return cache_root(Path(tempfile.gettempdir(), f"cifar_lab-{os.getuid()}")) / module / f"{name}.json"
 
 
 def main() -> None:

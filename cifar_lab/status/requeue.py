@@ -1,6 +1,7 @@
 """Whether a batch job starts, and comes back, by what its run directory says; each decision is kept in requeues.jsonl.
 
-A job comes back while its run can be continued, and gives up after three starts without a newer checkpoint.
+A job comes back while its run can be continued, and gives up after three starts that together saved less than a save
+interval or an epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cifar_lab.files.jsonl import append_line
 from cifar_lab.recipe import load_recipe
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.placement import Place, startable
-from cifar_lab.status.slurm_queue import read_queue
+from cifar_lab.status.slurm_queue import read_queue, too_short
 from cifar_lab.status.standing import RECORDS, Standing, read_standing
 
 MAX_STARTS = 3
@@ -52,7 +53,9 @@ def answer(recipe: str, overrides: Sequence[str], place: Place, when: When, exit
     asking = Asking.here(when, exit_status)
     now = read_standing(path)
     decision = decide(asking, now, _other(asking, now))
-    if decision.verdict == "go":
+    if decision.verdict == "go" and asking.job_id and (problem := too_short(asking.job_id)):
+        decision = Decision("failed", problem, EXIT_FAILED)
+    elif decision.verdict == "go":
         try:  # what would fail in each process, said before any is started: weights or data that are not there
             startable(partial(load_recipe, recipe, list(overrides)), Place(run_dir=str(path)))
         except UserError as error:
@@ -129,10 +132,13 @@ def decide(asking: Asking, now: Standing, other: str | None = None) -> Decision:
     else:
         where = "from the beginning" if now.checkpoint_step is None else f"from step {now.checkpoint_step}"
         decision = Decision("go", where, EXIT_ON)
-    if decision.verdict in ("go", "requeue") and _futile(now, mine) >= MAX_STARTS:
-        where = "there is none" if now.checkpoint_step is None else f"step {now.checkpoint_step}"
+    if decision.verdict in ("go", "requeue") and (gained := _gained(now, mine)) is not None and gained < now.save_every:
+        where = "no checkpoint" if now.checkpoint_step is None else f"checkpoint: step {now.checkpoint_step}"
         last = f"; last: {now.reason}" if now.reason else ""
-        why = f"given up after three attempts without a newer checkpoint ({where}){last}"
+        why = f"given up: {MAX_STARTS} starts together saved {max(0, gained)} steps of the {now.save_every} of a save "
+        why += f"interval or an epoch ({where}){last}"
+        if gained > 0:
+            why += "; give the job more time (--time), or set checkpoint.every_steps to less"
         return Decision("failed", why, EXIT_FAILED)
     return decision
 
@@ -171,19 +177,13 @@ def _of_this_job(asking: Asking, now: Standing) -> list[Mapping[str, Any]]:
     return mine if asking.job_id is not None else []
 
 
-def _futile(now: Standing, mine: Sequence[Mapping[str, Any]]) -> int:
-    """How many starts, counted from the last one back, brought no checkpoint newer than the one they began with."""
+def _gained(now: Standing, mine: Sequence[Mapping[str, Any]]) -> int | None:
+    """Steps between the checkpoint at the third start from the end and the newest one; None before three starts."""
     starts = [record for record in mine if record.get("when") == "start" and record["decision"] == "go"]
-    count = 0
-    for record in reversed(starts):
-        if _order(now.checkpoint_step) > _order(record.get("checkpoint_step")):
-            break
-        count += 1
-    return count
-
-
-def _order(step: Any) -> int:
-    return step if isinstance(step, int) else -1
+    if len(starts) < MAX_STARTS:
+        return None
+    begun = starts[-MAX_STARTS].get("checkpoint_step")
+    return (now.checkpoint_step or 0) - (begun if isinstance(begun, int) else 0)
 
 
 def write_record(path: Path, asking: Asking, now: Standing, decision: Decision) -> None:

@@ -10,18 +10,20 @@ from cifar_lab.cli.printable import duration
 from cifar_lab.files.jsonl import last_objects
 from cifar_lab.rundir.attempt import SILENT_SECONDS, Attempt, last_sign, read_attempt
 from cifar_lab.rundir.directory import RunDir, State, Status
-from cifar_lab.rundir.heartbeat import Beat, read_beats
+from cifar_lab.rundir.heartbeat import INTERVAL, Beat, read_beats
 
 RECORDS = "requeues.jsonl"
-# The clock of the file server may be another than ours, and a reader must not write to learn it.
-CLOCK_ALLOWANCE = 30.0
+# The clock of the file server may be another than ours, and a reader must not write to learn it: whoever is silent for
+# less than an hour is looked at twice.
+CLOCK_ALLOWANCE, CLOCK_DOUBT = 30.0, 3600.0
 
 
 @dataclass(frozen=True)
 class Standing:
     """All that is asked of a run directory, once.
 
-    `problem` is why status.json cannot be read. `holder` had the directory last, and `beats` are of its processes;
+    `problem` is why status.json cannot be read. `save_every` are the steps of a save interval or an epoch, whichever is
+    less (1 where unknown). `holder` had the directory last, and `beats` are of its processes;
     `alive` says whether any of them is, None when they run on another machine and were heard of lately. `records` are
     the newest decisions of its jobs.
     """
@@ -29,6 +31,7 @@ class Standing:
     status: Status | None = None
     problem: str | None = None
     checkpoint_step: int | None = None
+    save_every: int = 1
     holder: Attempt | None = None
     beats: list[Beat] = field(default_factory=list)
     alive: bool | None = False
@@ -59,9 +62,10 @@ class Standing:
 
 def read_standing(path: Path, now: float | None = None) -> Standing:
     """Judge by processes of this machine, and by the age of heartbeats of others; never raises."""
-    status, problem, checkpoints = None, None, []
+    status, problem, checkpoints, save_every = None, None, [], 1
     try:
         status = RunDir(path).status()
+        save_every = RunDir(path).env().get("save_every", 1)
         checkpoints = list_checkpoints(path / "checkpoints")
     except (OSError, ValueError) as error:
         problem = " ".join(str(error).split())
@@ -73,10 +77,14 @@ def read_standing(path: Path, now: float | None = None) -> Standing:
         processes.append(holder.process)
     signs = {process.alive() for process in processes}
     lately = silent_seconds < SILENT_SECONDS + CLOCK_ALLOWANCE
+    if None in signs and True not in signs and not lately and silent_seconds < CLOCK_DOUBT:
+        time.sleep(3 * INTERVAL)
+        lately = any(beat not in beats for beat in read_beats(path))
     return Standing(
         status=status,
         problem=problem,
         checkpoint_step=int(checkpoints[-1].name.removeprefix("step_")) if checkpoints else None,
+        save_every=save_every,
         holder=holder,
         beats=beats,
         alive=True if True in signs else None if None in signs and lately else False,

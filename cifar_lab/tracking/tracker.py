@@ -121,4 +121,6 @@ def sender(run_dir: Path) -> tuple[list[str], dict[str, str]]:
     defaults = {"WANDB_DIR": str(run_dir)}
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         defaults[name] = str(cache_root(run_dir) / name.lower())
+    if os.path.expanduser("~") == "~":  # a user without HOME and passwd entry: W&B would end
+        defaults |= {"HOME": defaults["WANDB_CACHE_DIR"], "USER": str(os.getuid())}
     return [sys.executable, "-m", "cifar_lab.tracking.wandb", str(run_dir)], {**defaults, **os.environ}

@@ -68,6 +68,7 @@ def _environment(world: World, schedule: Schedule, state: TrainingState) -> dict
         "micro_batch": schedule.micro_batch,
         "micro_batches": state.micro_batches,
         "accumulation_steps": schedule.accumulation_steps,
+        "save_every": min(schedule.save_every, schedule.steps_per_epoch),  # what requeues count as progress
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
     }
 

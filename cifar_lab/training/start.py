@@ -14,6 +14,7 @@ from cifar_lab.data.index_log import IndexLog
 from cifar_lab.data.sources import find_source
 from cifar_lab.data.stream import Stream
 from cifar_lab.errors import UsageError, UserError
+from cifar_lab.files.late import LATE_SECONDS, appears
 from cifar_lab.models.factory import find_family
 from cifar_lab.planning.remedy import fits
 from cifar_lab.recipe import Recipe
@@ -183,13 +184,14 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_shared(world: World, run_dir: RunDir, attempt: Attempt) -> None:
-    """Every process must see what rank 0 writes."""
+    """Every process must see what rank 0 writes, which network file systems show late."""
 
     def read() -> None:
-        if read_attempt(run_dir.path) != attempt:
+        folders = (*run_dir.path.parents[1::-1], run_dir.path)
+        if not appears(lambda: read_attempt(run_dir.path) == attempt, *folders):
             raise UsageError(
-                f"the run directory {run_dir.path} is not shared: process {world.rank} does not see what process 0 "
-                "wrote there; name a folder on a shared file system with --runs DIR"
+                f"the run directory {run_dir.path} is not shared: process {world.rank} did not see what process 0 "
+                f"wrote there within {LATE_SECONDS:.0f} s; name a folder on a shared file system with --runs DIR"
             )
 
     world.everyone(read)

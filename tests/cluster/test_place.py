@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 
-from cifar_lab.cluster.place import expand_hosts, find_node
+from cifar_lab.cluster.place import expand_hosts, find_node, world_of_step
 from cifar_lab.errors import UsageError
 
 SLURM = {
@@ -100,3 +102,59 @@ def test_what_is_refused(environ: dict[str, str], message: str) -> None:
 )
 def test_host_lists(text: str, names: list[str]) -> None:
     assert expand_hosts(text) == names
+
+
+TASKS = {
+    **SLURM,
+    "SLURM_STEP_NUM_NODES": "1",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_TASKS_PER_NODE": "4",
+    "SLURM_STEP_NODELIST": "node10",
+    "SLURM_NODEID": "0",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "3",
+}
+
+
+def test_tasks_of_a_step_are_one_world() -> None:
+    world = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "4"}
+    assert world_of_step(TASKS) == {**world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + 17 * 16 + 3)}
+    each_its_own = world_of_step({**TASKS, "SLURM_GPUS_PER_TASK": "1"})
+    assert (each_its_own["RANK"], each_its_own["LOCAL_RANK"], each_its_own["LOCAL_WORLD_SIZE"]) == ("3", "0", "1")
+    several = {
+        **TASKS,
+        "SLURM_STEP_NUM_TASKS": "7",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2),3",
+        "SLURM_STEP_NODELIST": f"{socket.gethostname()},node[10-11]",
+        "SLURM_NODEID": "2",
+        "SLURM_PROCID": "6",
+        "SLURM_LOCALID": "2",
+    }
+    found = world_of_step(several)
+    assert (found["WORLD_SIZE"], found["LOCAL_WORLD_SIZE"], found["MASTER_ADDR"]) == ("7", "3", socket.gethostname())
+    assert found["GLOO_SOCKET_IFNAME"] == "lo"  # the way to the first node
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"SLURM_STEP_NUM_TASKS": "1"},
+        {"SLURM_STEP_ID": "4294967290"},  # the shell of salloc
+        {"SLURM_STEP_ID": ""},  # a batch script
+        {"RANK": "0"},
+        {"ACCELERATE_MIXED_PRECISION": "no"},
+        {"CIFAR_LAB_WORLD_SIZE": "4"},
+    ],
+)
+def test_no_world_where_srun_did_not_start_several(other: dict[str, str]) -> None:
+    assert world_of_step(TASKS | other) == {}
+    assert world_of_step(without(TASKS, "SLURM_PROCID")) == {}
+
+
+def test_a_step_that_cannot_meet_is_one_line() -> None:
+    several = {**TASKS, "SLURM_STEP_NODELIST": "no.such.host.invalid,node10", "SLURM_NODEID": "1"}
+    several["SLURM_STEP_TASKS_PER_NODE"] = "2(x2)"
+    with pytest.raises(UsageError, match="node10 cannot reach the other nodes of this step"):
+        world_of_step(several)
+    with pytest.raises(UsageError, match=r"MASTER_ADDR=127\.0\.0\.1 means a different machine on each node"):
+        world_of_step({**several, "MASTER_ADDR": "127.0.0.1"})

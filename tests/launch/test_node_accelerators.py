@@ -12,6 +12,9 @@ def test_how_many_processes(shown) -> None:
     for expected, gpus, variables in (
         ("3", 3, {}),
         ("2", 4, {"CUDA_VISIBLE_DEVICES": "1,3"}),
+        ("1", 4, {"CUDA_VISIBLE_DEVICES": "0,-1,1"}),  # CUDA stops at the first that is none
+        ("2", 4, {"CUDA_VISIBLE_DEVICES": "3,2,4,0"}),
+        ("1", 4, {"CUDA_VISIBLE_DEVICES": "3,,2"}),
         ("1", 4, {"CUDA_VISIBLE_DEVICES": ""}),
         ("1", 4, {"CUDA_VISIBLE_DEVICES": "-1"}),
         ("1", 4, {"CUDA_VISIBLE_DEVICES": "NoDevFiles"}),  # what Slurm says to a job without GPUs

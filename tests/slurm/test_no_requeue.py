@@ -73,6 +73,17 @@ def test_cancelled_by_its_user(slurm, tmp_path: Path) -> None:
     assert again.steps() == list(range(1, again.status().step + 1))
 
 
+def test_shorter_than_its_own_signal(slurm, tmp_path: Path) -> None:
+    """The script wants to be told five minutes before the end, so Slurm would tell it at once, each time."""
+    job = submit(slurm, tmp_path, small(**LONG), sbatch=("--time=5",))
+    assert job.ended() == "FAILED", job.log()
+    assert job.restarts() == 0
+    state, reason = shown(job)
+    assert state == "failed"
+    assert "the signal to save 300 s before the end" in reason and "--time" in reason
+    assert not (job.run.path / "status.json").exists()
+
+
 def test_three_attempts_without_a_newer_checkpoint(slurm, tmp_path: Path) -> None:
     """The trainer is killed in each of them, before it can save."""
     job = submit(slurm, tmp_path, small(**LONG | {"checkpoint__every_steps": 99_999}))
@@ -84,6 +95,6 @@ def test_three_attempts_without_a_newer_checkpoint(slurm, tmp_path: Path) -> Non
     assert job.restarts() == 2
     state, reason = shown(job)
     assert state in ("failed", "lost")
-    assert "three attempts without a newer checkpoint" in reason
+    assert "given up: 3 starts together saved 0 steps of the " in reason
     assert [record["decision"] for record in job.decisions()] == ["go", "requeue"] * 2 + ["go", "failed"]
     assert yaml.safe_load((job.run.path / "recipe.yaml").read_text())["checkpoint"]["every_steps"] == 99_999

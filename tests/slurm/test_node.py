@@ -61,6 +61,20 @@ def test_accelerate_makes_one_world_of_the_nodes(srun, recipe, slurm, tmp_path) 
     assert (env["world_size"], env["strategy"], env["hosts"]) == (4, "ddp", slurm.nodes)
 
 
+def test_tasks_of_srun_are_one_world(srun, recipe, slurm, tmp_path) -> None:
+    """`srun -n N cifar-lab train`, without a launcher."""
+    train = [sys.executable, "-m", "cifar_lab", "train", recipe, "--run-dir"]
+    for tasks in (2, 1):
+        status, said = srun(*train, f"run{tasks}", tasks=tasks, ACCELERATE_USE_CPU="true")
+        assert status == 0, said
+        env = RunDir(tmp_path / f"run{tasks}").env()
+        assert (env["world_size"], env["strategy"], env["hosts"]) == (2 * tasks, "ddp", slurm.nodes)
+        assert "test error" in said["0"] and "test error" not in said["1"], said
+    command = ["srun", "--nodes=1", "--ntasks=1", *train, "alone"]
+    done = slurm.run(command, cwd=tmp_path, env=environ(ACCELERATE_USE_CPU="true"), timeout=240)
+    assert (done.returncode, RunDir(tmp_path / "alone").env()["world_size"]) == (0, 1), done.stderr
+
+
 def test_mistakes_are_told_at_once(srun, recipe) -> None:
     for command, variables, tasks, expected, word in (
         ([NODE_SH, recipe], {"GLOO_SOCKET_IFNAME": "ethx"}, 1, 2, "there is no interface ethx"),

@@ -35,7 +35,7 @@ def test_a_job_starts_comes_back_and_gives_up(tmp_path, capsys, recipe, monkeypa
         held_and_left(path, job_id="17")
         code, out, _ = ask(capsys, recipe, "--decide", "end", "--exit-status", "1")
         assert (code, out.split(":")[0]) == ((75, "requeue") if restart < 2 else (1, "failed"))
-    assert "given up after three attempts without a newer checkpoint (there is none)" in ask(capsys)[1]
+    assert "given up: 3 starts together saved 0 steps of the 1 " in ask(capsys)[1]
     as_job(monkeypatch, 18)
     assert ask(capsys, recipe, "--accept-micro-batch", "--decide", "start")[0] == 0  # a job hands on all it was given
     RunDir(path).write_status("completed", 100, 100, attempt=3)

@@ -25,6 +25,7 @@ class Situation:
     state: str | None = None
     reason: str | None = None
     checkpoint_step: int | None = None
+    save_every: int = 1
     attempt: int = 0
     ours: bool = False
     other: str | None = None
@@ -38,6 +39,7 @@ class Situation:
             status=status,
             problem=self.problem,
             checkpoint_step=self.checkpoint_step,
+            save_every=self.save_every,
             holder=holder if self.attempt else None,
             records=list(records),
         )
@@ -125,7 +127,10 @@ def test_gives_up_after_three_starts_without_a_newer_checkpoint():
         assert end.verdict == ("requeue" if restart < 2 else "failed"), restart
         records.append(record("end", end.verdict, restart=restart, step=10, attempt=restart + 1))
     assert end.exit_status == 1
-    assert end.text == "given up after three attempts without a newer checkpoint (step 10); last: a link was cut"
+    assert end.text == (
+        "given up: 3 starts together saved 0 steps of the 1 of a save interval or an epoch (checkpoint: step 10); "
+        "last: a link was cut"
+    )
     # Slurm itself may bring it back, past the end of the script.
     assert decide("start", replace(now, restart=3), records).text == end.text
     assert decide("end", replace(now, checkpoint_step=11), records).verdict == "requeue"
@@ -149,6 +154,22 @@ def test_a_checkpoint_between_the_starts_begins_the_count_again():
     assert decide("start", replace(now, restart=4), records).verdict == "go"
     records.append(record("start", "go", restart=4, step=20))
     assert decide("start", replace(now, restart=5), records).verdict == "failed"
+
+
+def test_three_starts_must_save_an_interval_or_an_epoch_together():
+    records = [record("start", "go", restart=i, step=step) for i, step in enumerate([0, 100, 116, 132])]
+    now = replace(OURS, restart=3, checkpoint_step=148, save_every=49, state="stopped", reason="job 17: the time limit")
+    end = decide("end", now, records)
+    assert (end.verdict, end.exit_status) == ("failed", 1)
+    assert "saved 48 steps of the 49" in end.text and "give the job more time (--time)" in end.text
+    assert decide("start", replace(now, restart=4), records).text == end.text
+    assert decide("end", replace(now, checkpoint_step=149), records).verdict == "requeue"
+    assert decide("end", now, records[1:3]).verdict == "requeue"  # two starts
+
+
+def test_back_at_an_older_checkpoint_is_no_progress():
+    records = [record("start", "go", restart=i, step=20) for i in range(3)]
+    now = replace(NEW, checkpoint_step=10)
     # The newest checkpoint was damaged and cleared away: being back at an older one is no progress.
     assert decide("start", replace(now, restart=5, checkpoint_step=10), records).verdict == "failed"
 
@@ -156,7 +177,9 @@ def test_a_checkpoint_between_the_starts_begins_the_count_again():
 def test_starts_without_any_checkpoint_count():
     records = [record("start", "go", restart=i) for i in range(3)]
     decision = decide("start", replace(NEW, restart=3), records)
-    assert decision.text == "given up after three attempts without a newer checkpoint (there is none)"
+    assert decision.text == (
+        "given up: 3 starts together saved 0 steps of the 1 of a save interval or an epoch (no checkpoint)"
+    )
 
 
 def test_records_survive_a_torn_line_and_foreign_ones(tmp_path):
