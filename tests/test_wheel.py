@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,12 @@ def test_a_repository_around_the_environment_is_not_its_revision(lab: Installed)
     run = Path(lab("train", "demo", "--runs", "revision", *SMALL).stdout.split()[-1])
     environment = json.loads((run / "env.json").read_text())
     assert {key: value for key, value in environment.items() if "revision" in key} == {"revision": None}
+
+
+def test_a_file_that_a_message_names_is_there(lab: Installed) -> None:
+    refused = lab("train", "demo", "--runs", "refused", status=2, ACCELERATE_USE_MEGATRON_LM="true").stderr
+    (named,) = re.findall(r"use (\S+/accelerate_configs/\w+\.yaml)", refused)
+    assert Path(named).is_file()
 
 
 @pytest.mark.launch

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cifar_lab.files.shipped import config_file
 from cifar_lab.recipe.schema import Recipe
 
 
@@ -35,14 +36,14 @@ TABLE = (
         where=("zero3", "zero3_offload"),
         uses=lambda recipe: recipe.train.compile is not False,
         reason="weights are gathered around every layer, which breaks the compiled graph at each",
-        instead="set it to false, or use accelerate_configs/fsdp2.yaml or zero2.yaml",
+        instead=f"set it to false, or use {config_file('fsdp2')} or zero2.yaml",
     ),
     Unsupported(
         option="train.precision",
         where=ZERO,
         uses=lambda recipe: recipe.train.precision == "fp16",
         reason="DeepSpeed leaves a step that overflows before it lowers the loss scale",
-        instead="set it to bf16 or fp32, or use accelerate_configs/fsdp2.yaml or ddp.yaml",
+        instead=f"set it to bf16 or fp32, or use {config_file('fsdp2')} or ddp.yaml",
     ),
     Unsupported(
         option="train.compile",
@@ -63,21 +64,21 @@ TABLE = (
         where=SHARDED,
         uses=lambda recipe: recipe.optim.name == "muon",
         reason="muon needs whole kernels, and here each process has a part of them",
-        instead="use sgd or adamw, or DDP (accelerate_configs/ddp.yaml)",
+        instead=f"use sgd or adamw, or DDP ({config_file('ddp')})",
     ),
     Unsupported(
         option="train.grad_compression",
         where=SHARDED,
         uses=lambda recipe: recipe.train.grad_compression is not None,
         reason="gradients are sent without DDP's hooks",
-        instead="set it to null, or use DDP (accelerate_configs/ddp.yaml)",
+        instead=f"set it to null, or use DDP ({config_file('ddp')})",
     ),
     Unsupported(
         option="train.ema_decay",
         where=("zero1_offload", "zero2_offload", "zero3_offload"),
         uses=lambda recipe: recipe.train.ema_decay is not None,
         reason="the fp32 weights that it averages are in host memory",
-        instead="set it to null, or use zero3 without offload (accelerate_configs/zero3.yaml) on more GPUs",
+        instead=f"set it to null, or use zero3 without offload ({config_file('zero3')}) on more GPUs",
     ),
 )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_lab.errors import UsageError
+from cifar_lab.files.shipped import config_file
 from cifar_lab.recipe import Recipe
 
 log = logging.getLogger("cifar_lab")
@@ -72,9 +73,9 @@ SETTINGS = (
     Setting("ACCELERATE_FP8_BACKEND", "refused", "fp8_backend", "train.precision of the recipe has no fp8"),
     Setting("ACCELERATE_FP8_*", "refused", "--fp8_*, fp8_config", "by ACCELERATE_MIXED_PRECISION"),
     Setting("ACCELERATE_USE_FSDP", "obeyed", "--use_fsdp, distributed_type: FSDP", "FSDP2, see zero.md"),
-    Setting("FSDP_VERSION", "refused", "fsdp_version", "only FSDP2 works: accelerate_configs/fsdp2.yaml", ("2",)),
+    Setting("FSDP_VERSION", "refused", "fsdp_version", f"only FSDP2 works: {config_file('fsdp2')}", ("2",)),
     Setting("FSDP_RESHARD_AFTER_FORWARD", "obeyed", "fsdp_reshard_after_forward", "true or false"),
-    Setting("FSDP_OFFLOAD_PARAMS", "refused", "fsdp_offload_params", "use accelerate_configs/zero3_offload.yaml"),
+    Setting("FSDP_OFFLOAD_PARAMS", "refused", "fsdp_offload_params", f"use {config_file('zero3_offload')}"),
     Setting("FSDP_AUTO_WRAP_POLICY", "refused", "fsdp_auto_wrap_policy", "the layers that a model repeats are found",
             ("transformer_based_wrap",)),
     Setting("FSDP_TRANSFORMER_CLS_TO_WRAP", "refused", "fsdp_transformer_layer_cls_to_wrap",
@@ -84,10 +85,10 @@ SETTINGS = (
     Setting("FSDP_IGNORED_MODULES", "refused", "fsdp_ignored_modules", "all parameters are sharded"),
     Setting("FSDP_*", "neutral", "--fsdp_*, fsdp_config", "only for FSDP1, or for checkpoints of another form"),
     Setting("ACCELERATE_USE_MEGATRON_LM", "refused", "--use_megatron_lm, distributed_type: MEGATRON_LM",
-            "Megatron-LM is not supported, use accelerate_configs/zero3.yaml"),
+            f"Megatron-LM is not supported, use {config_file('zero3')}"),
     Setting("MEGATRON_LM_*", "refused", "--megatron_lm_*, megatron_lm_config", "by ACCELERATE_USE_MEGATRON_LM"),
     Setting("ACCELERATE_USE_PARALLELISM_CONFIG", "refused", "--use_parallelism_config, parallelism_config",
-            "only data parallelism works, use accelerate_configs/ddp.yaml"),
+            f"only data parallelism works, use {config_file('ddp')}"),
     Setting("PARALLELISM_CONFIG_*", "refused", "--parallelism_config_*, parallelism_config",
             "by ACCELERATE_USE_PARALLELISM_CONFIG"),
     Setting("ACCELERATE_DEEPSPEED_ZERO3_INIT", "refused", "zero3_init_flag", "every process builds the whole model"),
@@ -177,7 +178,7 @@ def _problems(environ: Mapping[str, str], recipe: Recipe) -> Iterator[str]:
         yield (
             "`accelerate launch --cpu` was asked for several processes but starts a single one, which would train "
             "alone. On CPUs start with `torchrun --nproc-per-node N`, or `ACCELERATE_USE_CPU=true accelerate launch "
-            "--config_file accelerate_configs/cpu.yaml --num_processes N`."
+            f"--config_file {config_file('cpu')} --num_processes N`."
         )
     if on_cpu(environ) and uses_deepspeed(environ):
         yield (

@@ -10,6 +10,7 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 from torch import nn
 
 from cifar_lab.errors import UsageError
+from cifar_lab.files.shipped import config_file
 from cifar_lab.models.blocks import find_blocks
 from cifar_lab.models.tf32 import has_tf32, set_tf32
 from cifar_lab.recipe import Recipe
@@ -51,7 +52,7 @@ def make_engine(world: World, recipe: Recipe, model: nn.Module, accumulation_ste
     if accelerator.distributed_type not in PLAIN:
         raise UsageError(
             f"the accelerate configuration asks for {accelerator.distributed_type.value}, which is not supported: "
-            "use accelerate_configs/ddp.yaml or zero2.yaml, or torchrun"
+            f"use {config_file('ddp')} or zero2.yaml, or torchrun"
         )
     strategy = "ddp" if world.world_size > 1 else "single"
     model = apply_options(model, recipe, world, strategy, accumulation_steps)

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather, gather_object
 
 from cifar_lab.errors import UsageError
+from cifar_lab.files.shipped import config_file
 from cifar_lab.runtime import launcher
 from cifar_lab.runtime.device import backend
 
@@ -75,7 +76,7 @@ class World:
                     f"{expected} processes were asked for ({variable}) but this process is in a world of "
                     f"{world.world_size}: every process would train alone. On CPUs start with `torchrun "
                     "--nproc-per-node N`, or `ACCELERATE_USE_CPU=true accelerate launch --config_file "
-                    "accelerate_configs/cpu.yaml --num_processes N`."
+                    f"{config_file('cpu')} --num_processes N`."
                 )
         return world
 

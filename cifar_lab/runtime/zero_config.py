@@ -9,6 +9,7 @@ from typing import Any
 from accelerate.utils import DeepSpeedPlugin
 
 from cifar_lab.errors import UsageError
+from cifar_lab.files.shipped import config_file
 from cifar_lab.recipe import Recipe
 from cifar_lab.runtime.launcher import OF_THE_RECIPE, deepspeed_file
 
@@ -42,9 +43,7 @@ class ZeroSetup:
             if device not in (None, "none", "cpu"):
                 raise UsageError(f"offload_{name}_device: {device} is not supported; cpu and none are")
         if plugin.zero_stage not in (1, 2, 3):
-            raise UsageError(
-                f"zero_stage: {plugin.zero_stage} shards nothing; take 1, 2 or 3, or accelerate_configs/ddp.yaml"
-            )
+            raise UsageError(f"zero_stage: {plugin.zero_stage} shards nothing; take 1, 2 or 3, or {config_file('ddp')}")
         setup = cls(plugin.zero_stage, devices["optimizer"] == "cpu", devices["param"] == "cpu")
         path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
         # Accelerate has read it already, and adds to its own copy what the file does not say.
