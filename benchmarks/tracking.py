@@ -1,9 +1,10 @@
-"""What W&B costs a training run when its server or disk is bad: `python benchmarks/tracking.py [--pairs N]`.
+"""What a tracker costs a training run, alive, dead or with a bad server: `python benchmarks/tracking.py [--pairs N]`.
 
-In one process blocks of real training steps alternate, with a tracker that sends to W&B and with one that does not,
-ABBA, so that drift cancels; in the blocks without, W&B's processes are stopped. Both write metrics.jsonl every ten
-steps of about 15 ms; recipes do so every fifty (`log.every_steps`). The figure is the geometric mean of the paired
-ratios of time, with its 95 % interval: 1.01 would be one per cent slower. Run it on a machine that does nothing else.
+In one process blocks of real training steps alternate, with a tracker that mirrors to W&B, TensorBoard, MLflow or
+trackio and with one that does not, ABBA, so that drift cancels; in the blocks without, the mirror's processes are
+stopped. Both write metrics.jsonl every ten steps of about 15 ms; recipes do so every fifty (`log.every_steps`). The
+figure is the geometric mean of the paired ratios of time, with its 95 % interval: 1.01 would be one per cent slower.
+Run it on a machine that does nothing else.
 """
 
 # ruff: noqa: E402
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import math
 import os
@@ -57,23 +59,23 @@ server.serve_forever()
 """
 
 
-def recipe(project: str | None) -> Recipe:
+def recipe(*names: str) -> Recipe:
     return parse_recipe(
         {
             "name": "tracking",
             "model": {"name": "speednet", "args": {"width": 32, "stem_stride": 2}},
             "optim": {"lr": 0.01},
             "train": {"epochs": 1, "global_batch": BATCH},
-            "tracking": {"wandb_project": project},
+            "tracking": {"to": names, "wandb_project": "benchmark"},
         }
     )
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[dict[str, str]]:
+def silent(variable: str = "WANDB_BASE_URL") -> Iterator[dict[str, str]]:
     """A server that accepts and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield {"WANDB_BASE_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
+        yield {variable: f"http://127.0.0.1:{server.getsockname()[1]}"}
 
 
 @contextlib.contextmanager
@@ -105,30 +107,52 @@ def full_disk() -> Iterator[dict[str, str]]:
             subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+def dict_of(**environment: str) -> Callable[[], contextlib.AbstractContextManager[dict[str, str]]]:
+    """Stores on this machine need no server."""
+    return lambda: contextlib.nullcontext(environment)
+
+
+# Each begins with the tracker's name.
 CASES: dict[str, Callable[[], contextlib.AbstractContextManager[dict[str, str]]]] = {
-    "never answers": silent,
-    "answers the door, then never": lambda: serving("hangs"),
-    "unreachable": unreachable,
-    "wrong key": lambda: serving("refuses"),
-    "full disk": full_disk,
+    "wandb: never answers": silent,
+    "wandb: answers the door, then never": lambda: serving("hangs"),
+    "wandb: unreachable": unreachable,
+    "wandb: wrong key": lambda: serving("refuses"),
+    "wandb: full disk": full_disk,
+    "tensorboard: alive": dict_of(),
+    "tensorboard: killed": dict_of(KILL="1"),
+    "trackio: alive": dict_of(),
+    "trackio: killed": dict_of(KILL="1"),
+    "mlflow: alive": dict_of(),
+    "mlflow: killed": dict_of(KILL="1"),
+    "mlflow: never answers": lambda: silent("MLFLOW_TRACKING_URI"),
 }
 
 
-def measure(environment: dict[str, str], folder: Path, pairs: int, settle: float) -> dict[str, float]:
-    """Time with W&B over time without, for `pairs` pairs of blocks."""
-    model = build_model(recipe(None).model, 10, 32, seed=0).train()
+def measure(tracker: str, environment: dict[str, str], folder: Path, pairs: int, settle: float) -> dict[str, float]:
+    """Time with the tracker over time without, for `pairs` pairs of blocks; KILL in the environment: it dies."""
+    model = build_model(recipe().model, 10, 32, seed=0).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     images, labels = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % 10
-    os.environ.update({"WANDB_API_KEY": "local" + "0" * 40, "CIFAR_LAB_CACHE": str(folder / "cache"), **environment})
+    os.environ.update(
+        {
+            "WANDB_API_KEY": "local" + "0" * 40,
+            "CIFAR_LAB_CACHE": str(folder / "cache"),
+            "TRACKIO_DIR": str(folder / "trackio"),
+            **environment,
+        }
+    )
     trackers = {}
     messages: list[str] = []
-    for name, project in {"without": None, "with": "benchmark"}.items():
+    for name, names in {"without": (), "with": (tracker,)}.items():
         run = RunDir(folder / name)
-        run.create(recipe(project))
+        run.create(recipe(*names))
         started = time.perf_counter()
-        trackers[name] = Tracker(run, recipe(project), True, message=messages.append)
+        trackers[name] = Tracker(run, recipe(*names), True, message=messages.append)
         start_seconds = time.perf_counter() - started
-    group = trackers["with"]._process.pid  # it leads a session of its own
+    group = trackers["with"].mirrors[tracker].process.pid  # it leads a session of its own
+    if "KILL" in environment:
+        os.kill(group, signal.SIGKILL)
     count = dict.fromkeys(trackers, 0)
 
     def block(name: str) -> float:
@@ -176,16 +200,20 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=8.0, help="seconds before the first pair (default: 8)")
     parser.add_argument("--case", choices=CASES, action="append", help="only this one; may be repeated")
     options = parser.parse_args()
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_", "TRACKIO_"))]:
         del os.environ[name]
     results = {}
     for case in options.case or CASES:
+        tracker = case.partition(":")[0]
+        if importlib.util.find_spec(tracker) is None:
+            print(f"{case}: left out, {tracker} is not installed", flush=True)
+            continue
         before = dict(os.environ)
         with tempfile.TemporaryDirectory() as folder, CASES[case]() as environment:
-            results[case] = measure(environment, Path(folder), options.pairs, options.settle)
+            results[case] = measure(tracker, environment, Path(folder), options.pairs, options.settle)
         os.environ.clear()
         os.environ.update(before)
-        print(f"{case:30}{results[case]}", flush=True)
+        print(f"{case:38}{results[case]}", flush=True)
     print(json.dumps(results))
 
 

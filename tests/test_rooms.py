@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Package.read(ROOT / "cifar_lab")
 HEAVY = {"torch", "torchvision", "accelerate", "timm", "deepspeed", "datasets", "transformers"}
 ONLY_IN = {
-    "accelerate": ("cifar_lab.runtime",),
+    "accelerate": ("cifar_lab.runtime", "cifar_lab.tracking.adapter"),
+    "mlflow": ("cifar_lab.tracking.adapter",),
+    "tensorboard": ("cifar_lab.tracking.adapter",),
+    "trackio": ("cifar_lab.tracking.adapter",),
     "deepspeed": ("cifar_lab.runtime.zero",),
     "wandb": ("cifar_lab.tracking.wandb",),
 }

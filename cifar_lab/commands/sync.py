@@ -1,11 +1,11 @@
-"""`cifar-lab sync RUN ...`: send to Weights & Biases what it has not got yet of runs.
+"""`cifar-lab sync RUN ...`: send to trackers what they have not got yet of runs.
 
-A run directory is one W&B run for ever. Its metrics.jsonl is replayed from where the server's history ends, so runs
-that were offline, interrupted or half sent become whole, and doing it twice changes nothing.
+A run directory is one run of each tracker for ever. Its metrics.jsonl is replayed, so runs that were offline,
+interrupted or half sent become whole, and doing it twice changes nothing.
 """
 
 import argparse
-import subprocess
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,15 @@ from cifar_lab.cli.command import answer, make_parser
 from cifar_lab.errors import UserError
 from cifar_lab.rundir.directory import RunDir
 from cifar_lab.rundir.placement import find_runs
-from cifar_lab.tracking.tracker import sender
-from cifar_lab.tracking.wandb.record import identify
+from cifar_lab.tracking.record import TRACKERS, identify, trackers
+from cifar_lab.tracking.tracker import Mirror
 
 EPILOG = """\
 examples:
   cifar-lab sync runs/resnet18/0-1a2b3c4d
   cifar-lab sync runs                       (all runs in a folder)
   cifar-lab sync runs --project cifar-lab   (recipes without a project)
+  cifar-lab sync runs --to tensorboard      (instead of the recipe's trackers)
 A run that is still training is sent as far as it is, unless it sends itself. So a machine with network can send the
 runs of a machine without network, as often as you like. Server and key are set as for W&B: WANDB_BASE_URL,
 WANDB_API_KEY or `wandb login`.
@@ -31,8 +32,17 @@ Exit status: 0 everything was sent, 1 something was not sent, 2 wrong call.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = make_parser("sync", "Send runs to Weights & Biases; only what is missing there is sent.", EPILOG)
+    parser = make_parser(
+        "sync", "Send runs to Weights & Biases or other trackers; only what is missing is sent.", EPILOG
+    )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run directory or a folder of runs")
+    parser.add_argument(
+        "--to",
+        metavar="NAME",
+        choices=TRACKERS,
+        action="append",
+        help=f"one of {', '.join(TRACKERS)}; may be repeated (default: the recipe's, else wandb)",
+    )
     parser.add_argument("--project", metavar="NAME", help="project for runs whose recipe names none")
     parser.add_argument("--entity", metavar="NAME", help="team or user (default: recipe, else owner of the key)")
     return answer(parser, _sync, argv)
@@ -44,35 +54,34 @@ def _sync(options: argparse.Namespace) -> int:
         try:
             print(f"{run}: {_send(run, options)}", flush=True)
         except UserError as error:
-            failed += 1
+            failed = 1
             print(f"{run}: not sent: {error}", file=sys.stderr, flush=True)
-    return 1 if failed else 0
+    return failed
 
 
 def _send(folder: Path, options: argparse.Namespace) -> str:
-    """Send one run, in a process of its own, and return what it says. Raises UserErrors."""
-    tracking = RunDir.open(folder).recipe().tracking
-    project = options.project or tracking.wandb_project
-    if not project:
-        raise UserError("its recipe names no tracking.wandb_project: add --project NAME")
-    command, environment = sender(folder)
-    try:
-        identity = identify(folder, project, options.entity or tracking.wandb_entity)
-        if options.project and identity.project != options.project:
-            raise UserError(f"it is a run of the project {identity.project} already; leave --project away")
-        with open(folder / "wandb.log", "ab") as log:
-            done = subprocess.run(
-                command,
-                input="finish\n",
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**environment, "WANDB_MODE": "online"},
-                text=True,
-                check=False,
-            )
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename or folder}: {error.strerror}; free some space") from error
-    said = "; ".join(done.stdout.splitlines())
-    if done.returncode:
-        raise UserError(said or f"status {done.returncode}, see {folder / 'wandb.log'}")
-    return said
+    """Send one run to its trackers, by a process for each, and return what they say. Raises UserErrors."""
+    recipe = RunDir.open(folder).recipe()
+    names = options.to or trackers(recipe) or (["wandb"] if options.project else [])
+    if not names:
+        raise UserError("its recipe names no tracking.wandb_project: add --project NAME, or --to TRACKER")
+    said: list[str] = []
+    failed = False
+    project = options.project or recipe.tracking.wandb_project or recipe.name
+    for name in names:
+        try:
+            identity = identify(folder, project, options.entity or recipe.tracking.wandb_entity)
+            if options.project and identity.project != options.project:
+                raise UserError(f"it is a run of the project {identity.project} already; leave --project away")
+            mirror = Mirror(name, folder, None, said.append)
+            mirror.ask()
+            failed |= mirror.end(math.inf) != 0
+        except UserError as error:
+            said.append(str(error))
+            failed = True
+        except OSError as error:
+            said.append(f"cannot write {error.filename or folder}: {error.strerror}; free some space")
+            failed = True
+    if failed:
+        raise UserError("; ".join(said))
+    return "; ".join(said)

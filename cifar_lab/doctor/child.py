@@ -123,7 +123,8 @@ def _wandb(wandb: bool) -> Iterator[dict[str, Any]]:
     """ "offline" and "server" as W&B has them, whether there is a "key", then "problem" where that does not answer."""
     from requests.utils import get_netrc_auth  # which W&B itself requires
 
-    from cifar_lab.tracking.wandb.connect import is_offline, server, unreachable
+    from cifar_lab.tracking.server import unreachable
+    from cifar_lab.tracking.wandb.connect import is_offline, server
 
     key = bool(os.environ.get("WANDB_API_KEY") or get_netrc_auth(server()))
     yield {"offline": is_offline(), "server": server(), "key": key}

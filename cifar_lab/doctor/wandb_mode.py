@@ -7,6 +7,7 @@ from cifar_lab.doctor.check import Check
 from cifar_lab.doctor.child import ask
 from cifar_lab.files.shipped import install
 from cifar_lab.recipe import Recipe
+from cifar_lab.tracking.record import trackers
 
 SECONDS = 30.0
 LATER = "nothing to do if you want that; `cifar-lab sync` sends the run later"
@@ -14,8 +15,8 @@ LATER = "nothing to do if you want that; `cifar-lab sync` sends the run later"
 
 def wandb_check(recipe: Recipe | None) -> Check:
     """What a run of the recipe, or any with a project, will do; W&B itself tells its mode and its server."""
-    if recipe is not None and not recipe.tracking.wandb_project:
-        return Check("W&B", "ok", "off: the recipe names no tracking.wandb_project")
+    if recipe is not None and "wandb" not in trackers(recipe):
+        return Check("W&B", "ok", "off: the recipe names no tracking.wandb_project, or other trackers in tracking.to")
     if os.environ.get("WANDB_MODE") == "disabled":
         return Check("W&B", "ok", "off: WANDB_MODE=disabled")
     spec = importlib.util.find_spec("wandb")
@@ -31,5 +32,5 @@ def wandb_check(recipe: Recipe | None) -> Check:
     problem = found.get("problem") or found.get("error")
     if problem:
         return Check("W&B", "warning", f"offline: {problem}", LATER)
-    project = f" (project {recipe.tracking.wandb_project})" if recipe else ""
+    project = f" (project {recipe.tracking.wandb_project or recipe.name})" if recipe else ""
     return Check("W&B", "ok", f"online: {url}{project}")

@@ -39,7 +39,7 @@ class Enough(Exception):  # noqa: N818  # not an error: it leaves the loop betwe
 def run_profile(recipe: Recipe, world: World, steps: int, out: Path) -> dict[str, Any]:
     """Train warm-up, `steps` timed and TRACED traced steps; what was found, also in `out`/profile.json. Collective."""
     # Nothing of a profile belongs on W&B.
-    recipe = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"wandb_project": None})})
+    recipe = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"to": ()})})
     with _run_dir(recipe, world, out) as (run_dir, attempt):
         presence = Presence(run_dir, attempt, Heartbeat(run_dir.path, world.rank), StopFlag())  # never started
         session = Session(recipe, world, presence)

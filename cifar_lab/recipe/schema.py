@@ -29,6 +29,7 @@ from cifar_lab.recipe.section import (
 
 SCHEMA_VERSION = 2  # of the keys and of the arithmetic: another one is another experiment
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+TrackerName = Literal["wandb", "tensorboard", "mlflow", "trackio"]
 TestTimeAugmentation = bool | Literal["translate"]
 
 
@@ -163,9 +164,12 @@ class Log(Section):
 
 
 class Tracking(Section):
-    """Weights & Biases; metrics.jsonl is always written."""
+    """Where metrics go besides metrics.jsonl, which is always written."""
 
-    wandb_project: str | None = operational(None, "W&B project; null: do not use W&B.")
+    to: Annotated[tuple[TrackerName, ...], Field(strict=False)] | None = operational(
+        None, "Trackers; null: W&B where `wandb_project` is set."
+    )
+    wandb_project: str | None = operational(None, "Project in each tracker (null: the recipe's name).")
     wandb_entity: str | None = operational(None, "W&B team or user.")
     tags: Annotated[tuple[str, ...], Field(strict=False)] = operational((), "W&B tags.")
 

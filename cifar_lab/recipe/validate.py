@@ -33,6 +33,7 @@ _CALLED = {
     "eval.batch": "eval.batch_size",
     "eval.every_epochs": "eval_steps eval.every",
     "checkpoint.every_steps": "save_steps",
+    "tracking.to": "log_with report_to",
     "tracking.wandb_project": "project wandb",
     # what no recipe says
     "not needed: all pictures are kept on the device": "num_workers workers pin_memory",

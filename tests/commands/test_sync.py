@@ -10,7 +10,7 @@ from support import servers
 from support.tracked_runs import identifier, made
 
 from cifar_lab.commands import sync
-from cifar_lab.tracking.wandb.record import Identity
+from cifar_lab.tracking.record import Identity
 
 CLOSED = "http://127.0.0.1:9"
 

@@ -125,6 +125,7 @@ KEYS = [
     ("checkpoint.every", " (did you mean `every_epochs` or `every_steps`?)"),
     ("log.every", " (did you mean `every_steps`?)"),
     ("tracking.project", " (did you mean `wandb_project`?)"),
+    ("report_to", " (did you mean `tracking.to`?)"),
     ("wandb.project", " (did you mean `tracking.wandb_project`?)"),
     ("trainer.max_epochs", " (did you mean `train`?)"),
     ("seed_everything", " (did you mean `seed`?)"),

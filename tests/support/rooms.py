@@ -45,7 +45,7 @@ TORCH_FREE: dict[str, tuple[str, ...]] = {
     "rundir": (),
     "status": (),
     "study": (),
-    "tracking": (),
+    "tracking": ("cifar_lab.tracking.adapter",),
     "data.sources": (),
     "trained.model": (),
 }

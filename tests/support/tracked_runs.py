@@ -17,7 +17,7 @@ from cifar_lab.tracking.tracker import Tracker
 VALIDATION_EVERY = 5
 
 
-def recipe(project: str | None = "cifar-lab") -> Recipe:
+def recipe(project: str | None = "cifar-lab", to: tuple[str, ...] | None = None) -> Recipe:
     return parse_recipe(
         {
             "name": "tiny",
@@ -25,15 +25,15 @@ def recipe(project: str | None = "cifar-lab") -> Recipe:
             "model": {"name": "resnet"},
             "optim": {"lr": 0.1},
             "train": {"epochs": 2, "global_batch": 32},
-            "tracking": {"wandb_project": project, "tags": ["test"]},
+            "tracking": {"to": to, "wandb_project": project, "tags": ["test"]},
         }
     )
 
 
-def made(path: Path, project: str | None = "cifar-lab") -> RunDir:
+def made(path: Path, project: str | None = "cifar-lab", to: tuple[str, ...] | None = None) -> RunDir:
     """A run directory that has just been started."""
     run = RunDir(path)
-    run.create(recipe(project))
+    run.create(recipe(project, to))
     run.write_env({"command": ["train"], "revision": "abc", "world_size": 4, "strategy": "ddp", "hosts": ["here"]})
     run.write_status("running", 0, 100)
     return run
@@ -46,8 +46,7 @@ class Attempt:
         self.run, self.step = run, checkpoint
         self.messages: list[str] = []
         run.truncate_metrics(checkpoint)
-        project = run.recipe().tracking.wandb_project
-        self.tracker = Tracker(run, recipe(project), True, message=self.messages.append)
+        self.tracker = Tracker(run, run.recipe(), True, message=self.messages.append)
         validated = any(line["split"] == "val" and line["step"] == checkpoint for line in run.metrics())
         if checkpoint and checkpoint % VALIDATION_EVERY == 0 and not validated:
             self._validate()
@@ -79,8 +78,7 @@ class Attempt:
 
     def kill_mirror(self) -> None:
         """As when the machine goes down."""
-        process = self.tracker._process
-        assert process is not None
+        process = self.tracker.mirrors["wandb"].process
         os.kill(process.pid, signal.SIGKILL)
         process.wait(10)
 

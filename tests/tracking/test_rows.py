@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from cifar_lab.tracking.wandb.rows import follow
+from cifar_lab.tracking.rows import follow
 
 
 class Writing(threading.Event):

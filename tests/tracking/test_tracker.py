@@ -161,7 +161,7 @@ def test_logging_never_waits_for_wandb(run: RunDir, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", silent_server)
     tracker = Tracker(run, recipe(), True, message=lambda line: None)
-    pid = tracker._process.pid
+    pid = tracker.mirrors["wandb"].process.pid
     os.kill(pid, signal.SIGSTOP)  # who waits for it now waits for ever
     for step in range(2000):
         tracker.log("train", step, 0.0, text="x" * 100)
@@ -174,8 +174,8 @@ def test_killed_wandb_process_is_one_line_and_training_goes_on(run: RunDir, monk
     monkeypatch.setenv("WANDB_MODE", "offline")
     messages: list[str] = []
     tracker = Tracker(run, recipe(), True, message=messages.append)
-    os.kill(tracker._process.pid, signal.SIGKILL)
-    tracker._process.wait(5)
+    os.kill(tracker.mirrors["wandb"].process.pid, signal.SIGKILL)
+    tracker.mirrors["wandb"].process.wait(5)
     for step in range(5):
         tracker.log("train", step, 0.0, loss=1.0)
     tracker.finish()
@@ -214,7 +214,7 @@ def test_when_the_trainer_is_killed_nothing_is_left_running(run: RunDir, monkeyp
         "from cifar_lab.rundir.directory import RunDir\nfrom cifar_lab.tracking.tracker import Tracker\n"
         "run = RunDir(sys.argv[1])\ntracker = Tracker(run, run.recipe(), True, print)\n"
         "tracker.log('train', 1, 0.5, loss=1.0)\n"
-        "print(tracker._process.pid, flush=True)\n"
+        "print(tracker.mirrors['wandb'].process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(run.path)], capture_output=True, timeout=30)

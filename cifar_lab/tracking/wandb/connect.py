@@ -1,28 +1,17 @@
 """Opening a W&B session with the run of a directory."""
 
-import ssl
-import urllib.error
-import urllib.request
 from typing import Any
 
 import wandb
 
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.tracking.wandb.record import Identity
+from cifar_lab.tracking.record import Identity
+from cifar_lab.tracking.server import NotSentError, unreachable
 
-REACH_SECONDS = 5.0
 INIT_SECONDS = 30.0
 # W&B gives up after 125 tries, some two hours, and then drops the rest without an error: let it try for weeks.
 UPLOAD_TRIES = 100_000
 TOPOLOGY = ("strategy", "world_size", "global_batch", "micro_batch", "accumulation_steps", "hosts", "device")
-
-
-class NotSentError(Exception):
-    """There is no session with the server, or it did not take all; `passing` when another try may have one."""
-
-    def __init__(self, reason: object, *, passing: bool = False) -> None:
-        super().__init__((str(reason).splitlines() or [type(reason).__name__])[0])
-        self.passing = passing
 
 
 def server() -> str:
@@ -78,16 +67,3 @@ def connect(run_dir: RunDir, identity: Identity, trainer: int | None) -> wandb.R
         raise NotSentError(error) from error
     except (wandb.Error, TimeoutError, OSError) as error:
         raise NotSentError(error, passing=True) from error
-
-
-def unreachable(url: str) -> str | None:
-    """Why no server answers at `url`, None when one does; W&B itself would try for minutes."""
-    try:
-        urllib.request.urlopen(url, timeout=REACH_SECONDS).close()
-    except urllib.error.HTTPError:
-        return None  # An answer, whatever it says.
-    except urllib.error.URLError as error:
-        return None if isinstance(error.reason, ssl.SSLError) else f"{url}: {error.reason}"
-    except (OSError, ValueError) as error:
-        return f"{url}: {error}"
-    return None

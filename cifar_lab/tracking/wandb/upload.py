@@ -7,42 +7,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
 import wandb
 
 from cifar_lab.rundir.directory import RunDir
-from cifar_lab.tracking.wandb.connect import NotSentError, connect, server
+from cifar_lab.tracking.record import Identity
+from cifar_lab.tracking.rows import follow, place, row
+from cifar_lab.tracking.server import NotSentError
+from cifar_lab.tracking.wandb.connect import connect, server
 from cifar_lab.tracking.wandb.pictures import pictures
-from cifar_lab.tracking.wandb.record import Identity
-from cifar_lab.tracking.wandb.rows import follow, place, row
-
-BUSY_SECONDS = 1.0
 
 
 def send(
     run_dir: RunDir, identity: Identity, ended: threading.Event, trainer: int | None, say: Callable[[str], None]
 ) -> None:
-    """One session, until `ended` and nothing is left. Raises NotSentError.
-
-    No two processes send a run at once: after kill -9 of a trainer its W&B process lives on for a while.
-    """
-    lock = filelock.FileLock(run_dir.path / "wandb.lock")
-    try:
-        lock.acquire(poll_interval=BUSY_SECONDS, cancel_check=ended.is_set)
-    except filelock.Timeout as error:
-        raise NotSentError("another process sends this run now") from error
-    except OSError:  # a full or read-only disk, a file system without locks: no reason to keep metrics from being sent
-        pass
-    try:
-        run = connect(run_dir, identity, trainer)
-        if not run.offline:
-            say(f"W&B: {run.url}")
-        _upload(run, run_dir, ended, say)
-        status = run_dir.status()
-        if not run.offline and status is not None and status.state == "completed":
-            identity.model_copy(update={"whole_at": server()}).write(run_dir.path)
-    finally:
-        lock.release()
+    """One session, until `ended` and nothing is left. Raises NotSentError."""
+    run = connect(run_dir, identity, trainer)
+    if not run.offline:
+        say(f"W&B: {run.url}")
+    _upload(run, run_dir, ended, say)
+    status = run_dir.status()
+    if not run.offline and status is not None and status.state == "completed":
+        identity.model_copy(update={"whole_at": server()}).write(run_dir.path)
 
 
 def _upload(run: wandb.Run, run_dir: RunDir, ended: threading.Event, say: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""wandb.json: which W&B run a directory is, for ever, and the server that has all of it."""
+"""wandb.json: which run of each tracker a directory is, for ever, and the W&B server that has all of it."""
 
 import os
 import secrets
@@ -8,14 +8,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cifar_lab.errors import UserError
 from cifar_lab.files import atomic
+from cifar_lab.recipe import Recipe
 
 NAME = "wandb.json"
+TRACKERS = {"wandb": "W&B", "tensorboard": "TensorBoard", "mlflow": "MLflow", "trackio": "trackio"}
 # The exit status of a sending process that has said why something was not sent.
 EXIT_NOT_SENT = 3
 
 
 class Identity(BaseModel):
-    """The W&B run of a directory; `entity` None is the default one of the key, `whole_at` the server that has it all."""
+    """The run of a directory; `entity` None is the default one of the key, `whole_at` the W&B server with all of it."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -27,6 +29,14 @@ class Identity(BaseModel):
     def write(self, folder: Path) -> None:
         """Raises OSError on a full disk."""
         atomic.write_json(folder / NAME, self.model_dump())
+
+
+def trackers(recipe: Recipe) -> list[str]:
+    """Names of those that get a run, each once."""
+    named = recipe.tracking.to
+    if named is None:
+        return ["wandb"] if recipe.tracking.wandb_project else []
+    return list(dict.fromkeys(named))
 
 
 def identify(folder: Path, project: str, entity: str | None) -> Identity:
@@ -66,6 +76,6 @@ def _first_of_agent(folder: Path) -> bool:
     return True
 
 
-def not_sent(folder: Path, reason: object) -> str:
-    """What the user is told when W&B lacks something."""
-    return f"W&B: {reason}; metrics.jsonl has everything, `cifar-lab sync {folder}` sends it"
+def not_sent(folder: Path, reason: object, tracker: str) -> str:
+    """What the user is told when a tracker lacks something."""
+    return f"{TRACKERS[tracker]}: {reason}; metrics.jsonl has everything, `cifar-lab sync {folder}` sends it"
