@@ -45,8 +45,14 @@ def find_node(environ: Mapping[str, str], host: str | None = None) -> Node:
     host = host or environ.get("SLURMD_NODENAME") or socket.gethostname()
     if environ.get("NNODES") and environ.get("NODE_RANK"):
         return _by_hand(environ, host)
-    if re.fullmatch(r"\d{1,9}", environ.get("SLURM_STEP_ID", "")) and "SLURM_STEP_NUM_NODES" in environ:
-        return _by_slurm(environ, host)
+    if _tasks(environ):
+        node = _by_slurm(environ, host)
+        if _tasks(environ) != node.num_nodes:
+            raise UsageError(
+                f"srun started {_tasks(environ)} tasks on {node.num_nodes} nodes: start node.sh once a node with "
+                "--ntasks-per-node=1; it starts the processes itself (--nproc)"
+            )
+        return node
     if _number(environ, "NNODES", 1) > 1:
         raise UsageError("NNODES is set but not NODE_RANK: set it on each node, 0 to NNODES-1")
     if _number(environ, "SLURM_JOB_NUM_NODES", 1) > 1:
@@ -73,15 +79,9 @@ def _by_hand(environ: Mapping[str, str], host: str) -> Node:
 
 def _by_slurm(environ: Mapping[str, str], host: str) -> Node:
     num_nodes, rank = _number(environ, "SLURM_STEP_NUM_NODES"), _number(environ, "SLURM_NODEID")
-    tasks = _number(environ, "SLURM_STEP_NUM_TASKS", num_nodes)
-    if tasks != num_nodes:
-        raise UsageError(
-            f"srun started {tasks} tasks on {num_nodes} nodes: start node.sh once a node with "
-            "--ntasks-per-node=1; it starts the processes itself (--nproc)"
-        )
     job, step = _number(environ, "SLURM_JOB_ID"), _number(environ, "SLURM_STEP_ID")
     restart = _number(environ, "SLURM_RESTART_COUNT", 0)
-    port = _port_of_step(environ)
+    port = FIRST_PORT + (job * PORTS_A_JOB + step + restart) % NUM_PORTS
     if num_nodes == 1:
         return Node(1, 0, host, "127.0.0.1", port, (host,), "")
     hosts = tuple(expand_hosts(environ["SLURM_STEP_NODELIST"]))
@@ -98,35 +98,30 @@ def world_of_step(environ: Mapping[str, str]) -> dict[str, str]:
     Empty for a single task, outside of a step of srun's, and where a launcher has spoken. Raises UsageError.
     """
     launched = {"RANK", "WORLD_SIZE", "CIFAR_LAB_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"} & environ.keys()
-    step = re.fullmatch(r"\d{1,9}", environ.get("SLURM_STEP_ID", ""))  # others are batch scripts and salloc's shells
-    if launched or not step or "SLURM_PROCID" not in environ or _number(environ, "SLURM_STEP_NUM_TASKS", 1) == 1:
+    if launched or "SLURM_PROCID" not in environ or _tasks(environ) < 2:
         return {}
-    node, hosts = _number(environ, "SLURM_NODEID"), expand_hosts(environ["SLURM_STEP_NODELIST"])
-    counts = re.findall(r"(\d+)(?:\(x(\d+)\))?", environ.get("SLURM_STEP_TASKS_PER_NODE", ""))  # 4(x2),3
-    tasks = [tasks for tasks, nodes in counts for _ in range(int(nodes or 1))]
-    # --gpus-per-task shows each task its own alone.
-    alone = "SLURM_GPUS_PER_TASK" in environ
-    world = {
-        "RANK": environ["SLURM_PROCID"],
-        "WORLD_SIZE": environ["SLURM_STEP_NUM_TASKS"],
-        "LOCAL_RANK": "0" if alone else environ["SLURM_LOCALID"],
-        "LOCAL_WORLD_SIZE": "1" if alone else tasks[node],
-        "MASTER_ADDR": environ.get("MASTER_ADDR") or ("127.0.0.1" if len(hosts) == 1 else hosts[0]),
-        "MASTER_PORT": str(_port(environ, _port_of_step(environ))),
-    }
-    if len(hosts) > 1:
-        _check_address(world["MASTER_ADDR"], f"unset it, and the first node of the job ({hosts[0]}) is taken")
+    node = _by_slurm(environ, environ.get("SLURMD_NODENAME", "this node"))
+    counts = re.findall(r"(\d+)(?:\(x(\d+)\))?", environ["SLURM_STEP_TASKS_PER_NODE"])  # 4(x2),3
+    local = environ["SLURM_LOCALID"], [tasks for tasks, nodes in counts for _ in range(int(nodes or 1))][node.rank]
+    if "SLURM_GPUS_PER_TASK" in environ:  # each task sees its own alone
+        local = "0", "1"
+    world = {"RANK": environ["SLURM_PROCID"], "WORLD_SIZE": str(_tasks(environ))}
+    world |= {"LOCAL_RANK": local[0], "LOCAL_WORLD_SIZE": local[1]}
+    world |= {"MASTER_ADDR": node.master_addr, "MASTER_PORT": str(node.master_port)}
+    if node.num_nodes > 1 and not environ.get("GLOO_SOCKET_IFNAME"):
         try:  # a node's own name may lead to its loopback
-            way = interface_towards(resolve(hosts[1] if node == 0 else hosts[0], RESOLVE_SECONDS)).name
+            other = resolve(node.hosts[node.rank == 0], RESOLVE_SECONDS)
+            world["GLOO_SOCKET_IFNAME"] = interface_towards(other).name
         except OSError as error:
-            raise UsageError(f"{hosts[node]} cannot reach the other nodes of this step: {error}") from error
-        world["GLOO_SOCKET_IFNAME"] = environ.get("GLOO_SOCKET_IFNAME") or way
+            raise UsageError(f"{node.host} cannot reach the other nodes of this step: {error}") from error
     return world
 
 
-def _port_of_step(environ: Mapping[str, str]) -> int:
-    number = _number(environ, "SLURM_JOB_ID") * PORTS_A_JOB + _number(environ, "SLURM_STEP_ID")
-    return FIRST_PORT + (number + _number(environ, "SLURM_RESTART_COUNT", 0)) % NUM_PORTS
+def _tasks(environ: Mapping[str, str]) -> int:
+    """How many tasks the step of srun has that this process is in; 0 in none."""
+    if re.fullmatch(r"\d{1,9}", environ.get("SLURM_STEP_ID", "")) and "SLURM_STEP_NUM_NODES" in environ:
+        return _number(environ, "SLURM_STEP_NUM_TASKS", _number(environ, "SLURM_STEP_NUM_NODES"))
+    return 0
 
 
 def _check_address(address: str, fix: str) -> None:

@@ -124,6 +124,7 @@ def test_tasks_of_a_step_are_one_world() -> None:
     several = {
         **TASKS,
         "SLURM_STEP_NUM_TASKS": "7",
+        "SLURM_STEP_NUM_NODES": "3",
         "SLURM_STEP_TASKS_PER_NODE": "2(x2),3",
         "SLURM_STEP_NODELIST": f"{socket.gethostname()},node[10-11]",
         "SLURM_NODEID": "2",
@@ -153,7 +154,7 @@ def test_no_world_where_srun_did_not_start_several(other: dict[str, str]) -> Non
 
 def test_a_step_that_cannot_meet_is_one_line() -> None:
     several = {**TASKS, "SLURM_STEP_NODELIST": "no.such.host.invalid,node10", "SLURM_NODEID": "1"}
-    several["SLURM_STEP_TASKS_PER_NODE"] = "2(x2)"
+    several |= {"SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_STEP_NUM_NODES": "2"}
     with pytest.raises(UsageError, match="node10 cannot reach the other nodes of this step"):
         world_of_step(several)
     with pytest.raises(UsageError, match=r"MASTER_ADDR=127\.0\.0\.1 means a different machine on each node"):
