@@ -76,11 +76,9 @@ def _send(folder: Path, options: argparse.Namespace) -> str:
             mirror = Mirror(name, folder, None, said.append)
             mirror.ask()
             failed |= mirror.end(math.inf) != 0
-        except UserError as error:
-            said.append(str(error))
-            failed = True
-        except OSError as error:
-            said.append(f"cannot write {error.filename or folder}: {error.strerror}; free some space")
+        except (OSError, UserError) as error:
+            full = isinstance(error, OSError) and f"cannot write {error.filename}: {error.strerror}; free some space"
+            said.append(full or str(error))
             failed = True
     if failed:
         raise UserError("; ".join(said))

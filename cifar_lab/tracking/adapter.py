@@ -19,9 +19,8 @@ from cifar_lab.tracking.rows import follow, row
 from cifar_lab.tracking.server import NotSentError, unreachable
 
 # With these Accelerate would join the trainer's world, or a library take another run than the directory's.
-LAUNCHERS = ("ACCELERATE_", "LOCAL_RANK", "MV2_COMM", "OMPI_COMM", "PMI_", "WORLD_SIZE")
-OTHER_RUNS = ("MLFLOW_EXPERIMENT_", "MLFLOW_NESTED_RUN", "MLFLOW_RUN_ID", "MLFLOW_TAGS", "TRACKIO_SERVER_URL")
-VARIABLES = (*LAUNCHERS, *OTHER_RUNS, "TRACKIO_BUCKET_ID", "TRACKIO_SPACE_ID")
+WORLD = ("ACCELERATE_", "LOCAL_RANK", "MV2_COMM", "OMPI_COMM", "PMI_", "WORLD_SIZE")
+RUNS = ("MLFLOW_EXPERIMENT_", "MLFLOW_NESTED_RUN", "MLFLOW_RUN_ID", "MLFLOW_TAGS", "TRACKIO_SERVER", "TRACKIO_SPACE")
 
 # A tracker that has started, where it writes, and a function for the points (name and step) that are there.
 Store = tuple[GeneralTracker, str, Callable[[], set[tuple[str, int]]]]
@@ -29,7 +28,7 @@ Store = tuple[GeneralTracker, str, Callable[[], set[tuple[str, int]]]]
 
 def send(name: str, run_dir: RunDir, identity: Identity, ended: threading.Event, say: Callable[[str], None]) -> None:
     """One session, until `ended` and nothing is left. Raises NotSentError."""
-    for variable in [variable for variable in os.environ if variable.startswith(VARIABLES)]:
+    for variable in [variable for variable in os.environ if variable.startswith(WORLD + RUNS)]:
         del os.environ[variable]
         if variable.startswith(name.upper()):
             say(f"{TRACKERS[name]}: {variable} is not used: the directory says which run this is (docs/tracking.md)")

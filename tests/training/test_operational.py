@@ -66,7 +66,7 @@ OTHER: dict[str, Any] = {
     "checkpoint.every_steps": 2,
     "checkpoint.keep_last": 3,
     "log.every_steps": 4,
-    "tracking.to": ["tensorboard"],
+    "tracking.to": ["wandb", "tensorboard"],
     "tracking.wandb_project": "operational",
     "tracking.wandb_entity": "somebody",
     "tracking.tags": ["a", "b"],
