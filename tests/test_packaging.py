@@ -24,7 +24,8 @@ SHELL_FILES = sorted(
 )
 
 PYTHONS = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.cfg").read_text())
-INSTALLED_EXTRAS = ("deepspeed", "wandb", "onnx", "dev", "notebook")  # by scripts/setup; the last by .ci/run
+# By scripts/setup; the last by .ci/run.
+INSTALLED_EXTRAS = ("deepspeed", "wandb", "onnx", "tensorboard", "dev", "notebook")
 
 # Makes a package look as if it were not installed.
 ABSENT = "import sys\nsys.modules |= dict.fromkeys(['datasets', 'deepspeed', 'timm', 'transformers', 'wandb'])\n"
