@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if name in _INHERITED or name.startswith("ACCELERATE_"):
             del os.environ[name]
     os.environ |= _HIDDEN
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which the programs that tests start would inherit from nohup
     if sys.platform == "darwin":
         import torch
 

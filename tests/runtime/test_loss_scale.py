@@ -239,7 +239,7 @@ def test_zero_and_what_would_have_no_effect_are_refused():
     for strategy in ZERO:
         (problem,) = unsupported(recipe, device="cuda", strategy=strategy)
         assert problem.startswith(f"train.precision: does not work on {strategy}: DeepSpeed")
-        assert "set it to bf16 or fp32, or use DDP" in problem
+        assert "set it to bf16 or fp32, or use accelerate_configs/fsdp2.yaml" in problem
     assert (
         unsupported(recipe, device="cpu", strategy="ddp") == unsupported(recipe, device="mps", strategy="single") == []
     )

@@ -19,5 +19,6 @@ def test_a_clock_that_is_ahead_does_not_lose_a_run(tmp_path: Path) -> None:
     beats._process = ELSEWHERE
     with beats:
         assert read_run(tmp_path, now=time.time() + 120).effective_state == "running"
-    held_elsewhere(tmp_path, step=47)
-    assert read_run(tmp_path, now=time.time() + 120).effective_state == "lost"
+    silent = run_dir(tmp_path / "silent", "running").path
+    held_elsewhere(silent, step=47)
+    assert read_run(silent, now=time.time() + 120).effective_state == "lost"
