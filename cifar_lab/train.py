@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, is_main, make_parser
+from cifar_lab.errors import UserError
 
 if TYPE_CHECKING:
     from cifar_lab.recipe import Recipe
     from cifar_lab.rundir.directory import Outcome
+    from cifar_lab.rundir.placement import Place
 
 EXIT_STOPPED = 75
 
@@ -61,7 +64,8 @@ def run(
     from cifar_lab.training.hang import longest_allowance
 
     os.environ.update(world_of_step(os.environ))
-    place = Place(runs, run_dir, fresh, accept_micro_batch)
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    place = Place(runs, run_dir, fresh and not restarted, accept_micro_batch)
     if isinstance(recipe, (str, Path)):
         recipe = startable(partial(load_recipe, recipe, list(overrides)), place)
     elif overrides:
@@ -70,6 +74,8 @@ def run(
         recipe = startable(partial(parse_recipe, dict(recipe)), place)
 
     check_launch(os.environ, recipe)
+    if restarted:
+        _stay_ended(recipe, place)
     with stop_flag() as flag:
         die_with_parent()
         with host.loading():
@@ -80,6 +86,16 @@ def run(
         # The watchdog knows who is at fault, so it must come before the backend's own, blind timeout.
         with start_world(None if hang_timeout is None else 2 * longest_allowance(hang_timeout), recipe) as world:
             return start(world, recipe, flag, place)
+
+
+def _stay_ended(recipe: Recipe, place: Place) -> None:
+    """Raise UserError, and end torchrun, which starts anew whatever ended, where the last start was not cut off."""
+    from cifar_lab.rundir.directory import RunDir
+
+    status = RunDir.locate(recipe, runs=place.runs, run_dir=place.run_dir).status()
+    if status is not None and status.state in ("failed", "stopped"):
+        os.kill(os.getppid(), signal.SIGTERM)
+        raise UserError(f"not started again, since the run {status.state}: {status.reason or 'see above'}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,14 +3,18 @@
 # node is one of several.
 #
 #   launch/node.sh RECIPE [--nproc N] [--with torchrun|accelerate]
-#                  [--strategy ddp|zero1|zero2|zero3|zero3_offload]
+#                  [--strategy ddp|zero1|zero2|zero3|zero3_offload|fsdp2]
+#                  [--max-restarts N [--nnodes MIN:MAX]]
 #                  [--runs DIR | --run-dir DIR] [--fresh] [--accept-micro-batch]
 #                  [key=value ...]
 #
 #   --nproc      processes on this node (default: one for each GPU that
 #                nvidia-smi, rocm-smi or torch finds, else 1)
-#   --with       launcher (default: torchrun for ddp, accelerate for zero*)
+#   --with       launcher (default: torchrun for ddp and fsdp2, accelerate for zero*)
 #   --strategy   default: ddp
+#   --max-restarts  when a process or a node is lost, go on from the last
+#                checkpoint, up to N times. With --nnodes also on fewer nodes, down
+#                to MIN; the node of rank 0 may not be lost
 #   all others   as for `cifar-lab train`
 #
 # one node:
@@ -38,13 +42,13 @@ fail() { # printed once for all nodes, which have the same arguments
   exit 2
 }
 
-nproc='' with='' strategy=ddp train=() positional=()
+nproc='' with='' strategy=ddp restarts=0 nnodes='' train=() positional=()
 while [ $# -gt 0 ]; do
   option=$1 value=''
   shift
   case $option in
   --help | -h) usage && exit ;;
-  --nproc | --with | --strategy | --runs | --run-dir)
+  --nproc | --with | --strategy | --max-restarts | --nnodes | --runs | --run-dir)
     [ $# -gt 0 ] || fail "$option needs a value"
     value=$1
     shift
@@ -55,6 +59,8 @@ while [ $# -gt 0 ]; do
   --nproc) nproc=$value ;;
   --with) with=$value ;;
   --strategy) strategy=$value ;;
+  --max-restarts) restarts=$value ;;
+  --nnodes) nnodes=$value ;;
   --runs | --run-dir) train+=("$option=$value") ;; # joined: a value may begin with a dash
   --fresh | --accept-micro-batch)
     [ -z "$value" ] || fail "$option takes no value"
@@ -120,21 +126,25 @@ esac
 [ "$nproc" != 0 ] || nproc=1
 [[ $nproc =~ ^[1-9][0-9]*$ ]] || fail "--nproc $nproc is not a number of processes"
 case $strategy in
-ddp) with=${with:-torchrun} ;;
+ddp | fsdp2) with=${with:-torchrun} ;;
 zero1 | zero2 | zero3 | zero3_offload) with=${with:-accelerate} ;;
-*) fail "--strategy $strategy: choose ddp, zero1, zero2, zero3 or zero3_offload" ;;
+*) fail "--strategy $strategy: choose ddp, zero1, zero2, zero3, zero3_offload or fsdp2" ;;
 esac
 case $with:$strategy in
-torchrun:ddp | accelerate:*) ;;
-torchrun:*) fail "--strategy $strategy needs --with accelerate: torchrun trains with ddp only" ;;
+torchrun:ddp | torchrun:fsdp2 | accelerate:*) ;;
+torchrun:*) fail "--strategy $strategy needs --with accelerate: torchrun trains with ddp and fsdp2 only" ;;
 *) fail "--with $with: choose torchrun or accelerate" ;;
 esac
+[[ $restarts =~ ^[0-9]+$ ]] || fail "--max-restarts $restarts is not a number"
+[[ $nnodes =~ ^([1-9][0-9]*:[1-9][0-9]*)?$ ]] || fail "--nnodes $nnodes: give the least and the most, such as 1:4"
+[ -z "$nnodes" ] || [ "$restarts" != 0 ] || fail '--nnodes needs --max-restarts: without it every node is needed'
+[ "$restarts" = 0 ] || [ "$with" = torchrun ] || fail "--max-restarts needs --strategy ddp or fsdp2, by torchrun"
 
 lines=$("$python" -m cifar_lab.cluster.links --nproc "$nproc" --with "$with" --strategy "$strategy" "${train[@]}")
 declare -A at
 while IFS='=' read -r key value; do at[$key]=$value; done <<<"$lines"
 total=$((nproc * at[num_nodes]))
-export CIFAR_LAB_WORLD_SIZE=$total # train refuses another
+[ -n "$nnodes" ] || export CIFAR_LAB_WORLD_SIZE=$total # train refuses another
 if [ -n "${at[interface]}" ]; then
   export GLOO_SOCKET_IFNAME="${GLOO_SOCKET_IFNAME:-${at[interface]}}" NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME:-${at[interface]}}"
 fi
@@ -153,7 +163,13 @@ if [ "$number" = 0 ]; then
 fi
 
 launcher=(torch.distributed.run --nnodes "${at[num_nodes]}" --node-rank "${at[node_rank]}" --nproc-per-node "$nproc"
-  --master-addr "${at[master_addr]}" --master-port "${at[master_port]}")
+  --max-restarts "$restarts" --master-addr "${at[master_addr]}" --master-port "${at[master_port]}")
+if [ "$restarts" != 0 ] && [ "${at[num_nodes]}" != 1 ]; then # a rendezvous that nodes may leave; node 0 holds it
+  launcher=(torch.distributed.run --nnodes "${nnodes:-${at[num_nodes]}}" --nproc-per-node "$nproc" --max-restarts "$restarts"
+    --rdzv-backend c10d --rdzv-endpoint "${at[master_addr]}:${at[master_port]}" --rdzv-id "${SLURM_JOB_ID:-cifar_lab}"
+    --rdzv-conf "is_host=$((at[node_rank] == 0)),last_call_timeout=5" --local-addr "${at[address]}")
+fi
+[ "$strategy" != fsdp2 ] || export ACCELERATE_USE_FSDP=true FSDP_VERSION=2
 if [ "$with" = accelerate ]; then
   launcher=(accelerate.commands.launch --config_file "$root/accelerate_configs/$config.yaml" --num_processes "$total"
     --num_machines "${at[num_nodes]}" --machine_rank "${at[node_rank]}" --rdzv_backend static --same_network

@@ -2,7 +2,7 @@
 
     python -m cifar_lab.cluster.links --nproc N [RECIPE key=value ...]
 
-prints KEY=VALUE lines: num_nodes, node_rank, host, interface, master_addr, master_port. Otherwise it says what is wrong
+prints KEY=VALUE lines: num_nodes, node_rank, host, interface, address, master_addr, master_port. Otherwise it says what is wrong
 and ends with 2 where something must be mended (the recipe, a variable, an option) or with 75 where another try may do
 (a host that cannot be reached, a port in use). With several nodes every node says so, within a minute.
 """
@@ -47,18 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return MEND
         # A host name that leads nowhere does not matter to the loopback.
         name = interface.name if interface else "lo" if sys.platform == "linux" else ""
-        _print(node, name, node.master_addr, free_port(node.master_port))
+        _print(node, name, "127.0.0.1", node.master_addr, free_port(node.master_port))
         return 0
     try:
         with meeting(node, given, interface=interface, problem=problem, seconds=patience(os.environ)) as met:
-            name, address = met.me.interface, met.master_addr
+            me, address = met.me, met.master_addr
     except MeetingError as error:
         alike = error.lines == [problem]  # on all nodes: node 0 tells it for all
         told = str(error) if problem is None or problem in str(error) else f"{error}\n{problem}"
         for line in told.splitlines() if node.rank == 0 or not alike else []:
             print(line if alike else f"{node.host}: {line}", file=sys.stderr)
         return MEND if problem else error.exit_status
-    _print(node, name, address, node.master_port)
+    _print(node, me.interface, me.address, address, node.master_port)
     return 0
 
 
@@ -75,9 +75,9 @@ def free_port(wanted: int) -> int:
     raise OSError("no port of this machine is free")
 
 
-def _print(node: Node, interface: str, address: str, port: int) -> None:
+def _print(node: Node, interface: str, own: str, master: str, port: int) -> None:
     print(f"num_nodes={node.num_nodes}\nnode_rank={node.rank}\nhost={node.host}\ninterface={interface}")
-    print(f"master_addr={address}\nmaster_port={port}")
+    print(f"address={own}\nmaster_addr={master}\nmaster_port={port}")
 
 
 def _check_recipe(options: argparse.Namespace) -> None:
