@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli.argument_types import at_least_one
 from cifar_lab.cli.command import answer, is_main, make_parser
-from cifar_lab.errors import UserError
 
 if TYPE_CHECKING:
     from cifar_lab.recipe import Recipe
@@ -89,13 +89,17 @@ def run(
 
 
 def _stay_ended(recipe: Recipe, place: Place) -> None:
-    """Raise UserError, and end torchrun, which starts anew whatever ended, where the last start was not cut off."""
+    """End torchrun, which starts anew whatever ended, and this process where the last start was not cut off."""
     from cifar_lab.rundir.directory import RunDir
 
     status = RunDir.locate(recipe, runs=place.runs, run_dir=place.run_dir).status()
     if status is not None and status.state in ("failed", "stopped"):
-        os.kill(os.getppid(), signal.SIGTERM)
-        raise UserError(f"not started again, since the run {status.state}: {status.reason or 'see above'}")
+        if is_main():
+            print(f"not started again, since the run {status.state}: {status.reason}", file=sys.stderr, flush=True)
+        if os.environ["LOCAL_RANK"] == "0":
+            os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)  # until torchrun ends it: to end by itself would be one more failure
+        sys.exit(EXIT_STOPPED)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -163,8 +163,10 @@ if [ "$number" = 0 ]; then
 fi
 
 launcher=(torch.distributed.run --nnodes "${at[num_nodes]}" --node-rank "${at[node_rank]}" --nproc-per-node "$nproc"
-  --max-restarts "$restarts" --master-addr "${at[master_addr]}" --master-port "${at[master_port]}")
-if [ "$restarts" != 0 ] && [ "${at[num_nodes]}" != 1 ]; then # a rendezvous that nodes may leave; node 0 holds it
+  --master-addr "${at[master_addr]}" --master-port "${at[master_port]}")
+if [ "$restarts" != 0 ]; then
+  # Else new processes read in a store that is kept where those before them were (torch 2.14). Node 0 holds the rendezvous.
+  export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
   launcher=(torch.distributed.run --nnodes "${nnodes:-${at[num_nodes]}}" --nproc-per-node "$nproc" --max-restarts "$restarts"
     --rdzv-backend c10d --rdzv-endpoint "${at[master_addr]}:${at[master_port]}" --rdzv-id "${SLURM_JOB_ID:-cifar_lab}"
     --rdzv-conf "is_host=$((at[node_rank] == 0)),last_call_timeout=5" --local-addr "${at[address]}")

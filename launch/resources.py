@@ -123,7 +123,7 @@ class Questions:
         if options.gpu is None:
             return ["plan and cost: not known, name the GPU with --gpu, such as --gpu h100-80gb"]
         strategy = self._strategy()
-        if options.world_size == 1 and strategy in ("zero1", "zero2", "zero3"):
+        if options.world_size == 1 and strategy in ("zero1", "zero2", "zero3", "fsdp2"):
             return [f"plan: none, {strategy} has nothing to shard on one process; leave --strategy away there"]
         call = [f"--gpu={options.gpu}", f"--nodes={options.nodes}", f"--gpus={options.processes}"]
         call += [f"--strategy={strategy}", "--json"]

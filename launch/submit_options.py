@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2")
 LAUNCHERS = ("torchrun", "accelerate")
 # Of sbatch: what the script or an option of ours sets, and what another way of asking for GPUs is called.
 OWN = (
@@ -154,8 +154,8 @@ def seconds(time: str | None) -> int | None:
 def _problem(options: Options) -> str | None:
     """The first contradiction in a call."""
     limit = seconds(options.time)
-    if options.launcher == "torchrun" and (options.strategy or "ddp") != "ddp":
-        return f"--with torchrun starts ddp only: use --with accelerate with --strategy {options.strategy}"
+    if options.launcher == "torchrun" and (options.strategy or "ddp").startswith("zero"):
+        return f"--with torchrun starts ddp and fsdp2 only: use --with accelerate with --strategy {options.strategy}"
     if options.num_gpus and options.processes > options.num_gpus:
         return (
             f"--nproc {options.processes} is more than the {options.num_gpus} GPUs of a node: each process needs one; "

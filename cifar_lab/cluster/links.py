@@ -2,9 +2,9 @@
 
     python -m cifar_lab.cluster.links --nproc N [RECIPE key=value ...]
 
-prints KEY=VALUE lines: num_nodes, node_rank, host, interface, address, master_addr, master_port. Otherwise it says what is wrong
-and ends with 2 where something must be mended (the recipe, a variable, an option) or with 75 where another try may do
-(a host that cannot be reached, a port in use). With several nodes every node says so, within a minute.
+prints KEY=VALUE lines: num_nodes, node_rank, host, interface, address, master_addr, master_port. Otherwise it says what
+is wrong and ends with 2 where something must be mended (the recipe, a variable, an option) or with 75 where another try
+may do (a host that cannot be reached, a port in use). With several nodes every node says so, within a minute.
 """
 
 import argparse

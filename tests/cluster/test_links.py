@@ -38,7 +38,8 @@ def test_the_command_alone(tmp_path: Path) -> None:
     assert (status, errors) == (0, "")
     lines = dict(line.split("=", 1) for line in output.splitlines())
     assert lines | {"master_port": "", "host": ""} == {
-        "num_nodes": "1", "node_rank": "0", "host": "", "interface": "lo", "master_addr": "127.0.0.1", "master_port": ""
+        "num_nodes": "1", "node_rank": "0", "host": "", "interface": "lo", "address": "127.0.0.1",
+        "master_addr": "127.0.0.1", "master_port": "",
     }  # fmt: skip
     status, output, errors = said(start(recipe, "optim.lrr=1"))
     assert (status, output) == (2, "")
@@ -62,7 +63,7 @@ def test_the_command_on_two(tmp_path: Path) -> None:
     for rank, (status, output, errors) in enumerate(pair([recipe], [recipe])):
         assert (status, errors) == (0, "")
         assert f"num_nodes=2\nnode_rank={rank}\n" in output
-        assert f"interface={interface_towards(address).name}\nmaster_addr={address}\n" in output
+        assert f"interface={interface_towards(address).name}\naddress={address}\nmaster_addr={address}\n" in output
     (first, _, told), (second, _, silence) = pair([recipe, "seed=x"], [recipe, "seed=x"])
     assert (first, second, silence) == (2, 2, "")
     assert told.count("override: seed: ") == 1
