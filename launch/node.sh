@@ -10,11 +10,12 @@
 #
 #   --nproc      processes on this node (default: one for each GPU that
 #                nvidia-smi, rocm-smi or torch finds, else 1)
-#   --with       launcher (default: torchrun for ddp and fsdp2, accelerate for zero*)
+#   --with       launcher (default: torchrun for ddp and fsdp2, accelerate for
+#                zero*)
 #   --strategy   default: ddp
 #   --max-restarts  when a process or a node is lost, go on from the last
-#                checkpoint, up to N times. With --nnodes also on fewer nodes, down
-#                to MIN; the node of rank 0 may not be lost
+#                checkpoint, up to N times. With --nnodes also on fewer nodes,
+#                down to MIN; the node of rank 0 may not be lost
 #   all others   as for `cifar-lab train`
 #
 # one node:
