@@ -3,9 +3,8 @@
 import re
 
 import pytest
-import torch
 from support.small import with_batch_norm
-from support.zero import RECIPE, Runs, recipe
+from support.zero import RECIPE, Runs, assert_same_tensors, recipe
 from torch import nn
 from workers.zero_jobs import run as run_job
 
@@ -52,14 +51,6 @@ def runs(tmp_path_factory):
     runs.fork("fsdp", "fsdp_to_zero3", 10)
     runs.train("zero", [runs.job("fsdp_to_zero3", PLAIN, stage=3, persistence=0)])
     return runs
-
-
-def assert_same_tensors(found, expected, tolerance=1e-6):
-    assert list(found) == list(expected) and len(expected) > 20
-    for name, tensor in expected.items():
-        torch.testing.assert_close(
-            found[name], tensor, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
-        )
 
 
 @pytest.mark.launch

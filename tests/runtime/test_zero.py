@@ -6,10 +6,9 @@ The engine reads and writes private state of DeepSpeed; these tests are what hol
 import json
 
 import pytest
-import torch
 import yaml
 from support.small import small, with_batch_norm
-from support.zero import RECIPE, STAGES, Runs, launcher, recipe, start
+from support.zero import RECIPE, STAGES, Runs, assert_same_tensors, launcher, recipe, start
 from workers.zero_jobs import run as run_job
 
 from cifar_lab.runtime.world import World
@@ -60,14 +59,6 @@ def runs(tmp_path_factory):
         runs.fork(f"zero{stage}", f"zero{stage}_to_one", 10)
         run_job(world, runs.job(f"zero{stage}_to_one", PLAIN))
     return runs
-
-
-def assert_same_tensors(found, expected, tolerance=1e-6):
-    assert list(found) == list(expected) and len(expected) > 20
-    for name, tensor in expected.items():
-        torch.testing.assert_close(
-            found[name], tensor, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
-        )
 
 
 @pytest.mark.launch

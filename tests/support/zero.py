@@ -105,3 +105,14 @@ class Runs:
         """All tensors of a checkpoint, in order of file and name."""
         files = sorted((self.folder / name / "checkpoints" / step_name(step)).glob("*.safetensors"))
         return {f"{file.name.split('-')[0]}:{key}": t for file in files for key, t in load_file(file).items()}
+
+
+def assert_same_tensors(
+    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 1e-6
+) -> None:
+    """Of two checkpoints, in the same order."""
+    assert list(found) == list(expected) and len(expected) > 20
+    for name, tensor in expected.items():
+        torch.testing.assert_close(
+            found[name], tensor, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
